@@ -1,0 +1,28 @@
+"""bt_margin: perpetual-futures margin, funding and liquidation for Backtrader backtests."""
+
+from . import venues
+from .broker import MarginBroker
+from .comminfo import PerpCommInfo
+from .core.account import MarginAccount, Risk
+from .core.contract import Contract
+from .core.funding import FundingSchedule
+from .core.liquidation import bankruptcy_price, liquidation_price, plan_liquidation
+from .core.tiers import Tier, TierSchedule, TierTable
+from .feeds import PerpData
+
+__all__ = [
+    "Contract",
+    "FundingSchedule",
+    "MarginAccount",
+    "MarginBroker",
+    "PerpCommInfo",
+    "PerpData",
+    "Risk",
+    "Tier",
+    "TierSchedule",
+    "TierTable",
+    "bankruptcy_price",
+    "liquidation_price",
+    "plan_liquidation",
+    "venues",
+]

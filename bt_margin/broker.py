@@ -1,0 +1,517 @@
+"""MarginBroker: Backtrader's broker with the account of a perpetual-futures venue.
+
+The host matches orders; the account keeps the money. The broker has three layers: ``view`` (what the account says),
+``matching`` (the order book) and this one (a run's life, orders coming in, fills and liquidations booked). Overridden
+here: ``init`` (all run state, the host calls it twice), ``start`` (contracts need the datas), ``submit``,
+``check_submitted``, ``submit_accept``, ``notify``, ``cancel`` (margin is judged, reserved and released), ``_execute``
+(whole: the fill is booked by the account) and ``next`` (whole: the order of events is in ``clock``).
+"""
+
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from typing import Any
+
+import backtrader as bt
+from backtrader import Order
+
+from .clock import INTRABAR, BarClock
+from .comminfo import PerpCommInfo, utc
+from .core.account import MARGIN_MODES, MarginAccount, Position, Refusal, Step
+from .core.contract import split_fill
+from .core.funding import FundingSchedule
+from .core.liquidation import PROFILES, Profile
+from .invariants import Audit
+from .matching import OrderBook
+from .record import FillRow, LiquidationRow, Record
+from .slots import Slot
+from .view import expect
+
+ON_LIQUIDATION = ("continue", "stop")
+
+
+class MarginBroker(OrderBook):
+    """A broker that makes a backtest obey perpetual-futures margin: ``cerebro.broker = MarginBroker(cash=10_000)``.
+
+    Params, besides the host's own:
+
+      - ``cash`` (default: ``10000``): the first deposit
+      - ``margin_mode`` (default: ``'cross'``): 'cross' or 'isolated'; a contract's own comminfo may say otherwise
+      - ``intrabar`` (default: ``'adverse'``): which of the two paths, low first or high first, a dangerous bar takes:
+        'adverse' the one that leaves less equity, 'favourable' the other, 'close' none (tests at open and close only)
+      - ``on_liquidation`` (default: ``'continue'``): 'stop' ends the run once the strategy has seen a liquidation
+      - ``stamp`` (default: ``None``): what the stamps of feeds other than PerpData mean, 'open' or 'close' (assumed)
+      - ``check`` (default: ``False``): assert the invariants of the account on every bar
+    """
+
+    params = (
+        ("cash", 10_000.0),
+        ("commission", PerpCommInfo()),
+        ("margin_mode", "cross"),
+        ("intrabar", "adverse"),
+        ("on_liquidation", "continue"),
+        ("stamp", None),
+        ("check", False),
+    )
+
+    def __init__(self):
+        expect("margin_mode", self.p.margin_mode, MARGIN_MODES)
+        expect("intrabar", self.p.intrabar, INTRABAR)
+        expect("on_liquidation", self.p.on_liquidation, ON_LIQUIDATION)
+        expect("stamp", self.p.stamp, (None, "open", "close"))
+        self._funding: dict[str, FundingSchedule] = {}
+        self._early_cash: list[float] = []
+        super().__init__()
+
+    def init(self):
+        """Create all state of a run; the host calls this on construction and again at every start."""
+        if not (isfinite(self.p.cash) and self.p.cash > 0):
+            raise ValueError(f"cash is a positive amount of money, was {self.p.cash}")
+        self.account = MarginAccount()
+        self._is_funded = False
+        self._is_booting = True  # the host's init assigns ``cash``, which must not be booked
+        super().init()
+        self._is_booting = False
+        self.record = Record()
+        self.marks: dict[str, float] = {}
+        self.slots: dict[str, Slot] = {}
+        self.fresh: list[Slot] = []
+        self.profile: Profile = PROFILES["market"]
+        self.now = 0.0
+        self._slot_by_data: dict[int, Slot] = {}
+        self._order_versions: dict[int, int] = {}
+        self._first_tries: dict[int, int] = {}
+        self._events: deque[tuple[Any, dict[str, Any]]] = deque()
+        self._available = self._notional = self._maintenance = 0.0
+        self._is_stopping = False
+        self.clock = BarClock(self)
+        self.audit = Audit()
+
+    def start(self):
+        """Open the account's contracts for the datas of the run."""
+        queued = list(self._cash_addition)
+        super().start()
+        self._cash_addition.extend(queued)
+        if self._fundhist:
+            raise ValueError("a fund history replaces equity and cannot be combined with margin; remove set_fund_history")
+        for data in self.cerebro.datas:
+            self._open_slot(data)
+        profiles = {self.getcommissioninfo(slot.data).p.profile for slot in self.slots.values()}
+        if len(profiles) > 1:
+            raise ValueError(f"all contracts of one broker share a liquidation profile, were {', '.join(sorted(profiles))}")
+        self.profile = PROFILES[profiles.pop()] if profiles else self.profile
+
+    def _open_slot(self, data: Any) -> None:
+        if data._compensate is not None:
+            raise ValueError(f"{data._name}: data.compensate() is not possible under margin, every data is a contract of its own")
+        symbol = self._free_symbol(data)
+        comminfo = self.getcommissioninfo(data)
+        if not isinstance(comminfo, PerpCommInfo):
+            raise ValueError(
+                f"{symbol}: MarginBroker needs a PerpCommInfo, was {type(comminfo).__name__}; use PerpCommInfo(...) or setcommission()"
+            )
+        contract = comminfo.contract(symbol)
+        self.account.add_contract(contract, leverage=comminfo.p.leverage, margin_mode=comminfo.p.margin_mode or self.p.margin_mode)
+        funding = self._funding.get(symbol, self._funding.get(""))
+        slot = Slot(data, symbol, self.account.positions[symbol], funding, stamps_are_opens=self.p.stamp == "open")
+        if slot.series is None and slot.schedule is not None and self.p.stamp is None:
+            warnings.warn(
+                f"{symbol}: funding is given but not what the feed's stamps mean; bars are taken as stamped at their close. "
+                "Say MarginBroker(stamp='open') or stamp='close'.",
+                stacklevel=2,
+            )
+        self.slots[symbol] = slot
+        self._slot_by_data[id(data)] = slot
+
+    def _free_symbol(self, data: Any) -> str:
+        """Return the data's name as a symbol, numbered where another data (a resampled copy, say) has it already."""
+        name = data._name or f"data{len(self.slots)}"
+        return name if name not in self.slots else f"{name}#{len(self.slots)}"
+
+    def slot_of(self, data: Any) -> Slot:
+        """Return the slot of a data of this run."""
+        return self._slot_by_data[id(data)]
+
+    def setcommission(
+        self,
+        commission=0.0,
+        margin=None,
+        mult=1.0,
+        commtype=None,
+        percabs=True,
+        stocklike=False,
+        interest=0.0,
+        interest_long=False,
+        leverage=1.0,
+        automargin=False,
+        name=None,
+        **terms,
+    ):
+        """Build a PerpCommInfo for a data name (None: the default), so that old scripts run.
+
+        ``terms`` are PerpCommInfo's own params (``maker``, ``lot``, ``tiers``, ...). What has no meaning for a perpetual is
+        refused: fixed ``margin``, ``automargin``, ``interest`` and fees by contract.
+        """
+        refused = {"margin": margin, "automargin": automargin, "interest": interest, "interest_long": interest_long, "stocklike": stocklike}
+        named = [key for key, value in refused.items() if value]
+        if named or commtype not in (None, bt.CommInfoBase.COMM_PERC):
+            what = ", ".join(named) or "commtype"
+            raise ValueError(
+                f"setcommission({what}=...) has no meaning for a perpetual; use leverage= and a commission in fractions of notional"
+            )
+        rate = commission if percabs else commission / 100.0
+        self.addcommissioninfo(PerpCommInfo(commission=rate, mult=mult, leverage=leverage, **terms), name=name)
+
+    def addcommissioninfo(self, comminfo, name=None):
+        """Set the PerpCommInfo of a data name; None makes it the default."""
+        if not isinstance(comminfo, PerpCommInfo):
+            raise ValueError(
+                f"MarginBroker needs a PerpCommInfo for {name or 'its default'}, was {type(comminfo).__name__}; use PerpCommInfo(...)"
+            )
+        super().addcommissioninfo(comminfo, name=name)
+
+    def set_funding(self, funding, name=""):
+        """Give the FundingSchedule of a data that is no PerpData; without a name, of every data."""
+        self._funding[name] = funding
+
+    def buy(self, owner, data, size, *args, **kwargs):
+        """Place a buy order of a size cut down to whole lots."""
+        return super().buy(owner, data, self._whole_lots(data, size), *args, **kwargs)
+
+    def sell(self, owner, data, size, *args, **kwargs):
+        """Place a sell order of a size cut down to whole lots."""
+        return super().sell(owner, data, self._whole_lots(data, size), *args, **kwargs)
+
+    def _whole_lots(self, data, size):
+        """Return the size in whole lots, or as it is where nothing would be left: ``submit`` then refuses it."""
+        contract = self.slot_of(data).position.contract
+        return (contract.floor_size(size) or size) if isfinite(size) else size
+
+    def submit(self, order, check=True):
+        """Take an order in, or reject what no venue would take."""
+        slot = self.slot_of(order.data)
+        self._order_versions[order.ref] = slot.version
+        reason = None if order.info.get("liquidation") else self._reject_reason(order, slot)
+        if reason is not None:
+            return self._reject(order, reason)
+        return super().submit(order, check=check)
+
+    def _reject_reason(self, order, slot: Slot) -> str | None:
+        contract = slot.position.contract
+        if not len(order.data):
+            return f"{slot.symbol}: no bar has come yet; place orders from the first bar on"
+        if not isfinite(order.size) or not contract.floor_size(order.size):
+            return f"{slot.symbol}: a size of {abs(order.size):.8g} leaves no whole lot of {contract.lot:g}; order at least one lot"
+        for price in (order.created.price, order.created.pricelimit):
+            if price is not None and not (isfinite(price) and price > 0):
+                return f"{slot.symbol}: an order price is a positive number, was {price}"
+        return None
+
+    def _reject(self, order, reason: str):
+        order.info["reason"] = reason
+        order.reject()
+        self.notify(order)
+        return order
+
+    def check_submitted(self):
+        """Judge submitted orders in turn, on pseudo-positions, at the marks of the bar they were placed on (R7)."""
+        pseudo: dict[str, float] = {}
+        credit = 0.0
+        while self.submitted:
+            order = self.submitted.popleft()
+            if self._take_children(order) is None:
+                continue
+            slot = self.slot_of(order.data)
+            if order.parent is not None:  # the exits of a bracket need nothing, and rest until their entry has filled
+                self.submit_accept(order)
+                continue
+            price = order.data.open[0] if self.p.coo and order.exectype == Order.Market else order.created.price
+            held = pseudo.get(slot.symbol, slot.position.size)
+            size = order.executed.remsize
+            closed, opened = split_fill(held, size)
+            if slot.position.size * size < 0 and abs(size) <= abs(slot.position.size):
+                opened = 0.0  # reduces what is really held, whatever else is queued
+            refused = self._judge(slot, opened, price, self._besides(slot, held + closed, size), credit)
+            if refused is not None and not closed:
+                self._refuse(order, refused)
+                continue
+            self.submit_accept(order)
+            if opened and refused is None:
+                need = self.account.opening_need(slot.symbol, size=opened, price=price, fee_rate=slot.position.contract.taker)
+                self.account.reserve(order.ref, need, group=self._ocos[order.ref])
+            if closed and order.exectype == Order.Market:
+                credit += self._freed(slot, closed, price)
+            pseudo[slot.symbol] = held + size
+
+    def _judge(self, slot: Slot, opened: float, price: float, besides: float, credit: float) -> Refusal | None:
+        if not opened:
+            return None
+        if not slot.position.size:
+            slot.use_tiers(self.account.set_tiers, slot.bar_open())
+        return self.account.refusal(
+            slot.symbol, size=opened, price=price, fee_rate=slot.position.contract.taker, marks=self.marks, besides=besides, credit=credit
+        )
+
+    def _besides(self, slot: Slot, held: float, size: float) -> float:
+        """Return what counts to the same side already: the position and the resting orders that are no exits (R4)."""
+        resting = sum(
+            other.executed.remsize
+            for other in self.pending
+            if other.data is slot.data
+            and other.parent is None
+            and other.executed.remsize * size > 0
+            and self.account.reservation(other.ref)
+        )
+        return (held if held * size > 0 else 0.0) + resting
+
+    def _freed(self, slot: Slot, closed: float, price: float) -> float:
+        """Return the margin that a closing market order will free at the next open, at its own price."""
+        position = slot.position
+        share = min(abs(closed / position.size), 1.0) if position.size else 0.0
+        units = -closed * position.contract.multiplier
+        fee = abs(units) * price * position.contract.taker
+        if position.is_isolated:
+            pnl = units * (price - position.entry_price)
+            return max(share * self.account.wallets[position.wallet] + pnl - fee, 0.0) if share else 0.0
+        mark_price = self.marks.get(slot.symbol, price)
+        return abs(units) * mark_price / position.leverage + units * (price - mark_price) - fee
+
+    def _refuse(self, order, refused: Refusal) -> None:
+        """Give an order the status Margin, with the reason and the numbers in its info."""
+        order.info["reason"], order.info["needed"] = refused.reason, refused.needed
+        order.info["available"], order.info["max_size"] = (refused.available, refused.max_size)
+        order.margin()
+        self.notify(order)
+        self._ococheck(order)
+        self._bracketize(order, cancel=True)
+
+    def submit_accept(self, order):
+        """Accept an order into the book."""
+        super().submit_accept(order)
+        self.slot_of(order.data).live_orders += 1
+
+    def notify(self, order):
+        """Queue a notification; an order that has ended frees what it had reserved."""
+        if not order.alive():
+            self.account.release(order.ref)
+        super().notify(order)
+
+    def cancel(self, order, bracket=False):
+        """Cancel an order, also one that was sent in this very bar."""
+        if super().cancel(order, bracket=bracket):
+            return True
+        if order not in self.submitted:
+            return False
+        self.submitted.remove(order)
+        order.cancel()
+        self.notify(order)
+        self._ococheck(order)
+        if not bracket:
+            self._bracketize(order, cancel=True)
+        return True
+
+    def add_cash(self, cash):
+        """Queue a deposit (positive) or withdrawal (negative) for the next step; a withdrawal beyond what is available is refused with a warning."""
+        if not isfinite(cash):
+            raise ValueError(f"add_cash takes a finite amount of money, was {cash}")
+        super().add_cash(cash)
+
+    def _book_transfers(self) -> None:
+        while self._cash_addition:
+            amount = self._cash_addition.popleft()
+            try:
+                if amount > 0:
+                    self.account.deposit(amount, time=self.now)
+                elif amount < 0:
+                    self.account.withdraw(-amount, time=self.now, marks=self.marks)
+            except ValueError as refused:
+                warnings.warn(f"{utc(self.now):%Y-%m-%d %H:%M} UTC: {refused}", stacklevel=2)
+                continue
+            self._fundshares += amount / self._fundval
+
+    def next(self):
+        """Take the account from the last bar to this one; the order of events is in ``clock``."""
+        if self._is_stopping:
+            self.cerebro.runstop()
+            return
+        self.fresh = [slot for slot in self.slots.values() if slot.refresh()]
+        if self.fresh:
+            self.now = max(slot.bar_close() for slot in self.fresh)
+        if not self._is_funded:
+            self._fund()
+        self._take_in()
+        if self.clock.held or self.pending:
+            active = [slot for slot in self.fresh if slot.position.size or slot.live_orders]
+            for slot in active:
+                slot.load(self.account.set_tiers)
+            self.clock.run(active)
+            self.note_fills()
+        else:
+            self.clock.rest()
+        self.clock.write(self.now)
+        if self.p.check:
+            self.audit.check(self)
+
+    def _fund(self) -> None:
+        opening = min((slot.bar_open() for slot in self.fresh), default=self.now)
+        self.account.deposit(self.p.cash, time=opening)
+        self._is_funded = True
+
+    def _take_in(self) -> None:
+        """Activate bracket children, drop expired orders, judge submitted ones, book queued transfers."""
+        while self._toactivate:
+            self._toactivate.popleft().activate()
+        for order in list(self.pending):
+            if order.expire():
+                self.pending.remove(order)
+                self._expired(order)
+        if self.submitted:
+            self.check_submitted()
+        if self._cash_addition:
+            self._book_transfers()
+        if self._userhist:
+            self._process_order_history()
+
+    def _expired(self, order) -> None:
+        self.notify(order)
+        self._ococheck(order)
+        self._bracketize(order, cancel=True)
+
+    def note_fills(self) -> None:
+        """Recount what is held and which orders live, after a step that may have changed either."""
+        self.clock.note_positions(self.slots.values())
+        for slot in self.slots.values():
+            slot.live_orders = 0
+        for order in self.pending:
+            self.slot_of(order.data).live_orders += 1
+
+    def publish(self, equity: float, available: float, notional: float, maintenance: float) -> None:
+        """Keep the figures of this bar for the accessors of value."""
+        self._value, self._available, self._notional, self._maintenance = (equity, available, notional, maintenance)
+        self._fundval = equity / self._fundshares if self._fundshares else self._fundval
+
+    def _execute(self, order, ago=None, price=None, cash=None, position=None, dtcoc=None):
+        """Book a fill on the account and show it to the host; what is not funded is refused, the closing part stands."""
+        if price is None:
+            return
+        slot = self.slot_of(order.data)
+        size = self._fill_size(order, slot, price)
+        if not size:
+            return
+        held, entry_price = slot.position.size, slot.position.entry_price
+        reserved = self.account.reservation(order.ref)
+        self.account.release(order.ref)
+        maker = self._is_maker(order, price)
+        booked, refused = self.account.execute(
+            slot.symbol, size=size, price=price, fee_rate=self._fee_rate(order, price), marks=self.marks, time=self.now
+        )
+        if booked.closed or booked.opened:
+            when = dtcoc or order.data.datetime[ago or 0]
+            self._show_fill(order, slot, booked, price, entry_price, when)
+            self._keep_lots(slot, order, booked.closed + booked.opened)
+            self.record.fills.append(
+                FillRow(
+                    self.now,
+                    slot.symbol,
+                    booked.closed + booked.opened,
+                    price,
+                    booked.closing_fee + booked.opening_fee,
+                    booked.realized_pnl,
+                    maker,
+                    False,
+                    order.ref,
+                )
+            )
+            if order.alive() and reserved:
+                left = reserved * abs(order.executed.remsize) / (abs(order.executed.remsize) + abs(size))
+                self.account.reserve(order.ref, left, group=self._ocos[order.ref])
+            self.notify(order)
+            self._ococheck(order)
+        if refused is not None:
+            self._refuse(order, refused)
+
+    def _show_fill(self, order, slot: Slot, booked, price: float, entry_price: float, when: float) -> None:
+        """Mirror a booked fill into the host's position and order."""
+        comminfo = self.getcommissioninfo(order.data)
+        size = booked.closed + booked.opened
+        shown = self.positions[order.data]
+        shown.update(size, price, order.data.datetime.datetime())
+        shown.size, shown.price = slot.position.size, slot.position.entry_price
+        order.execute(
+            when, size, price,
+            booked.closed, comminfo.getvaluesize(-booked.closed, entry_price), booked.closing_fee,
+            booked.opened, comminfo.getvaluesize(booked.opened, price), booked.opening_fee,
+            slot.position.contract.notional(size, price) / slot.position.leverage, booked.realized_pnl,
+            shown.size, shown.price,
+        )  # fmt: skip
+        order.addcomminfo(comminfo)
+
+    @staticmethod
+    def _keep_lots(slot: Slot, order, size: float) -> None:
+        """Remember which owner and trade id hold the position: a liquidation must close the trades that opened it."""
+        if not slot.position.size:
+            slot.lots.clear()
+            return
+        key = (order.owner, order.tradeid)
+        slot.lots[key] = slot.lots.get(key, 0.0) + size
+        if abs(slot.lots[key]) < 1e-12 * abs(slot.position.size):
+            del slot.lots[key]
+
+    def touched_slots(self, held: Sequence[tuple[Slot, Position]], orders: dict[str, Any]) -> Iterator[tuple[Slot, Position]]:
+        """Yield the slots that hold something or may fill in this bar."""
+        yield from held
+        for symbol in orders:
+            slot = self.slots[symbol]
+            if not slot.position.size:
+                yield slot, slot.position
+
+    def show_liquidation(self, step: Step, row: LiquidationRow) -> None:
+        """Show a booked liquidation to the host: one completed order for each owner and trade id that held the position."""
+        slot = self.slots[step.symbol]
+        lots = dict(slot.lots) or {(None, 0): step.size}
+        slot.lots.clear()
+        gross = sum(abs(size) for size in lots.values())
+        for (owner, tradeid), size in lots.items():
+            share = abs(size) / gross
+            order = self._liquidation_order(slot, owner, tradeid, size, row)
+            pnl = row.realized_pnl * size / step.size
+            shown = self.positions[slot.data]
+            comminfo = self.getcommissioninfo(slot.data)
+            shown.update(-shown.size, step.price, slot.data.datetime.datetime())
+            order.execute(
+                slot.data.datetime[0], -size, step.price, -size, comminfo.getvaluesize(size, row.entry_price), row.fee * share,
+                0.0, 0.0, 0.0, 0.0, pnl, 0.0, 0.0,
+            )  # fmt: skip
+            order.addcomminfo(comminfo)
+            self.notify(order)
+            self._ococheck(order)
+            self._bracketize(order)
+            self.record.fills.append(FillRow(row.time, slot.symbol, -size, step.price, row.fee * share, pnl, False, True, order.ref))
+        self._emit(next(iter(lots))[0], {"kind": "liquidation", **row._asdict(), "time": utc(row.time)})
+        self._is_stopping = self.p.on_liquidation == "stop"
+
+    def _liquidation_order(self, slot: Slot, owner: Any, tradeid: int, size: float, row: LiquidationRow):
+        place = super().sell if size > 0 else super().buy
+        order = place(
+            owner, slot.data, abs(size), exectype=Order.Market, tradeid=tradeid, _checksubmit=False,
+            liquidation=True, reason=f"{slot.symbol}: liquidated at mark {row.mark_price:.8g} ({row.trigger})", mark_price=row.mark_price,
+        )  # fmt: skip
+        self.pending.remove(order)
+        return order
+
+    def _emit(self, owner: Any, event: dict[str, Any]) -> None:
+        self._events.append((owner, event))
+
+    def get_notification(self):
+        """Return the next order notification; once they are out, hand margin events to strategies that listen."""
+        order = super().get_notification()
+        if order is not None:
+            return order
+        while self._events:
+            owner, event = self._events.popleft()
+            for strategy in [owner] if owner is not None else self.cerebro.runningstrats:
+                listener = getattr(strategy, "notify_margin", None)
+                if listener is not None:
+                    listener(event)
+        return None

@@ -1,0 +1,407 @@
+"""The bar clock: what happens to a margin account between two bars, in order.
+
+A step handles every contract with a new bar, by these instants:
+
+1. funding stamps up to the opening instant, on the position held before this bar's fills
+2. test at the mark's open: a position that gapped through its limit goes before a queued exit can save it
+3. fills at the open, then test
+4. the path of the bar: orders, funding stamps and the margin test in the order of the clock
+5. mark at the close, test, record
+
+A bar is walked like this only where ``equity <= maintenance`` could hold somewhere inside it (the screen). Any other
+bar takes the host's own matching, in the host's order, so that a run without danger equals stock Backtrader's.
+"""
+
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from .core.account import Position
+from .core.ledger import CROSS, MONEY_TOLERANCE
+from .core.liquidation import account_liquidation_price, liquidation_steps
+from .core.path import PathEvent, PathStamp, Plan, Track, plan_path
+from .core.tiers import maintenance_margin
+from .record import FundingRow, LiquidationRow
+
+if TYPE_CHECKING:
+    from .broker import MarginBroker
+    from .core.funding import Settlement
+    from .slots import Slot
+
+INTRABAR = ("adverse", "favourable", "close")
+
+
+class BarClock:
+    """Runs the steps of one broker."""
+
+    def __init__(self, broker: "MarginBroker") -> None:
+        self.broker = broker
+        self.account = broker.account
+        self.record = broker.record
+        self.marks: dict[str, float] = broker.marks
+        self.held: list[tuple[Slot, Position]] = []
+        self.lowest_equity = inf
+        self.fills_before = 0
+        self.walked = False
+
+    def note_positions(self, slots: Iterable["Slot"]) -> None:
+        """Remember which slots hold something, after anything that can change it."""
+        self.held = [(slot, slot.position) for slot in slots if slot.position.size]
+
+    def rest(self) -> None:
+        """Pass a bar on which nothing is held and nothing rests in the book."""
+        self.walked, self.lowest_equity = False, inf
+
+    # -- one step ----------------------------------------------------------------------------------------------------
+
+    def run(self, fresh: Sequence["Slot"]) -> None:
+        """Take the contracts that have a new bar and may be touched by it from its opening to its close."""
+        self.lowest_equity = inf
+        self.fills_before = len(self.record.fills)
+        self.walked = not self._is_safe(fresh)
+        if self.walked:
+            self._run_walked(fresh)
+        else:
+            self._run_plain(fresh)
+
+    def _run_plain(self, fresh: Sequence["Slot"]) -> None:
+        for slot in fresh:
+            if slot.has_stamps_due():
+                for settlement in slot.stamps_before_open():
+                    self._pay(slot, settlement)
+            self.marks[slot.symbol] = slot.mark_open
+        self.broker.match_like_host()
+        for slot in fresh:
+            if slot.has_stamps_due():
+                for settlement in slot.stamps_inside():
+                    self._pay(slot, settlement)
+            self.marks[slot.symbol] = slot.mark_close
+
+    def _run_walked(self, fresh: Sequence["Slot"]) -> None:
+        self.record.walked_bars += 1
+        self._settle_gap(fresh)
+        paid = False
+        for slot in fresh:
+            for settlement in slot.stamps_before_open():
+                self._pay(slot, settlement)
+                paid = True
+            self.marks[slot.symbol] = slot.mark_open
+        self._test("funding" if paid else "gap")
+        self.broker.fill_at_open()
+        self._test("fill")
+        if self.broker.p.intrabar == "close":
+            self._run_without_path(fresh)
+        else:
+            self._run_path(fresh)
+        for slot in fresh:
+            self.marks[slot.symbol] = slot.mark_close
+        self.broker.fill_at_close()
+        self._test("close")
+
+    def _settle_gap(self, fresh: Sequence["Slot"]) -> None:
+        """Pay the stamps that fell into a gap of the data, each followed by the test at the last known marks."""
+        due = [(settlement, slot) for slot in fresh for settlement in slot.stamps_in_gap()]
+        for settlement, slot in sorted(due, key=lambda pair: pair[0].stamp):
+            self._pay(slot, settlement)
+            self._test("funding")
+
+    def _run_without_path(self, fresh: Sequence["Slot"]) -> None:
+        self.broker.match_like_host()
+        for slot in fresh:
+            for settlement in slot.stamps_inside():
+                self._pay(slot, settlement)
+
+    # -- the screen --------------------------------------------------------------------------------------------------
+
+    def _is_safe(self, fresh: Sequence["Slot"]) -> bool:
+        """Whether no wallet can reach its maintenance inside this bar, whatever fills and in whichever order.
+
+        For every subset of the fills that could happen, equity less maintenance is concave in each mark, so its least
+        value lies at the mark's extremes; there each possible fill counts as done if that is worse. The screen may only
+        err towards walking.
+        """
+        if any(slot.position.size and slot.next_stamp < slot.open_time for slot in fresh):
+            return False  # a stamp in a gap of the data is judged at marks that this bar does not show
+        orders = self.broker.possible_fills() if self.broker.pending else {}
+        if not orders and len(self.held) == 1:
+            return self._is_single_safe(*self.held[0])
+        headroom = self.account.wallets[CROSS]
+        holds_cross = False
+        for slot, position in self.broker.touched_slots(self.held, orders):
+            fills = orders.get(slot.symbol, ())
+            if position.is_isolated:
+                if not _is_isolated_safe(slot, position, self.account.wallets[position.wallet], fills):
+                    return False
+                headroom -= _isolated_opening_cost(position, fills)
+            else:
+                holds_cross = True
+                headroom += _worst_headroom(slot, position, fills)
+        return not holds_cross or headroom > 0
+
+    def _is_single_safe(self, slot: "Slot", position: Position) -> bool:
+        """The screen for one position without orders: its wallet at its own adverse extreme."""
+        units = position.size * position.contract.multiplier
+        fresh = slot.is_fresh
+        if units > 0:
+            mark = slot.mark_low if fresh else slot.mark_close
+            notional = units * mark
+        else:
+            mark = slot.mark_high if fresh else slot.mark_close
+            notional = -units * mark
+        headroom = self.account.wallets[position.wallet] + units * (mark - position.entry_price)
+        for bracket in position.brackets:
+            if notional <= bracket.cap:
+                break
+        headroom -= notional * bracket.rate - bracket.amount
+        if slot.has_stamps_due():
+            headroom -= _funding_bound(slot, abs(units))
+        return headroom > 0
+
+    # -- the path ----------------------------------------------------------------------------------------------------
+
+    def _run_path(self, fresh: Sequence["Slot"]) -> None:
+        tracks = [self._track(slot) for slot in self.broker.slots.values() if slot.position.size or slot.live_orders]
+        if not tracks:
+            return
+        stamps = [
+            PathStamp(slot.fraction(s.stamp), slot.symbol, s.rate, slot.funding_mark(s), s.stamp)
+            for slot in fresh
+            for s in slot.stamps_inside()
+        ]
+        orders = self.broker.working_orders()
+        profile = self.broker.profile
+        low_first, high_first = (plan_path(self.account, tracks, orders, stamps, profile, low_first=flag) for flag in (True, False))
+        prefers_low = low_first.equity <= high_first.equity
+        if self.broker.p.intrabar == "favourable":
+            prefers_low = low_first.equity > high_first.equity
+        chosen = low_first if prefers_low else high_first
+        certain = {symbol for symbol in low_first.liquidated & high_first.liquidated if self._fails_alone(symbol, tracks)}
+        self.lowest_equity = min(self.lowest_equity, chosen.lowest_equity)
+        for event in chosen.events:
+            self.marks.update(event.marks)
+            self._apply_event(event, certain)
+        if self.broker.p.check and self.broker.p.filler is None:
+            self._check_plan(chosen, tracks)
+
+    def _track(self, slot: "Slot") -> Track:
+        if not slot.is_fresh:
+            mark = self.marks[slot.symbol]
+            return Track(slot.symbol, mark, mark, mark, mark, None)
+        last = (slot.open, slot.high, slot.low, slot.close)
+        return Track(slot.symbol, slot.mark_open, slot.mark_high, slot.mark_low, slot.mark_close, last)
+
+    def _fails_alone(self, symbol: str, tracks: Sequence[Track]) -> bool:
+        """Whether a position's own extreme fails its wallet with every other contract at its best."""
+        marks = {}
+        for track in tracks:
+            size = self.account.positions[track.symbol].size
+            wants_low = (size > 0) == (track.symbol == symbol)
+            marks[track.symbol] = track.mark_low if wants_low else track.mark_high
+        position = self.account.positions[symbol]
+        return bool(position.size) and self.account.risk(position.wallet, {**self.marks, **marks}).is_liquidatable
+
+    def _check_plan(self, plan: Plan, tracks: Sequence[Track]) -> None:
+        marks = {**self.marks, **{track.symbol: track.mark_close for track in tracks}}
+        slack = MONEY_TOLERANCE * self.account.turnover
+        assert abs(self.account.equity(marks) - plan.equity) <= slack, (
+            f"{self.broker.now}: the account ended at {self.account.equity(marks)}, its plan at {plan.equity}"
+        )
+
+    def _apply_event(self, event: PathEvent, certain: set[str]) -> None:
+        subject: Any = event.subject
+        if event.kind == "liquidation":
+            self._liquidate(subject, "path", certain)
+        elif event.kind == "funding":
+            self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate)
+        elif event.kind == "trigger":
+            self.broker.trigger(subject)
+        else:
+            self.broker.fill_on_path(subject, event.price)
+
+    # -- funding -----------------------------------------------------------------------------------------------------
+
+    def _pay(self, slot: "Slot", settlement: "Settlement") -> None:
+        mark_price = settlement.mark_price
+        if not mark_price == mark_price:
+            if settlement.stamp < slot.open_time:  # in a gap of the data: the last known mark stands in (R23)
+                mark_price = self.marks[slot.symbol]
+                self.record.gap_stamps += 1
+            else:
+                mark_price = slot.funding_mark(settlement)
+        self._book_funding(slot.symbol, settlement.stamp, mark_price, settlement.rate)
+
+    def _book_funding(self, symbol: str, stamp: float, mark_price: float, rate: float) -> None:
+        size = self.account.positions[symbol].size
+        if size:
+            amount = self.account.pay_funding(symbol, mark_price=mark_price, rate=rate, time=stamp)
+            self.record.funding.append(FundingRow(stamp, symbol, size, mark_price, rate, amount))
+
+    # -- test and liquidation ----------------------------------------------------------------------------------------
+
+    def _test(self, trigger: str) -> None:
+        """Liquidate every wallet that fails at the present marks, isolated ones first (R1, R18)."""
+        wallets = dict.fromkeys(position.wallet for _, position in self.held if position.size)
+        for wallet in sorted(wallets, key=lambda name: name == CROSS):
+            if self.account.risk(wallet, self.marks).is_liquidatable:
+                self._liquidate(wallet, trigger, None)
+        self.lowest_equity = min(self.lowest_equity, self.account.equity(self.marks))
+
+    def _liquidate(self, wallet: str, trigger: str, certain: set[str] | None) -> None:
+        """Plan a failed wallet's liquidation and apply it; without a set of certain symbols all are certain."""
+        for step in liquidation_steps(self.account, wallet, self.marks, self.broker.profile):
+            position = self.account.positions[step.symbol]
+            entry_price, isolated = position.entry_price, position.is_isolated
+            self.broker.cancel_orders_of(step.symbol)
+            moved = self.account.apply(step, time=self.broker.now)
+            row = LiquidationRow(
+                self.broker.now,
+                step.symbol,
+                step.size,
+                step.price,
+                self.marks[step.symbol],
+                trigger,
+                step.fee,
+                moved.returned,
+                moved.to_insurance_fund,
+                moved.from_insurance_fund,
+                "certain" if certain is None or step.symbol in certain else "possible",
+                moved.realized_pnl,
+                "isolated" if isolated else "cross",
+                entry_price,
+            )
+            self.record.liquidations.append(row)
+            self.record.closest_call = 0.0
+            self.broker.show_liquidation(step, row)
+
+    # -- the record --------------------------------------------------------------------------------------------------
+
+    def write(self, time: float) -> None:
+        """Append this bar's row: equity and margin at the closing marks, and equity at the bar's worst."""
+        account, marks = self.account, self.marks
+        wallet_balance = account.wallet_balance
+        equity = lowest = wallet_balance
+        cross_free = account.wallets[CROSS]
+        initial = maintenance = notional = 0.0
+        order_margin = account.order_margin
+        for slot, position in self.held:
+            units = position.size * position.contract.multiplier
+            mark = marks[slot.symbol]
+            value = units * mark if units > 0 else -units * mark
+            profit = units * (mark - position.entry_price)
+            equity += profit
+            notional += value
+            margin = value / position.leverage
+            initial += margin
+            if position.wallet == CROSS:
+                cross_free += profit - margin
+            maintenance += maintenance_margin(position.brackets, value)
+            worst = (slot.mark_low if units > 0 else slot.mark_high) if slot.is_fresh else mark
+            lowest += units * (worst - position.entry_price)
+        if self.held:
+            self.record.bars_held += 1
+            self._note_closest_call()
+        lowest = min(equity, self.lowest_equity if self.walked else lowest)
+        self.record.bars.extend(
+            (time, equity, lowest, wallet_balance, initial, maintenance, order_margin, cross_free - order_margin, notional)
+        )
+        self.broker.publish(equity, cross_free - order_margin, notional, maintenance)
+
+    def _note_closest_call(self) -> None:
+        """Keep the least distance to a liquidation price, each mark at its own worst and the others at their close.
+
+        The distance is headroom / notional over 1 -+ rate; rates are below 1, so most bars are dismissed unsolved.
+        """
+        has_fills = self.walked and len(self.record.fills) > self.fills_before  # held from inside the bar: its extremes may lie before
+        for slot, position in self.held:
+            if not slot.is_fresh:
+                continue
+            worst = slot.mark_close if has_fills else slot.mark_low if position.size > 0 else slot.mark_high
+            marks = self.marks if len(self.held) == 1 else {**self.marks, slot.symbol: worst}
+            headroom = self.account.wallets[position.wallet]
+            for _, other in self.held:
+                if other.wallet == position.wallet:
+                    mark = worst if other is position else marks[other.contract.symbol]
+                    headroom += other.unrealized_pnl(mark) - other.maintenance_margin(mark)
+            if headroom / position.notional(worst) >= 2 * self.record.closest_call:
+                continue
+            price = account_liquidation_price(self.account, slot.symbol, marks)
+            if price is not None:
+                distance = max((worst - price) / worst if position.size > 0 else (price - worst) / worst, 0.0)
+                self.record.closest_call = min(self.record.closest_call, distance)
+
+
+def _mark_range(slot: "Slot") -> tuple[float, float]:
+    return (slot.mark_low, slot.mark_high) if slot.is_fresh else (slot.mark_close, slot.mark_close)
+
+
+def _worst_headroom(slot: "Slot", position: Position, fills: Sequence[tuple[float, float]]) -> float:
+    """Return a lower bound of a cross position's profit less maintenance over the bar and over every subset of fills."""
+    multiplier = position.contract.multiplier
+    bought = sum(change for change, _ in fills if change > 0)
+    sold = sum(change for change, _ in fills if change < 0)
+    largest = max(abs(position.size + bought), abs(position.size + sold))
+    costs = sum(abs(change) * multiplier * price * max(position.contract.taker, 0.0) for change, price in fills)
+    worst = inf
+    for mark in _mark_range(slot):
+        profit = position.unrealized_pnl(mark)
+        profit += sum(min(change * multiplier * (mark - price), 0.0) for change, price in fills)
+        worst = min(worst, profit - maintenance_margin(position.brackets, largest * multiplier * mark))
+    return worst - costs - _funding_bound(slot, largest * multiplier)
+
+
+def _is_isolated_safe(slot: "Slot", position: Position, balance: float, fills: Sequence[tuple[float, float]]) -> bool:
+    """Whether an isolated position and each of its possible fills keep a surplus of their own at both extremes.
+
+    Closing a share scales balance, profit and (at most) maintenance alike, so surpluses stay surpluses in any order.
+    """
+    multiplier, size = position.contract.multiplier, position.size
+    low, high = _mark_range(slot)
+    same, other = _sides(size, fills)
+    rate = _rate_at(position, max(abs(size) + same, other - abs(size)) * multiplier * high)
+    for mark in (low, high):
+        headroom = balance + position.unrealized_pnl(mark) - position.maintenance_margin(mark)
+        if size and headroom <= _funding_bound(slot, abs(size) * multiplier):
+            return False
+    for change, price in fills:
+        units = abs(change) * multiplier
+        closes = size * change < 0
+        if closes and balance + position.unrealized_pnl(price) <= position.notional(price) * max(position.contract.taker, 0.0):
+            return False
+        if closes and other <= abs(size):
+            continue
+        margin = units * price / position.leverage - _funding_bound(slot, units)
+        if any(margin + change * multiplier * (mark - price) <= rate * units * mark for mark in (low, high)):
+            return False
+    return True
+
+
+def _isolated_opening_cost(position: Position, fills: Sequence[tuple[float, float]]) -> float:
+    """Return the most that the fills can move from the cross wallet: margins and fees."""
+    rate = 1 / position.leverage + max(position.contract.taker, 0.0)
+    return sum(abs(change) * position.contract.multiplier * price * rate for change, price in fills)
+
+
+def _funding_bound(slot: "Slot", units: float) -> float:
+    """Return the most that the stamps of this bar could cost a position of either sign."""
+    if not slot.is_fresh or not slot.has_stamps_due():
+        return 0.0
+    assert slot.schedule is not None
+    cost = 0.0
+    for settlement in slot.schedule.between(slot.funded_until, slot.close_time):
+        own = settlement.mark_price
+        cost += units * (own if own > slot.mark_high else slot.mark_high) * abs(settlement.rate)
+    return cost
+
+
+def _sides(size: float, fills: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return how much the fills add to the side held and how much they take from it."""
+    same = sum(abs(change) for change, _ in fills if change * size >= 0)
+    other = sum(abs(change) for change, _ in fills if change * size < 0)
+    return same, other
+
+
+def _rate_at(position: Position, notional: float) -> float:
+    for bracket in position.brackets:
+        if notional <= bracket.cap:
+            return bracket.rate
+    return position.brackets[-1].rate

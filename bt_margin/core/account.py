@@ -1,0 +1,469 @@
+"""The account: wallets, positions and the journal that explains them.
+
+State: one cross wallet shared by every cross position and one wallet for each isolated position; balances exclude
+unrealized profit. A wallet changes only together with a journal entry. Which wallet backs a position is all that
+tells cross from isolated. Marks are a mapping from symbol to mark price.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import NamedTuple
+
+from .contract import Contract, average_entry, split_fill
+from .funding import funding_payment
+from .ledger import CROSS, MONEY_TOLERANCE, Journal, wallet_of
+from .tiers import Bracket, maintenance_margin
+
+Marks = Mapping[str, float]
+
+MARGIN_MODES = ("cross", "isolated")
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """Equity of a wallet against its requirements; risks add up."""
+
+    equity: float
+    initial_margin: float
+    maintenance_margin: float
+    holds_position: bool = True
+
+    def __add__(self, other: "Risk") -> "Risk":
+        return Risk(
+            self.equity + other.equity,
+            self.initial_margin + other.initial_margin,
+            self.maintenance_margin + other.maintenance_margin,
+            self.holds_position or other.holds_position,
+        )
+
+    @property
+    def is_liquidatable(self) -> bool:
+        """Whether equity has fallen to maintenance while something is held; exactly at maintenance counts (R1).
+
+        >>> Risk(10.0, 20.0, 10.0).is_liquidatable, Risk(10.01, 20.0, 10.0).is_liquidatable
+        (True, False)
+        """
+        return self.holds_position and self.equity <= self.maintenance_margin
+
+
+@dataclass(slots=True)
+class Position:
+    """What is held of one contract, and on which terms; ``brackets`` are those of the tier table in force."""
+
+    contract: Contract
+    leverage: float
+    wallet: str
+    brackets: tuple[Bracket, ...]
+    size: float = 0.0
+    entry_price: float = 0.0
+    largest_size: float = 0.0
+
+    def unrealized_pnl(self, mark_price: float) -> float:
+        """Return the profit at a mark price, 0 when flat."""
+        return self.size * self.contract.multiplier * (mark_price - self.entry_price)
+
+    def notional(self, mark_price: float) -> float:
+        """Return ``|size| * multiplier * mark_price``."""
+        return abs(self.size) * self.contract.multiplier * mark_price
+
+    def maintenance_margin(self, mark_price: float) -> float:
+        """Return the maintenance margin at a mark price, by notional in the tier that holds it (R2)."""
+        return maintenance_margin(self.brackets, self.notional(mark_price)) if self.size else 0.0
+
+    @property
+    def is_isolated(self) -> bool:
+        return self.wallet != CROSS
+
+
+class Booking(NamedTuple):
+    """What a fill did: the parts that closed and opened (signed), profit realized, fees of the two parts."""
+
+    closed: float
+    opened: float
+    realized_pnl: float
+    closing_fee: float
+    opening_fee: float
+
+
+class Refusal(NamedTuple):
+    """Why an opening does not fit: a sentence, the money it needs, the money there is, the largest size that fits (>= 0)."""
+
+    reason: str
+    needed: float
+    available: float
+    max_size: float
+
+
+class Step(NamedTuple):
+    """One position taken from its owner.
+
+    ``size`` is the position's (signed); ``market_price`` is what the market pays, ``price`` what the owner gets (R14,
+    R15); ``forfeits_rest`` gives what is left in the wallet to the insurance fund once nothing is held there (R16).
+    """
+
+    symbol: str
+    size: float
+    market_price: float
+    price: float
+    fee: float
+    forfeits_rest: bool
+
+
+class Liquidated(NamedTuple):
+    """What a step moved: the owner's profit, money returned to the cross wallet, the fund's gain and loss (both >= 0)."""
+
+    realized_pnl: float
+    returned: float
+    to_insurance_fund: float
+    from_insurance_fund: float
+
+
+class MarginAccount:
+    """Wallets and positions of one trader at one venue.
+
+    >>> account = MarginAccount()
+    >>> account.add_contract(Contract("BTCUSDT"), leverage=10, margin_mode="isolated")
+    >>> account.deposit(1_000, time=0)
+    >>> account.apply_fill("BTCUSDT", size=0.1, price=30_000, fee_rate=0.0, time=0).opened
+    0.1
+    >>> account.wallets                                   # 3 000 / 10 moved into the position's own wallet
+    {'wallet:cross': 700.0, 'wallet:BTCUSDT': 300.0}
+    >>> account.risk("wallet:BTCUSDT", {"BTCUSDT": 29_000}).equity
+    200.0
+    """
+
+    def __init__(self) -> None:
+        self.journal: Journal | None = Journal.empty()
+        self.wallets: dict[str, float] = {CROSS: 0.0}
+        self.positions: dict[str, Position] = {}
+        self.turnover = 0.0
+        self._reserved: dict[int, tuple[int, float]] = {}
+        self._order_margin: float | None = 0.0
+
+    # -- contracts ---------------------------------------------------------------------------------------------------
+
+    def add_contract(self, contract: Contract, *, leverage: float, margin_mode: str, time: float = 0.0) -> None:
+        """Open a contract for trading at a leverage, in 'cross' or 'isolated' margin, with its tiers of a time."""
+        brackets = contract.tiers.at(time).brackets
+        check_leverage(contract.symbol, leverage, brackets)
+        self.positions[contract.symbol] = Position(contract, leverage, CROSS, brackets)
+        self.set_margin_mode(contract.symbol, margin_mode)
+
+    def set_margin_mode(self, symbol: str, margin_mode: str) -> None:
+        """Choose the wallet that will back a flat contract."""
+        if margin_mode not in MARGIN_MODES:
+            raise ValueError(f"{symbol}: margin_mode is 'cross' or 'isolated', was {margin_mode!r}")
+        position = self.positions[symbol]
+        if position.size:
+            raise ValueError(f"{symbol}: the margin mode of an open position ({position.size:g}) cannot change; close it first")
+        position.wallet = CROSS if margin_mode == "cross" else wallet_of(symbol)
+        self.wallets.setdefault(position.wallet, 0.0)
+
+    def set_tiers(self, symbol: str, time: float) -> None:
+        """Put the tier table of a time in force (R5)."""
+        position = self.positions[symbol]
+        position.brackets = position.contract.tiers.at(time).brackets
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def held(self, wallet: str) -> Iterator[Position]:
+        """Yield the open positions a wallet backs, in the order the contracts were added."""
+        return (position for position in self.positions.values() if position.size and position.wallet == wallet)
+
+    def risk(self, wallet: str, marks: Marks) -> Risk:
+        """Return the wallet's equity, initial and maintenance margin at these marks."""
+        equity, initial, maintenance, holds = self.wallets[wallet], 0.0, 0.0, False
+        for position in self.held(wallet):
+            mark_price = marks[position.contract.symbol]
+            equity += position.unrealized_pnl(mark_price)
+            initial += position.notional(mark_price) / position.leverage
+            maintenance += position.maintenance_margin(mark_price)
+            holds = True
+        return Risk(equity, initial, maintenance, holds)
+
+    def total_risk(self, marks: Marks) -> Risk:
+        """Return the risk of the whole account, the sum over its wallets."""
+        total = Risk(0.0, 0.0, 0.0, False)
+        for wallet in self.wallets:
+            total += self.risk(wallet, marks)
+        return total
+
+    def equity(self, marks: Marks) -> float:
+        """Return all wallets plus all unrealized profit."""
+        return self.wallet_balance + sum(p.unrealized_pnl(marks[symbol]) for symbol, p in self.positions.items() if p.size)
+
+    @property
+    def wallet_balance(self) -> float:
+        """All wallets together, unrealized profit excluded."""
+        return sum(self.wallets.values())
+
+    def available_margin(self, marks: Marks) -> float:
+        """Return what can still be committed; negative when requirements exceed equity (R6).
+
+        available = cross wallet + cross unrealized profit - cross notional / leverage - order margin
+        """
+        risk = self.risk(CROSS, marks)
+        return risk.equity - risk.initial_margin - self.order_margin
+
+    # -- orders ------------------------------------------------------------------------------------------------------
+
+    @property
+    def order_margin(self) -> float:
+        """Margin reserved for resting orders; of a group that can fill only once, the largest member (R7)."""
+        if self._order_margin is None:
+            largest: dict[int, float] = {}
+            for group, amount in self._reserved.values():
+                largest[group] = max(largest.get(group, 0.0), amount)
+            self._order_margin = sum(largest.values())
+        return self._order_margin
+
+    @property
+    def reserved_orders(self) -> frozenset[int]:
+        """References of the orders that hold a reservation."""
+        return frozenset(self._reserved)
+
+    def reserve(self, ref: int, amount: float, *, group: int) -> None:
+        """Set margin aside for an order until ``release``; orders of one group share their largest."""
+        self._reserved[ref] = (group, amount)
+        self._order_margin = None
+
+    def reservation(self, ref: int) -> float:
+        """Return what is set aside for an order, 0 if nothing."""
+        return self._reserved[ref][1] if ref in self._reserved else 0.0
+
+    def release(self, ref: int) -> None:
+        """Free what was set aside for an order, if anything."""
+        if self._reserved.pop(ref, None) is not None:
+            self._order_margin = None
+
+    def opening_need(self, symbol: str, *, size: float, price: float, fee_rate: float) -> float:
+        """Return the margin and fee that opening ``size`` at ``price`` takes: notional / leverage + opening fee (R7)."""
+        position = self.positions[symbol]
+        notional = abs(size) * position.contract.multiplier * price
+        return notional / position.leverage + notional * max(fee_rate, 0.0)
+
+    def spendable(self, symbol: str, marks: Marks) -> float:
+        """Return the money an opening in this contract may use.
+
+        Isolated margin is money that is there, so unrealized profit does not count for it (R8).
+        """
+        available = self.available_margin(marks)
+        return min(available, self.wallets[CROSS]) if self.positions[symbol].is_isolated else available
+
+    def max_notional(self, symbol: str) -> float:
+        """Return the largest notional the tiers allow at the contract's leverage (R4)."""
+        position = self.positions[symbol]
+        return max((b.cap for b in position.brackets if b.max_leverage >= position.leverage), default=0.0)
+
+    def max_opening(self, symbol: str, *, price: float, fee_rate: float, marks: Marks) -> float:
+        """Return the largest size (>= 0, whole lots) that may be opened or added at a price."""
+        position = self.positions[symbol]
+        unit = position.contract.multiplier * price
+        by_money = max(self.spendable(symbol, marks), 0.0) / (unit * (1 / position.leverage + max(fee_rate, 0.0)))
+        by_tier = max(self.max_notional(symbol) - position.notional(price), 0.0) / unit
+        return position.contract.floor_size(min(by_money, by_tier))
+
+    def refusal(
+        self, symbol: str, *, size: float, price: float, fee_rate: float, marks: Marks, besides: float = 0.0, credit: float = 0.0
+    ) -> Refusal | None:
+        """Return why opening ``size`` at ``price`` is refused, None where it fits (R4, R7, R8).
+
+        ``besides`` is size of the same side that is held or ordered already, ``credit`` margin that orders placed
+        before this one will free.
+        """
+        needed = self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate)
+        available = self.spendable(symbol, marks) + credit
+        position = self.positions[symbol]
+        notional, limit = (position.contract.notional(abs(size) + abs(besides), price), self.max_notional(symbol))
+        if notional > limit:
+            reason = f"{symbol}: a notional of {notional:.8g} would pass the {limit:.8g} that its tiers allow at {position.leverage:g}x"
+        elif needed > available:
+            reason = f"{symbol}: opening {abs(size):.8g} at {price:.8g} with {position.leverage:g}x needs {needed:.8g}, available is {available:.8g}"
+        else:
+            return None
+        fits = self.max_opening(symbol, price=price, fee_rate=fee_rate, marks=marks)
+        return Refusal(f"{reason}; lower the size to {fits:.8g} or less", needed, available, fits)
+
+    def execute(
+        self, symbol: str, *, size: float, price: float, fee_rate: float, marks: Marks, time: float
+    ) -> tuple[Booking, Refusal | None]:
+        """Book what fits of an order's fill: the closing part always, the opening part if it is funded (R7)."""
+        closed, opened = split_fill(self.positions[symbol].size, size)
+        booked = Booking(0.0, 0.0, 0.0, 0.0, 0.0)
+        if closed:
+            booked = self.apply_fill(symbol, size=closed, price=price, fee_rate=fee_rate, time=time)
+        if not opened:
+            return booked, None
+        held = self.positions[symbol].size
+        refused = self.refusal(symbol, size=opened, price=price, fee_rate=fee_rate, marks=marks, besides=held)
+        if refused is not None:
+            return booked, refused
+        added = self.apply_fill(symbol, size=opened, price=price, fee_rate=fee_rate, time=time)
+        return booked._replace(opened=added.opened, opening_fee=added.opening_fee), None
+
+    # -- money -------------------------------------------------------------------------------------------------------
+
+    def deposit(self, amount: float, *, time: float) -> None:
+        """Put money into the cross wallet from outside."""
+        _check_amount("a deposit", amount)
+        self._post(time, "deposit", "", (CROSS, amount), ("external", -amount))
+
+    def withdraw(self, amount: float, *, time: float, marks: Marks) -> None:
+        """Take money out of the cross wallet; no more than is available and there."""
+        _check_amount("a withdrawal", amount)
+        free = min(self.available_margin(marks), self.wallets[CROSS])
+        if amount > free:
+            raise ValueError(f"cannot withdraw {amount:.8g}: {max(free, 0.0):.8g} is available; lower the amount or close a position")
+        self._post(time, "withdraw", "", (CROSS, -amount), ("external", amount))
+
+    def adjust(self, amount: float, *, time: float) -> None:
+        """Correct the cross wallet by an amount of either sign."""
+        if not isfinite(amount):
+            raise ValueError(f"an adjustment is a finite amount of money, was {amount}")
+        self._post(time, "adjust", "", (CROSS, amount), ("external", -amount))
+
+    def transfer(self, source: str, target: str, amount: float, *, symbol: str, time: float) -> None:
+        """Move money between two wallets."""
+        self._post(time, "transfer", symbol, (source, -amount), (target, amount))
+
+    def pay_funding(self, symbol: str, *, mark_price: float, rate: float, time: float) -> float:
+        """Book one funding stamp on the position's wallet and return what it received (R9, R23)."""
+        position = self.positions[symbol]
+        amount = funding_payment(size=position.size, multiplier=position.contract.multiplier, mark_price=mark_price, rate=rate)
+        if amount:
+            self._post(time, "funding", symbol, (position.wallet, amount), ("funding", -amount))
+        return amount
+
+    def apply_fill(self, symbol: str, *, size: float, price: float, fee_rate: float, time: float) -> Booking:
+        """Book a fill: close first, then open (R8).
+
+        Closing books profit and fee on the position's wallet and returns its share of an isolated one; opening moves
+        notional / leverage into an isolated wallet and pays its fee from the cross wallet.
+        """
+        position = self.positions[symbol]
+        closed, opened = split_fill(position.size, size)
+        per_unit = position.contract.multiplier * price * fee_rate
+        closing_fee, opening_fee = abs(closed) * per_unit, abs(opened) * per_unit
+        realized = self._close(position, closed, price, closing_fee, time) if closed else 0.0
+        if opened:
+            self._open(position, opened, price, opening_fee, time)
+        if not any(self.held(CROSS)):
+            self._floor(CROSS, symbol, time)
+        return Booking(closed, opened, realized, closing_fee, opening_fee)
+
+    def _open(self, position: Position, opened: float, price: float, fee: float, time: float) -> None:
+        symbol = position.contract.symbol
+        if position.is_isolated:
+            margin = position.contract.notional(opened, price) / position.leverage
+            self.transfer(CROSS, position.wallet, margin, symbol=symbol, time=time)
+        if fee:
+            self._post(time, "fill", symbol, (CROSS, -fee), ("fees", fee))
+        position.entry_price = average_entry(size=position.size, entry_price=position.entry_price, added=opened, price=price)
+        self._resize(position, opened)
+
+    def _close(self, position: Position, closed: float, price: float, fee: float, time: float) -> float:
+        symbol, wallet = position.contract.symbol, position.wallet
+        fraction, before = abs(closed / position.size), self.wallets[wallet]
+        realized = -closed * position.contract.multiplier * (price - position.entry_price)
+        self._post(time, "fill", symbol, (wallet, realized - fee), ("pnl", -realized), ("fees", fee))
+        self._resize(position, closed)
+        if position.is_isolated:
+            left = self.wallets[wallet]
+            share = left if not position.size else min(max(fraction * before + realized - fee, 0.0), max(left, 0.0))
+            self._return_isolated(position, share, time)
+        return realized
+
+    def _return_isolated(self, position: Position, amount: float, time: float) -> None:
+        """Give money of an isolated wallet back to the cross wallet; a flat wallet below zero is made whole by the fund."""
+        if not position.size and amount < -self._noise():
+            self._floor(position.wallet, position.contract.symbol, time)
+        elif amount:
+            self.transfer(position.wallet, CROSS, amount, symbol=position.contract.symbol, time=time)
+
+    def _resize(self, position: Position, change: float) -> None:
+        largest = max(position.largest_size, abs(position.size + change))
+        position.size = position.contract.snap_size(position.size + change, largest=largest)
+        position.largest_size = largest if position.size else 0.0
+        if not position.size:
+            position.entry_price = 0.0
+
+    def _floor(self, wallet: str, symbol: str, time: float) -> None:
+        """Lift an empty wallet from below zero to zero at the insurance fund's cost (R12)."""
+        deficit = -self.wallets[wallet]
+        if deficit > self._noise():
+            self._post(time, "insurance_out", symbol, (wallet, deficit), ("insurance_fund", -deficit))
+
+    # -- liquidation -------------------------------------------------------------------------------------------------
+
+    def apply(self, step: Step, *, time: float) -> Liquidated:
+        """Book one step of a liquidation plan; the position it names is closed whole."""
+        position = self.positions[step.symbol]
+        multiplier, wallet = position.contract.multiplier, position.wallet
+        realized = step.size * multiplier * (step.price - position.entry_price)
+        fund = step.size * multiplier * (step.market_price - step.price)
+        self._post(time, "fill", step.symbol, (wallet, realized), ("pnl", -realized))
+        self._resize(position, -step.size)
+        if step.fee:
+            self._post(time, "liquidation_fee", step.symbol, (wallet, -step.fee), ("liquidation_fees", step.fee))
+        if fund:
+            self._post(time, "insurance_in" if fund > 0 else "insurance_out", step.symbol, ("insurance_fund", fund), ("pnl", -fund))
+        returned = self._empty_wallet(position, step, time)
+        return Liquidated(realized, returned, max(fund, 0.0), max(-fund, 0.0))
+
+    def _empty_wallet(self, position: Position, step: Step, time: float) -> float:
+        """Hand on what is left in a wallet that holds nothing more; return what went back to the cross wallet."""
+        wallet = position.wallet
+        left = self.wallets[wallet]
+        if any(self.held(wallet)) or not left:
+            return 0.0
+        if step.forfeits_rest:
+            kind = "insurance_in" if left > 0 else "insurance_out"
+            self._post(time, kind, step.symbol, (wallet, -left), ("insurance_fund", left))
+            return 0.0
+        if not position.is_isolated:
+            self._floor(wallet, step.symbol, time)
+            return 0.0
+        self._return_isolated(position, left, time)
+        return max(left, 0.0)
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    def clone(self) -> "MarginAccount":
+        """Return a copy to try things on: same state, no journal."""
+        copy = MarginAccount()
+        copy.journal = None
+        copy.wallets = dict(self.wallets)
+        copy.positions = {symbol: replace(position) for symbol, position in self.positions.items()}
+        copy.turnover = self.turnover
+        copy._reserved = dict(self._reserved)
+        copy._order_margin = None
+        return copy
+
+    def _noise(self) -> float:
+        return MONEY_TOLERANCE * self.turnover
+
+    def _post(self, time: float, kind: str, symbol: str, *postings: tuple[str, float]) -> None:
+        for account, amount in postings:
+            self.turnover += abs(amount)
+            if account in self.wallets:
+                self.wallets[account] += amount
+        if self.journal is not None:
+            self.journal.post(time, kind, symbol, *postings)
+
+
+def check_leverage(symbol: str, leverage: float, brackets: tuple[Bracket, ...]) -> None:
+    """Raise ValueError where a leverage is no number >= 1 or above what the first tier allows."""
+    if not (isfinite(leverage) and leverage >= 1):
+        raise ValueError(f"{symbol}: leverage is a finite number of 1 or more, was {leverage}")
+    first = brackets[0]
+    if leverage > first.max_leverage or first.rate * leverage >= 1:
+        raise ValueError(
+            f"{symbol}: leverage {leverage:g} is not possible, the first tier allows {first.max_leverage:g} and its maintenance rate "
+            f"{first.rate:g} must stay below 1 / leverage; lower the leverage"
+        )
+
+
+def _check_amount(what: str, amount: float) -> None:
+    if not (isfinite(amount) and amount > 0):
+        raise ValueError(f"{what} is a positive amount of money, was {amount}")

@@ -1,0 +1,107 @@
+"""When funding is paid, at which rate, and what one payment is.
+
+A schedule is a rising run of stamps (seconds, UTC), each with a rate (fraction of notional, positive: longs pay)
+and, where the venue published it, the mark price of that instant. Stamps are instants, never bar counts.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, inf, isfinite, nan
+from typing import NamedTuple
+
+JITTER_SECONDS = 2.0  # venues' records carry a few milliseconds; a stamp this close to a whole minute is that minute
+
+
+class Settlement(NamedTuple):
+    """One funding stamp; ``mark_price`` is NaN where the venue's own is not known."""
+
+    stamp: float
+    rate: float
+    mark_price: float
+
+
+@dataclass(frozen=True, slots=True)
+class FundingSchedule:
+    """Funding stamps of one contract with their rates and, optionally, marks.
+
+    >>> schedule = FundingSchedule((0, 28_800, 57_600), (0.0001, -0.0002, 0.0003))
+    >>> [s.rate for s in schedule.between(0, 57_600)]          # after the first instant, up to the last
+    [-0.0002, 0.0003]
+    """
+
+    stamps: tuple[float, ...]
+    rates: tuple[float, ...]
+    marks: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.stamps) != len(self.rates) or (self.marks and len(self.marks) != len(self.stamps)):
+            raise ValueError(
+                f"funding needs one rate (and one mark, if any are given) for each stamp, had {len(self.stamps)} stamps, "
+                f"{len(self.rates)} rates, {len(self.marks)} marks"
+            )
+        object.__setattr__(self, "stamps", tuple(whole_stamp(stamp) for stamp in self.stamps))
+        for earlier, later in pairwise(self.stamps):
+            if later <= earlier:
+                raise ValueError(f"funding stamps must rise, {later:.0f} follows {earlier:.0f} (seconds, UTC)")
+        for stamp, rate in zip(self.stamps, self.rates, strict=True):
+            if not isfinite(rate):
+                raise ValueError(f"the funding rate at {stamp:.0f} (seconds, UTC) must be a finite fraction, was {rate}")
+        for stamp, mark in zip(self.stamps, self.marks, strict=bool(self.marks)):
+            if mark <= 0:
+                raise ValueError(f"the mark price of the funding stamp at {stamp:.0f} (seconds, UTC) must be positive, was {mark}")
+
+    @classmethod
+    def constant(cls, rate: float, *, first: float, last: float, interval_seconds: float = 8 * 3600) -> "FundingSchedule":
+        """Return one rate for every whole interval (counted from 00:00 UTC) in ``[first, last]``."""
+        if not interval_seconds > 0:
+            raise ValueError(f"a funding interval is a positive number of seconds, was {interval_seconds}")
+        stamps, stamp = [], ceil(first / interval_seconds) * interval_seconds
+        while stamp <= last:
+            stamps.append(stamp)
+            stamp += interval_seconds
+        return cls(tuple(stamps), (rate,) * len(stamps))
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[float, float]]) -> "FundingSchedule":
+        """Return a schedule from (stamp, rate) pairs in rising order."""
+        rows = list(pairs)
+        return cls(tuple(stamp for stamp, _ in rows), tuple(rate for _, rate in rows))
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    def settlement(self, index: int) -> Settlement:
+        """Return the settlement at a position of the schedule."""
+        return Settlement(self.stamps[index], self.rates[index], self.marks[index] if self.marks else nan)
+
+    def between(self, after: float, until: float) -> Iterator[Settlement]:
+        """Yield the settlements with ``after < stamp <= until``, in order."""
+        for index in range(bisect_right(self.stamps, after), bisect_right(self.stamps, until)):
+            yield self.settlement(index)
+
+    def first_after(self, time: float) -> float:
+        """Return the first stamp after a time, infinity where there is none."""
+        index = bisect_right(self.stamps, time)
+        return self.stamps[index] if index < len(self.stamps) else inf
+
+
+def whole_stamp(stamp: float) -> float:
+    """Return the whole minute a stamp stands for, or the stamp itself where none is near."""
+    minute = round(stamp / 60.0) * 60.0
+    return minute if abs(stamp - minute) <= JITTER_SECONDS else stamp
+
+
+def funding_payment(*, size: float, multiplier: float, mark_price: float, rate: float) -> float:
+    """Return what the account receives at one stamp: ``-size * multiplier * mark_price * rate`` (R23).
+
+    >>> funding_payment(size=1, multiplier=1, mark_price=60_000, rate=0.0001)     # a long pays a positive rate
+    -6.0
+    """
+    return -size * multiplier * mark_price * rate
+
+
+def funding_sum(settlements: Sequence[Settlement], *, size: float, multiplier: float = 1.0) -> float:
+    """Return what a position of constant size receives over settlements that carry their marks."""
+    return sum(funding_payment(size=size, multiplier=multiplier, mark_price=s.mark_price, rate=s.rate) for s in settlements)

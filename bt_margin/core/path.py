@@ -1,0 +1,304 @@
+"""What happens inside one bar, planned on a copy of the account.
+
+All contracts share one clock of three equal legs: open to one extreme, to the other, to the close. On a leg every
+series is a straight line. Events are met in the order of the clock: an order where the last price reaches it, a
+funding stamp at its own time, a wallet where its equity meets its maintenance. Equity is linear on a leg and
+maintenance piecewise linear in the notional, so the crossing is solved, not sampled. At one instant liquidation comes
+first, then funding, then fills; every event is followed by the test at the same marks.
+
+The plan is a list of events for the caller to repeat on the real account.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import NamedTuple
+
+from .account import MarginAccount, Position
+from .liquidation import Profile, liquidation_steps
+
+LEGS = 3
+
+
+class Track(NamedTuple):
+    """Four corners of one contract's bar; ``last`` is None where the contract has no new bar, its mark then stands still."""
+
+    symbol: str
+    mark_open: float
+    mark_high: float
+    mark_low: float
+    mark_close: float
+    last: tuple[float, float, float, float] | None
+
+
+@dataclass(slots=True)
+class WorkingOrder:
+    """A resting order as the path sees it.
+
+    ``size`` is what may fill in this bar (signed), ``is_whole`` whether that completes the order. ``stop`` is the
+    trigger (None for a limit), ``stop_fill`` the price a triggered stop pays, ``limit`` the limit price (None for a
+    plain stop). Orders of one ``oco`` group end each other; so do the exits of one ``bracket``.
+    """
+
+    ref: int
+    symbol: str
+    size: float
+    is_whole: bool
+    stop: float | None
+    stop_fill: float | None
+    limit: float | None
+    fee_rate: float
+    oco: int
+    bracket: int | None
+
+
+class PathStamp(NamedTuple):
+    """A funding stamp inside the bar at a fraction (0 to 1) of its time."""
+
+    fraction: float
+    symbol: str
+    rate: float
+    mark_price: float
+    stamp: float
+
+
+class PathEvent(NamedTuple):
+    """Something that happens at one instant; ``subject`` is an order reference, a symbol or a wallet by ``kind``.
+
+    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``liquidation`` (wallet). ``marks`` are the mark
+    prices of the instant.
+    """
+
+    kind: str
+    subject: object
+    price: float
+    marks: dict[str, float]
+
+
+class Plan(NamedTuple):
+    """Events in order, the account's equity at the closing marks and at its lowest, and the contracts liquidated."""
+
+    events: list[PathEvent]
+    equity: float
+    lowest_equity: float
+    liquidated: frozenset[str]
+
+
+def plan_path(
+    account: MarginAccount,
+    tracks: Sequence[Track],
+    orders: Iterable[WorkingOrder],
+    stamps: Iterable[PathStamp],
+    profile: Profile,
+    *,
+    low_first: bool,
+) -> Plan:
+    """Return what one market path, low first or high first, does to the account; the account itself is left alone."""
+    walk = _Walk(account.clone(), tracks, [replace(order) for order in orders], stamps, profile, low_first)
+    for leg in range(LEGS):
+        walk.run_leg(leg)
+    return Plan(walk.events, walk.account.equity(walk.marks), walk.lowest_equity, frozenset(walk.liquidated))
+
+
+class _Walk:
+    def __init__(
+        self,
+        account: MarginAccount,
+        tracks: Sequence[Track],
+        orders: list[WorkingOrder],
+        stamps: Iterable[PathStamp],
+        profile: Profile,
+        low_first: bool,
+    ) -> None:
+        self.account, self.orders, self.profile = account, orders, profile
+        self.stamps = sorted(stamps, key=lambda stamp: stamp.fraction)
+        self.mark_corners = {track.symbol: _mark_corners(track, low_first) for track in tracks}
+        self.last_corners = {track.symbol: _last_corners(track.last, low_first) for track in tracks if track.last is not None}
+        self.marks = {symbol: corners[0] for symbol, corners in self.mark_corners.items()}
+        self.events: list[PathEvent] = []
+        self.liquidated: set[str] = set()
+        self.lowest_equity = account.equity(self.marks)
+
+    def run_leg(self, leg: int) -> None:
+        """Meet the events of one leg in order and leave the marks at its end."""
+        fraction = 0.0
+        while True:
+            wallet, failing = self._next_failure(leg, fraction)
+            stamp, due = self._next_stamp(leg, fraction)
+            order, reached = self._next_order(leg, fraction)
+            fraction = min(failing, due, reached)
+            if fraction > 1.0:
+                break
+            self._move_marks(leg, fraction)
+            if wallet is not None and failing <= fraction:
+                self._liquidate(wallet)
+            elif stamp is not None and due <= fraction:
+                self._pay(stamp)
+            elif order is not None:
+                self._reach(order, leg, fraction)
+            self._test()
+        self._move_marks(leg, 1.0)
+        self._test()
+
+    # -- where the next event lies, as a fraction of the leg; inf where there is none --------------------------------
+
+    def _next_failure(self, leg: int, start: float) -> tuple[str | None, float]:
+        found: tuple[str | None, float] = (None, inf)
+        for wallet in self._wallets():
+            crossing = self._crossing(wallet, leg, start)
+            if crossing < found[1]:
+                found = (wallet, crossing)
+        return found
+
+    def _next_stamp(self, leg: int, start: float) -> tuple[PathStamp | None, float]:
+        if not self.stamps:
+            return None, inf
+        due = self.stamps[0].fraction * LEGS - leg
+        return (self.stamps[0], max(due, start)) if due <= 1.0 else (None, inf)
+
+    def _next_order(self, leg: int, start: float) -> tuple[WorkingOrder | None, float]:
+        found: tuple[WorkingOrder | None, float] = (None, inf)
+        for order in self.orders:
+            corners = self.last_corners[order.symbol]
+            reached = _reached(order, corners[leg], corners[leg + 1], start)
+            if reached < found[1]:
+                found = (order, reached)
+        return found
+
+    def _crossing(self, wallet: str, leg: int, start: float) -> float:
+        """Return where on the leg equity first meets maintenance.
+
+        Headroom (equity - maintenance) is concave in the fraction, because maintenance is convex in the notional. It is
+        positive at ``start``; if it is positive at the end it is positive throughout.
+        """
+        held = list(self.account.held(wallet))
+        if self._headroom(wallet, held, leg, 1.0) > 0:
+            return inf
+        edges = sorted({edge for position in held for edge in self._tier_edges(position, leg, start)} | {1.0})
+        low, above = start, self._headroom(wallet, held, leg, start)
+        if above <= 0:
+            return start
+        for edge in edges:
+            below = self._headroom(wallet, held, leg, edge)
+            if below <= 0:
+                return low + (edge - low) * above / (above - below)
+            low, above = edge, below
+        return 1.0
+
+    def _headroom(self, wallet: str, held: Sequence[Position], leg: int, fraction: float) -> float:
+        headroom = self.account.wallets[wallet]
+        for position in held:
+            mark_price = self._mark_at(position.contract.symbol, leg, fraction)
+            headroom += position.unrealized_pnl(mark_price) - position.maintenance_margin(mark_price)
+        return headroom
+
+    def _tier_edges(self, position: Position, leg: int, start: float) -> Iterable[float]:
+        corners = self.mark_corners[position.contract.symbol]
+        begin, end = corners[leg], corners[leg + 1]
+        units = abs(position.size) * position.contract.multiplier
+        if begin == end:
+            return
+        for bracket in position.brackets[:-1]:
+            fraction = (bracket.cap / units - begin) / (end - begin)
+            if start < fraction < 1.0:
+                yield fraction
+
+    def _mark_at(self, symbol: str, leg: int, fraction: float) -> float:
+        corners = self.mark_corners[symbol]
+        begin, end = corners[leg], corners[leg + 1]
+        return end if fraction == 1.0 else begin + (end - begin) * fraction
+
+    def _move_marks(self, leg: int, fraction: float) -> None:
+        for symbol in self.marks:
+            self.marks[symbol] = self._mark_at(symbol, leg, fraction)
+        self.lowest_equity = min(self.lowest_equity, self.account.equity(self.marks))
+
+    def _wallets(self) -> list[str]:
+        """Wallets that hold something; isolated ones first, as they go when several fail together (R18)."""
+        holding = dict.fromkeys(position.wallet for position in self.account.positions.values() if position.size)
+        return sorted(holding, key=lambda wallet: wallet == "wallet:cross")
+
+    # -- the events --------------------------------------------------------------------------------------------------
+
+    def _test(self) -> None:
+        for wallet in self._wallets():
+            if self.account.risk(wallet, self.marks).is_liquidatable:
+                self._liquidate(wallet)
+
+    def _liquidate(self, wallet: str) -> None:
+        self._record("liquidation", wallet, 0.0)
+        for step in liquidation_steps(self.account, wallet, self.marks, self.profile):
+            self.account.apply(step, time=0.0)
+            self.liquidated.add(step.symbol)
+            for order in [order for order in self.orders if order.symbol == step.symbol]:
+                self._end(order)
+
+    def _pay(self, stamp: PathStamp) -> None:
+        self.stamps.remove(stamp)
+        self._record("funding", stamp, stamp.mark_price)
+        self.account.pay_funding(stamp.symbol, mark_price=stamp.mark_price, rate=stamp.rate, time=0.0)
+
+    def _reach(self, order: WorkingOrder, leg: int, fraction: float) -> None:
+        if order.stop is not None and order.limit is not None:
+            self._trigger(order, leg, fraction)
+            return
+        price = order.limit if order.limit is not None else order.stop_fill
+        if price is None:  # slipped out of the bar: the order stays, but not on this bar
+            self.orders.remove(order)
+            return
+        self._fill(order, price)
+
+    def _trigger(self, order: WorkingOrder, leg: int, fraction: float) -> None:
+        """Turn a reached stop-limit into a limit, filled at once where the market already stands within it."""
+        self._record("trigger", order.ref, 0.0)
+        stop_fill, limit = order.stop_fill, order.limit
+        order.stop = None
+        begin, end = self.last_corners[order.symbol][leg : leg + 2]
+        if stop_fill is not None and limit is not None and _is_reached_by(order, begin + (end - begin) * fraction):
+            self._fill(order, min(stop_fill, limit) if order.size > 0 else max(stop_fill, limit))
+
+    def _fill(self, order: WorkingOrder, price: float) -> None:
+        self._record("fill", order.ref, price)
+        self.account.release(order.ref)
+        _, refused = self.account.execute(order.symbol, size=order.size, price=price, fee_rate=order.fee_rate, marks=self.marks, time=0.0)
+        self._end(order)
+        ends_bracket = order.bracket is not None and (order.is_whole or refused is not None)
+        for other in list(self.orders):
+            if other.oco == order.oco or (ends_bracket and other.bracket == order.bracket):
+                self._end(other)
+
+    def _end(self, order: WorkingOrder) -> None:
+        self.account.release(order.ref)
+        self.orders.remove(order)
+
+    def _record(self, kind: str, subject: object, price: float) -> None:
+        self.events.append(PathEvent(kind, subject, price, dict(self.marks)))
+
+
+def _mark_corners(track: Track, low_first: bool) -> tuple[float, float, float, float]:
+    extremes = (track.mark_low, track.mark_high) if low_first else (track.mark_high, track.mark_low)
+    return (track.mark_open, *extremes, track.mark_close)
+
+
+def _last_corners(last: tuple[float, float, float, float], low_first: bool) -> tuple[float, float, float, float]:
+    first, high, low, close = last
+    return (first, low, high, close) if low_first else (first, high, low, close)
+
+
+def _is_reached_by(order: WorkingOrder, price: float) -> bool:
+    """Whether a last price stands at or beyond an order's active level."""
+    if order.stop is not None:
+        return price >= order.stop if order.size > 0 else price <= order.stop
+    assert order.limit is not None
+    return price <= order.limit if order.size > 0 else price >= order.limit
+
+
+def _reached(order: WorkingOrder, begin: float, end: float, start: float) -> float:
+    """Return the fraction of the leg at which the last price first reaches an order, not before ``start``."""
+    if _is_reached_by(order, begin + (end - begin) * start):
+        return start
+    if not _is_reached_by(order, end):
+        return inf
+    level = order.stop if order.stop is not None else order.limit
+    assert level is not None
+    return max((level - begin) / (end - begin), start)

@@ -1,0 +1,516 @@
+"""A Backtrader feed of perpetual-futures candles, with their mark prices and funding beside them.
+
+Rows are read once, checked, cut to ``fromdate``/``todate`` and kept in plain ``array('d')`` columns. The seven lines
+and ``PerpData.perp`` come from the same rows: bar ``i`` of the lines (``i = len(data) - 1``, no filter) is row ``i``
+of every ``perp`` column. Times are UTC. A delivered stamp is the instant a bar is known, its close.
+"""
+
+import math
+from array import array
+from bisect import bisect_right
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from numbers import Real
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import backtrader as bt
+
+from .core.funding import FundingSchedule
+
+PRICES = ("open", "high", "low", "close")
+CSV_SUFFIXES = (".csv", ".gz", ".zip", ".bz2", ".xz", ".zst")
+EPOCH_DAY = 719_163  # the host's number of 1970-01-01
+SECOND, MINUTE, HOUR, DAY = (10**6, 60 * 10**6, 3_600 * 10**6, 86_400 * 10**6)  # microseconds
+FRAME_MICROS = {bt.TimeFrame.Seconds: SECOND, bt.TimeFrame.Minutes: MINUTE, bt.TimeFrame.Days: DAY}
+
+
+@dataclass(frozen=True, slots=True)
+class PerpSeries:
+    """The columns of one feed that are no lines: stamps, mark prices and funding.
+
+    ``stamps`` are delivered stamps in seconds since 1970-01-01 UTC, one for each bar; the mark columns are as long, or
+    None where no mark was given. ``constant_funding`` says that one rate was assumed for every 8 hours. ``gaps``
+    counts the bars missing between the first and the last.
+    """
+
+    stamps: "array[float]"
+    bar_seconds: float
+    mark_open: "array[float] | None"
+    mark_high: "array[float] | None"
+    mark_low: "array[float] | None"
+    mark_close: "array[float] | None"
+    funding: FundingSchedule | None
+    constant_funding: bool
+    gaps: int
+
+    def row_at(self, time: float) -> int:
+        """Return the row delivered at a time (seconds, UTC), or the last one before it; -1 if there is none."""
+        return bisect_right(self.stamps, time) - 1
+
+
+class PerpData(bt.feed.DataBase):
+    """Feed candles of a perpetual contract from a pandas DataFrame or a file.
+
+    Params, beside the host's own (``name``, ``fromdate``, ``todate``, ``filters``, ``sessionend``, ``tz``, ...):
+
+      - ``dataname``: a DataFrame, or the path of a ``.csv`` (also compressed) or ``.parquet`` file. Its time is a
+        DatetimeIndex or, failing that, a ``datetime`` column; a zone is converted to UTC, none means UTC. Columns (any
+        case) ``open high low close``; optional ``volume``, ``openinterest``, all four of ``mark_open mark_high
+        mark_low mark_close``, and ``funding_rate``, blank except on settlement rows, whose stamp is the row's own time.
+        A line added by a subclass is filled from the column of its name.
+
+      - ``stamp`` (default: ``'open'``): what a row's time means. ``'open'``: rows are delivered one bar length later,
+        when they are known; ``'close'``: as they stand.
+
+      - ``mark`` (default: ``None``): mark prices given apart, a DataFrame or path with ``open high low close`` (or
+        ``mark_open`` ...) and a row for each candle's stamp; surplus rows do no harm.
+
+      - ``funding`` (default: ``None``): rates by settlement stamp: a Series, a path or DataFrame with a ``datetime``
+        and a ``rate`` or ``funding_rate`` column, a ``FundingSchedule``, or one number charged every 8 hours from
+        00:00 UTC. Rates are fractions; positive: longs pay.
+
+      - ``timeframe``, ``compression`` (default: ``None``): found from the bar length: whole days are ``Days``, whole
+        minutes ``Minutes``, whole seconds ``Seconds``. Giving one leaves the other at the host's default.
+
+    The bar length is the smallest difference between two rows; missing bars are kept missing and counted. A row that
+    no bar length fits, a bar that cannot be (high below low, a price not above 0, a blank) and a mark that is missing
+    are a ValueError that names the row. As with every host feed, ``fromdate`` and ``todate`` are compared with the
+    delivered stamp and are read in ``tz`` where that is given; rows outside them are in neither lines nor ``perp``,
+    while funding keeps every stamp it was given.
+    """
+
+    params = (("stamp", "open"), ("mark", None), ("funding", None), ("timeframe", None), ("compression", None))
+
+    # The host reads these with getattr(data, name, None): None lets a broker fall back to the bar itself.
+    tick_open = tick_high = tick_low = tick_close = tick_volume = tick_openinterest = tick_last = None
+    # A missing attribute of a feed is looked up among its lines, so the state of a run needs class-level values.
+    _bulk = False  # the lines were filled in one go, and nothing but the index moves
+    _row = -1  # the row last handed to the host
+
+    def __init__(self) -> None:
+        super().__init__()
+        symbol = self._name = self.p.name or _stem(self.p.dataname)
+        title = symbol or "PerpData"
+        if self.p.stamp not in ("open", "close"):
+            raise ValueError(f"{title}: stamp says whether rows are stamped at their 'open' or 'close', was {self.p.stamp!r}")
+        if self.p.tzinput is not None:
+            raise ValueError(f"{title}: PerpData is UTC only, give the frame a zone-aware index in place of tzinput={self.p.tzinput!r}")
+        self._tz = self._gettz()
+        self._window = self._asked_window()
+        table = _table(self.p.dataname, f"{title}: candle")
+        bar = _bar_micros(table, self.p.timeframe, self.p.compression)
+        self.p.timeframe, self.p.compression = _labels(bar, self.p.timeframe, self.p.compression)
+        delivered = table.micros + (bar if self.p.stamp == "open" else 0)
+        days = _day_numbers(delivered)
+        rows = _rows_within(table, days, self._window)
+        self._columns = self._line_columns(table, rows, days)
+        self.perp = self._perp(table, rows, delivered[rows], bar, title)
+        for alias in self.getlinealiases():  # data.close is then a plain attribute, not a search through three objects
+            if not hasattr(type(self), alias):
+                setattr(self, alias, getattr(self.lines, alias))
+
+    def _asked_window(self) -> tuple[float, float]:
+        # The host makes these numbers when the feed starts, after the broker has; the rule is the same.
+        start, end = self.p.sessionstart, self.p.sessionend
+        opening = start.time() if isinstance(start, datetime) else start or time.min
+        closing = end.time() if isinstance(end, datetime) else end or time(23, 59, 59, 999_990)
+        window = []
+        for name, clock, boundless in (("fromdate", opening, -math.inf), ("todate", closing, math.inf)):
+            day = getattr(self.p, name)
+            if day is not None and not isinstance(day, date):
+                raise ValueError(f"{self._name or 'PerpData'}: {name} must be a date or datetime, was {day!r}")
+            if day is not None and not isinstance(day, datetime):
+                day = datetime.combine(day, clock)
+            window.append(boundless if day is None else self.date2num(day))
+        return window[0], window[1]
+
+    def _line_columns(self, table: "_Table", rows: Any, days: Any) -> "list[array[float] | None]":
+        columns = _prices(table, "", rows)
+        columns["datetime"] = _column(days[rows])
+        for alias in self.getlinealiases():
+            if alias not in columns and alias in table.columns:
+                values = _numbers(table, alias)[rows]
+                if alias == "volume":
+                    _refuse(~(values >= 0) | (values == math.inf), table, rows, "volume must be 0 or more, was {}", values)
+                columns[alias] = _column(values)
+        return [columns.get(alias) for alias in self.getlinealiases()]
+
+    def _perp(self, table: "_Table", rows: Any, delivered: Any, bar: int, title: str) -> PerpSeries:
+        marks = _marks(table, rows, self.p.mark, title) or {}
+        stamps = _column(delivered / SECOND)
+        bar_seconds = bar / SECOND
+        return PerpSeries(
+            stamps=stamps,
+            bar_seconds=bar_seconds,
+            mark_open=marks.get("open"),
+            mark_high=marks.get("high"),
+            mark_low=marks.get("low"),
+            mark_close=marks.get("close"),
+            funding=_funding(table, self.p.funding, title, first=stamps[0] - bar_seconds, last=stamps[-1]),
+            constant_funding=_is_number(self.p.funding),
+            gaps=int((delivered[-1] - delivered[0]) // bar) - (len(stamps) - 1),
+        )
+
+    def _gettz(self) -> Any:
+        return _zone(self.p.tz, self._name or "PerpData")
+
+    def start(self) -> None:
+        """Return to the first row; refuse a window that is no longer the one the rows were cut to."""
+        super().start()
+        self._bulk, self._row = False, -1
+        self._tick_nullify()
+        if self._asked_window() != self._window:
+            raise ValueError(
+                f"{self._name or 'PerpData'}: fromdate, todate and the session are fixed once the feed is made, make another feed"
+            )
+
+    def _load(self) -> bool:
+        row = self._row + 1
+        if row >= len(self.perp.stamps):
+            return False
+        self._row = row
+        for line, column in zip(self.lines.lines, self._columns, strict=True):
+            if column is not None:
+                line[0] = column[row]
+        return True
+
+    def preload(self) -> None:
+        """Fill the lines in one go, or bar by bar where a filter or anything else wants to see each bar."""
+        if not self._is_plain():
+            super().preload()
+            return
+        rows = len(self.perp.stamps)
+        for line, column in zip(self.lines.lines, self._columns, strict=True):
+            # In front of the NaN the host has put there for look-ahead, where its own loop would have left them.
+            line.array[0:0] = array("d", (math.nan,)) * rows if column is None else column
+        self._row = rows - 1
+        self._last()
+        self.home()
+        self._bulk = True
+
+    def _is_plain(self) -> bool:
+        if self._filters or self._ffilters or self._barstack or self._barstash or self.resampling or self.replaying:
+            return False
+        if type(self)._load is not PerpData._load or type(self).load is not PerpData.load:
+            return False
+        return all(
+            line.mode == line.UnBounded and not line.bindings and line.idx == -1 and len(line.array) == line.extension
+            for line in self.lines.lines
+        )
+
+    def _tick_fill(self, force: bool = False) -> None:
+        if not self._bulk:
+            super()._tick_fill(force)
+
+    def advance(self, size: int = 1, datamaster: Any = None, ticks: bool = True) -> None:
+        """Move on by ``size`` bars; the bar is its own tick, so the host's tick attributes stay None after a bulk preload."""
+        if not self._bulk or datamaster is not None:
+            super().advance(size, datamaster, ticks)
+            return
+        lines = self.lines.lines
+        index, count = lines[0]._idx + size, lines[0].lencount + size
+        for line in lines:
+            line._idx = index
+            line.lencount = count
+
+    def advance_peek(self) -> float:
+        """Return the day number of the next bar, infinity after the last."""
+        if not self._bulk:
+            return super().advance_peek()
+        line = self.datetime
+        following = line._idx + 1
+        return line.array[following] if following <= self._row else math.inf
+
+    def next(self, datamaster: Any = None, ticks: bool = True) -> Any:
+        """Deliver the next bar as the host does; return whether there was one."""
+        if self._bulk and datamaster is None and self.datetime._idx < self._row:
+            self.advance()
+            return True
+        return super().next(datamaster, ticks)
+
+    def __len__(self) -> int:
+        return self.lines.lines[0].lencount
+
+
+class _Zone(ZoneInfo):
+    # The host calls tz.localize, which zones of the standard library do not have and do not let anyone add.
+    def localize(self, moment: datetime) -> datetime:
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=self)
+
+
+def _zone(tz: Any, title: str) -> Any:
+    if tz is None or hasattr(tz, "localize"):
+        return tz
+    key = tz if isinstance(tz, str) else "UTC" if tz is UTC else getattr(tz, "key", None)
+    try:
+        return bt.utils.date.tzparse(tz) if key is None else _Zone(key)
+    except (AttributeError, ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise ValueError(f"{title}: tz must be a zone name such as 'Asia/Shanghai' or a ZoneInfo, was {tz!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    title: str  # what its sentences start with
+    frame: Any
+    columns: dict[str, Any]  # lower-case name -> the frame's own
+    micros: Any  # int64 microseconds since the epoch, rising
+
+    def where(self, row: int) -> str:
+        return f"{self.title} row {row} ({_utc(self.micros[row])})"
+
+
+def _table(source: Any, title: str) -> _Table:
+    frame = _frame(source, title)
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        if columns.setdefault(str(name).lower(), name) is not name or list(frame.columns).count(name) > 1:
+            raise ValueError(f"{title} columns name {str(name).lower()!r} twice, drop or rename one")
+    if not len(frame):
+        raise ValueError(f"{title} frame has no rows, give at least one")
+    table = _Table(title, frame, columns, _micros(frame, columns, title))
+    _check_rising(table)
+    return table
+
+
+def _frame(source: Any, title: str) -> Any:
+    import pandas as pd
+
+    if isinstance(source, pd.DataFrame):
+        return source
+    if not isinstance(source, str | Path):
+        raise ValueError(f"{title} source must be a pandas DataFrame or the path of a .csv or .parquet file, was {type(source).__name__}")
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise ValueError(f"{title} file {str(source)!r} does not exist, give the path of a .csv or .parquet file")
+    if path.suffix.lower() not in (".parquet", *CSV_SUFFIXES):
+        raise ValueError(f"{title} file {str(source)!r} must end in .parquet or one of {' '.join(CSV_SUFFIXES)}")
+    # Before 3.1 the default parser of pandas could be one unit in the last place off what was written.
+    exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+    try:
+        return pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, **exact)
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{title} file {str(source)!r} cannot be read ({str(error).splitlines()[0]}), write it anew") from error
+
+
+def _stem(source: Any) -> str:
+    # As the host's own file feeds do, a file without a given name is called after itself.
+    return Path(source).name.split(".")[0] if isinstance(source, str | Path) else ""
+
+
+def _micros(frame: Any, columns: dict[str, Any], title: str) -> Any:
+    import pandas as pd
+
+    index = frame.index
+    if not isinstance(index, pd.DatetimeIndex):
+        if "datetime" not in columns:
+            raise ValueError(
+                f"{title} frame needs a UTC DatetimeIndex or a 'datetime' column, had an index of {index.dtype} and columns "
+                f"{_listed(frame.columns)}; use frame.set_index(pd.to_datetime(..., utc=True))"
+            )
+        index = _parsed(frame[columns["datetime"]], title)
+    if index.hasnans:
+        raise ValueError(f"{title} row {int(index.isna().argmax())} has no time, drop it")
+    naive = index.tz_convert(None) if index.tz is not None else index
+    return naive.to_numpy().astype("datetime64[us]").astype("int64")
+
+
+def _parsed(column: Any, title: str) -> Any:
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column):
+        raise ValueError(f"{title} column 'datetime' holds numbers, say what they count: pd.to_datetime(column, unit='ms', utc=True)")
+    times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
+    unread = (times.isna() & column.notna()).to_numpy()
+    if unread.any():
+        row = int(unread.argmax())
+        raise ValueError(f"{title} row {row}: datetime must be ISO 8601 such as 2024-01-31T08:00:00Z, was {column.iloc[row]!r}")
+    return pd.DatetimeIndex(times)
+
+
+def _check_rising(table: _Table) -> None:
+    steps = table.micros[1:] - table.micros[:-1]
+    if (steps <= 0).any():
+        row = int((steps <= 0).argmax()) + 1
+        if steps[row - 1] == 0:
+            raise ValueError(f"{table.where(row)} has the stamp of the row before it, keep one: frame[~frame.index.duplicated()]")
+        raise ValueError(f"{table.where(row)} is earlier than the row before it, sort the frame: frame.sort_index()")
+
+
+def _bar_micros(table: _Table, timeframe: int | None, compression: int | None) -> int:
+    import numpy as np
+
+    if len(table.micros) == 1:
+        if timeframe not in FRAME_MICROS:
+            raise ValueError(
+                f"{table.where(0)} stands alone, say how long its bar is with timeframe= (Seconds, Minutes, Days) and compression="
+            )
+        return FRAME_MICROS[timeframe] * (1 if compression is None else compression)
+    steps = np.diff(table.micros)
+    lengths, counts = np.unique(steps, return_counts=True)
+    bar, usual = int(lengths[0]), int(lengths[counts.argmax()])
+    # One stray row between two bars would otherwise halve the bar, and hand every bar over before its end.
+    if bar < usual and counts.max() >= max(6, 0.75 * len(steps)):
+        row, bar = int((steps == bar).argmax()) + 1, usual
+    elif (lengths % bar).any():
+        row = int((steps % bar > 0).argmax()) + 1
+    else:
+        return bar
+    raise ValueError(
+        f"{table.where(row)} comes {_span(int(steps[row - 1]))} after the row before it, which is no whole number of bars of "
+        f"{_span(bar)}; drop the rows off the grid or move them to their bar's stamp"
+    )
+
+
+def _labels(bar: int, timeframe: int | None, compression: int | None) -> tuple[int, int]:
+    if timeframe is not None or compression is not None:
+        return (bt.TimeFrame.Days if timeframe is None else timeframe, 1 if compression is None else compression)
+    for label, micros in ((bt.TimeFrame.Days, DAY), (bt.TimeFrame.Minutes, MINUTE), (bt.TimeFrame.Seconds, SECOND)):
+        if bar % micros == 0:
+            return label, bar // micros
+    return bt.TimeFrame.MicroSeconds, bar
+
+
+def _day_numbers(micros: Any) -> Any:
+    # Equal to the host's date2num in every bit for whole milliseconds: both then round the same exact sum, which is
+    # never as near to a tie as their divisions err. Finer stamps can be, so those take the host's own way.
+    days = (EPOCH_DAY + micros // DAY) + (micros % DAY) / DAY
+    for row in (micros % 1_000).nonzero()[0]:
+        days[row] = bt.date2num(datetime(1970, 1, 1) + timedelta(microseconds=int(micros[row])))
+    return days
+
+
+def _rows_within(table: _Table, days: Any, window: tuple[float, float]) -> Any:
+    import numpy as np
+
+    first, end = (int(np.searchsorted(days, window[0], "left")), int(np.searchsorted(days, window[1], "right")))
+    if first >= end:
+        raise ValueError(
+            f"{table.title} rows from {_utc(table.micros[0])} to {_utc(table.micros[-1])} leave none between fromdate and todate, "
+            "which are compared with the bars' closes; widen them"
+        )
+    return np.arange(first, end)
+
+
+def _prices(table: _Table, prefix: str, rows: Any) -> "dict[str, array[float]]":
+    import numpy as np
+
+    names = [prefix + price for price in PRICES]
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise ValueError(f"{table.title} frame lacks {_listed(missing)}, it has {_listed(table.frame.columns)}; add or rename columns")
+    values = [_numbers(table, name)[rows] for name in names]
+    words = [name.replace("_", " ") for name in names]
+    for word, value in zip(words, values, strict=True):
+        _refuse(~np.isfinite(value), table, rows, word + " must be a finite number, was {}", value)
+        _refuse(value <= 0, table, rows, word + " must be above 0, was {}", value)
+    for upper, lower in ((1, 2), (1, 0), (1, 3), (0, 2), (3, 2)):  # high and low, then each against open and close
+        above, below = values[upper], values[lower]
+        _refuse(above < below, table, rows, f"{words[upper]} {{}} is below {words[lower]} {{}}", above, below)
+    return {price: _column(value) for price, value in zip(PRICES, values, strict=True)}
+
+
+def _numbers(table: _Table, name: str) -> Any:
+    import pandas as pd
+
+    column = table.frame[table.columns[name]]
+    try:
+        return column.to_numpy(dtype="float64", na_value=math.nan)
+    except (TypeError, ValueError) as error:
+        unread = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
+        row = int(unread.argmax())
+        raise ValueError(f"{table.where(row)}: {name} must be a number, was {column.iloc[row]!r}; repair or drop the row") from error
+
+
+def _refuse(bad: Any, table: _Table, rows: Any, fault: str, *values: Any) -> None:
+    if bad.any():
+        first = int(bad.argmax())
+        told = fault.format(*(float(value[first]) for value in values))
+        raise ValueError(f"{table.where(int(rows[first]))}: {told}; repair or drop the row")
+
+
+def _marks(table: _Table, rows: Any, source: Any, title: str) -> "dict[str, array[float]] | None":
+    import numpy as np
+
+    own = any("mark_" + price in table.columns for price in PRICES)
+    if source is None:
+        return _prices(table, "mark_", rows) if own else None
+    if own:
+        raise ValueError(f"{title}: mark= was given and the candles have mark columns too, drop one of them")
+    marks = _table(source, f"{title}: mark")
+    wanted = table.micros[rows]
+    at = np.searchsorted(marks.micros, wanted).clip(max=len(marks.micros) - 1)
+    missing = marks.micros[at] != wanted
+    if missing.any():
+        raise ValueError(
+            f"{title}: {int(missing.sum())} of {len(rows)} candles have no mark row of their stamp, the first is candle "
+            f"row {int(rows[missing.argmax()])} ({_utc(wanted[missing.argmax()])}); add them, or leave those candles out with fromdate and "
+            "todate"
+        )
+    prefix = "mark_" if any("mark_" + price in marks.columns for price in PRICES) else ""
+    return _prices(marks, prefix, at)
+
+
+def _funding(table: _Table, source: Any, title: str, *, first: float, last: float) -> FundingSchedule | None:
+    import pandas as pd
+
+    if "funding_rate" in table.columns:
+        if source is not None:
+            raise ValueError(f"{title}: funding= was given and the candles have a funding_rate column too, drop one of them")
+        return _schedule(table, "funding_rate", ~pd.isna(_numbers(table, "funding_rate")))
+    if source is None:
+        return None
+    if _is_number(source):
+        if not abs(source) <= 1:
+            raise ValueError(f"{title}: funding must be a fraction (0.01 % is 0.0001), was {source}")
+        return FundingSchedule.constant(float(source), first=first, last=last)
+    if isinstance(source, FundingSchedule):
+        for stamp, rate in zip(source.stamps, source.rates, strict=True):
+            if abs(rate) > 1:
+                raise ValueError(
+                    f"{title}: the funding rate at {_utc(round(stamp * SECOND))} must be a fraction (0.01 % is 0.0001), was {rate}"
+                )
+        return source
+    rates = _table(source.to_frame("rate") if isinstance(source, pd.Series) else source, f"{title}: funding")
+    names = [name for name in ("rate", "funding_rate") if name in rates.columns]
+    if len(names) != 1:
+        raise ValueError(f"{rates.title} frame must have either a 'rate' or a 'funding_rate' column, has {_listed(rates.frame.columns)}")
+    return _schedule(rates, names[0], slice(None))
+
+
+def _schedule(table: _Table, name: str, kept: Any) -> FundingSchedule:
+    import numpy as np
+
+    rows, rates = np.arange(len(table.micros))[kept], _numbers(table, name)[kept]
+    _refuse(~(abs(rates) <= 1), table, rows, "a funding rate must be a fraction (0.01 % is 0.0001), was {}", rates)
+    try:
+        return FundingSchedule(tuple((table.micros[rows] / SECOND).tolist()), tuple(rates.tolist()))
+    except ValueError as error:
+        raise ValueError(f"{table.title}: {error}") from error
+
+
+def _is_number(source: Any) -> bool:
+    return isinstance(source, Real) and not isinstance(source, bool)
+
+
+def _column(values: Any) -> "array[float]":
+    column = array("d")
+    column.frombytes(values.astype("float64").tobytes())
+    return column
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(str(name) for name in names) or "none"
+
+
+def _utc(micros: int) -> str:
+    return f"{datetime(1970, 1, 1) + timedelta(microseconds=int(micros))} UTC"
+
+
+def _span(micros: int) -> str:
+    for unit, length in (("d", DAY), ("h", HOUR), ("min", MINUTE)):
+        if micros % length == 0:
+            return f"{micros // length} {unit}"
+    return f"{micros / SECOND:g} s"

@@ -1,0 +1,82 @@
+"""What must hold after every bar, asserted by ``MarginBroker(check=True)``."""
+
+from math import fsum
+from typing import TYPE_CHECKING
+
+from .core.ledger import MONEY_TOLERANCE
+
+if TYPE_CHECKING:
+    from .broker import MarginBroker
+
+
+class Audit:
+    """Follows a broker's journal and compares it with the account after every bar."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._sums: dict[str, float] = {}
+
+    def check(self, broker: "MarginBroker") -> None:
+        """Raise AssertionError, with the numbers, where an invariant is broken."""
+        self._read_journal(broker)
+        slack = MONEY_TOLERANCE * broker.account.turnover
+        self._check_money(broker, slack)
+        self._check_book(broker)
+        self._check_host(broker)
+        if not broker.clock.walked:
+            self._check_screen(broker)
+
+    def _check_screen(self, broker: "MarginBroker") -> None:
+        """A bar that was not walked was safe: even at every position's own adverse extreme no wallet fails."""
+        marks = dict(broker.marks)
+        for slot, position in broker.clock.held:
+            if slot.is_fresh:
+                marks[slot.symbol] = slot.mark_low if position.size > 0 else slot.mark_high
+        for wallet in broker.account.wallets:
+            risk = broker.account.risk(wallet, marks)
+            assert not risk.is_liquidatable, f"{broker.now}: the screen let {wallet} pass, {risk}"
+
+    def _read_journal(self, broker: "MarginBroker") -> None:
+        entries = broker.journal.entries
+        for entry in entries[self._seen :]:
+            for account, amount in entry.postings:
+                self._sums[account] = fsum((self._sums.get(account, 0.0), amount))
+        self._seen = len(entries)
+
+    def _check_money(self, broker: "MarginBroker", slack: float) -> None:
+        account, when = broker.account, broker.now
+        for wallet, balance in account.wallets.items():
+            booked = self._sums.get(wallet, 0.0)
+            assert abs(balance - booked) <= slack, f"{when}: {wallet} holds {balance}, its journal says {booked}"
+        total = fsum(self._sums.values())
+        assert abs(total) <= slack, f"{when}: the accounts sum to {total}, not to zero"
+        equity = account.equity(broker.marks)
+        assert abs(equity - broker.equity) <= slack, f"{when}: equity {broker.equity} is not wallets + unrealized profit {equity}"
+        assert equity >= -slack, f"{when}: equity {equity} is below zero"
+        for wallet in account.wallets:
+            risk = account.risk(wallet, broker.marks)
+            assert not risk.is_liquidatable, f"{when}: {wallet} outlived its maintenance, {risk}"
+            assert wallet == "wallet:cross" or risk.holds_position or abs(risk.equity) <= slack, (
+                f"{when}: flat {wallet} keeps {risk.equity}"
+            )
+
+    def _check_book(self, broker: "MarginBroker") -> None:
+        alive = {order.ref for order in broker.pending if order.alive()}
+        orphans = broker.account.reserved_orders - alive
+        assert not orphans, f"{broker.now}: orders {sorted(orphans)} hold a reservation but live no more"
+
+    def _check_host(self, broker: "MarginBroker") -> None:
+        for slot in broker.slots.values():
+            position = slot.position
+            shown = broker.positions[slot.data]
+            assert shown.size == position.size and shown.price == position.entry_price, (
+                f"{slot.symbol}: the host shows {shown}, the account {position}"
+            )
+            lot = position.contract.lot
+            assert not lot or position.size == round(position.size / lot) * lot, (
+                f"{slot.symbol}: size {position.size} is no whole number of lots of {lot}"
+            )
+            lots = fsum(slot.lots.values())
+            assert abs(lots - position.size) <= MONEY_TOLERANCE * max(abs(position.size), 1.0), (
+                f"{slot.symbol}: trades hold {lots}, the account {position.size}"
+            )

@@ -1,0 +1,219 @@
+"""The order book: which orders a bar fills, at which prices and in which order.
+
+Overridden here: ``_try_exec`` (the host fills resting orders on bars that are older than the order, where a data has
+no new bar) and ``_try_exec_limit`` (the host lets a limit sell slip below the bar). The rest of the host's matching is
+used as it is; a walked bar is taken apart into fills at the open, fills on the path and fills at the close.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from backtrader import Order
+
+from .core.path import WorkingOrder
+from .slots import Slot
+from .view import AccountView
+
+LIMITS = (Order.Limit, Order.StopLimit, Order.StopTrailLimit)
+STOPS = (Order.Stop, Order.StopTrail, Order.StopLimit, Order.StopTrailLimit)
+TRAILS = (Order.StopTrail, Order.StopTrailLimit)
+
+
+class OrderBook(AccountView):
+    """The part of MarginBroker that matches orders with bars."""
+
+    _order_versions: dict[int, int]
+    _first_tries: dict[int, int]
+
+    def match_like_host(self) -> None:
+        """Try every order of the book once, in the host's order."""
+        if not self.pending:
+            return
+        self.pending.append(None)
+        while (order := self.pending.popleft()) is not None:
+            if order.expire():
+                self._expired(order)
+                continue
+            if order.active():
+                self._try_exec(order)
+            if order.alive():
+                self.pending.append(order)
+            elif order.status == Order.Completed:
+                self._bracketize(order)
+        self.clock.note_positions(self.slots.values())
+
+    def _is_new_to(self, order, slot: Slot) -> bool:
+        """Whether the data has moved on since the order was placed; under cheat-on-open its own bar is new to it."""
+        if not slot.is_fresh:
+            return False
+        return self.p.coo or slot.version > self._order_versions.get(order.ref, 0)
+
+    def _try_exec(self, order):
+        slot = self.slot_of(order.data)
+        if not self._is_new_to(order, slot):
+            return
+        self._first_tries.setdefault(order.ref, slot.version)
+        super()._try_exec(order)
+
+    def _try_exec_limit(self, order, popen, phigh, plow, plimit):
+        """Fill a limit at the open where the open is at least as good, else at its own price where the bar reaches it."""
+        sign = 1 if order.isbuy() else -1
+        if sign * plimit >= sign * popen:
+            bound = min(phigh, plimit) if order.isbuy() else max(plow, plimit)
+            slip = self._slip_up if order.isbuy() else self._slip_down
+            self._execute(order, ago=0, price=slip(bound, popen, doslip=self.p.slip_open, lim=True))
+        elif plow <= plimit <= phigh:
+            self._execute(order, ago=0, price=plimit)
+
+    def _is_maker(self, order, price: float) -> bool:
+        """A limit makes unless it fills at the open of its first bar; everything else takes (R32)."""
+        if order.exectype != Order.Limit:
+            return False
+        slot = self.slot_of(order.data)
+        is_first = self._first_tries.get(order.ref) == slot.version
+        limit = order.created.price
+        return not (is_first and (limit >= slot.open if order.isbuy() else limit <= slot.open))
+
+    def _fee_rate(self, order, price: float) -> float:
+        contract = self.slot_of(order.data).position.contract
+        return contract.maker if self._is_maker(order, price) else contract.taker
+
+    def _fill_size(self, order, slot: Slot, price: float) -> float:
+        if self.p.filler is None:
+            return order.executed.remsize
+        filled = self.p.filler(order, price, 0)
+        whole = slot.position.contract.floor_size(filled)
+        if abs(filled) >= abs(order.executed.remsize):
+            return order.executed.remsize
+        return whole if order.isbuy() else -whole
+
+    def possible_fills(self) -> dict[str, list[tuple[float, float]]]:
+        """Return by symbol the (signed size, worst price) of every order that could fill in this bar."""
+        found: dict[str, list[tuple[float, float]]] = {}
+        for order in self.pending:
+            slot = self.slot_of(order.data)
+            if order.active() and self._is_new_to(order, slot):
+                price = self._worst_price(order, slot)
+                if price is not None:
+                    found.setdefault(slot.symbol, []).append((order.executed.remsize, price))
+        return found
+
+    def _worst_price(self, order, slot: Slot) -> float | None:
+        """Return the worst price an order could fill at in this bar, None where the bar cannot reach it."""
+        is_buy = order.isbuy()
+        slips = bool(self.p.slip_perc or self.p.slip_fixed)
+        edge = slot.high if is_buy else slot.low
+        worse = max if is_buy else min
+        stop = order.created.price if order.exectype in STOPS and not order.triggered else None
+        limit = order.created.pricelimit if order.exectype in (Order.StopLimit, Order.StopTrailLimit) else None
+        if order.exectype == Order.Limit:
+            limit = order.created.price
+        if stop is not None and not (slot.high >= stop if is_buy else slot.low <= stop):
+            return None
+        if limit is not None:
+            if not (slot.low <= limit if is_buy else slot.high >= limit):
+                return None
+            return min(limit, slot.high) if is_buy else max(limit, slot.low)
+        if slips or self.p.slip_out:
+            return edge * (1.1 if is_buy else 0.9) if self.p.slip_out else edge
+        if stop is not None:
+            return worse(stop, slot.open)
+        if self.p.coc:
+            return worse(order.created.pclose, slot.open)
+        return slot.close if order.exectype == Order.Close else slot.open
+
+    def fill_at_open(self) -> None:
+        """Fill what the open fills: market orders, limits and stops that gapped, in the host's order."""
+        for order in list(self.pending):
+            slot = self.slot_of(order.data)
+            if order in self.pending and order.active() and self._is_new_to(order, slot) and self._fills_at_open(order, slot):
+                self._first_tries.setdefault(order.ref, slot.version)
+                self._try_apart(order, super()._try_exec)
+        self.clock.note_positions(self.slots.values())
+
+    def _fills_at_open(self, order, slot: Slot) -> bool:
+        is_buy, price = order.isbuy(), order.created.price
+        if order.exectype in (Order.Market, Order.Historical):
+            return True
+        if order.exectype == Order.Limit or (order.exectype in LIMITS and order.triggered):
+            limit = price if order.exectype == Order.Limit else order.created.pricelimit
+            return limit >= slot.open if is_buy else limit <= slot.open
+        if order.exectype not in STOPS or not (slot.open >= price if is_buy else slot.open <= price):
+            return False
+        if order.exectype in LIMITS:  # a stop-limit that gapped is a limit from the open on
+            order.triggered = True
+            limit = order.created.pricelimit
+            return limit >= slot.open if is_buy else limit <= slot.open
+        return True
+
+    def _try_apart(self, order, attempt: Callable[[Any], None]) -> None:
+        """Try an order while it is out of the book: the host ends every order of a group that it finds there."""
+        place = self.pending.index(order)
+        self.pending.remove(order)
+        attempt(order)
+        if order.alive():
+            self.pending.insert(min(place, len(self.pending)), order)
+        elif order.status == Order.Completed:
+            self._bracketize(order)
+
+    def fill_at_close(self) -> None:
+        """After a walked path: fill what waits for the session's close, and let trailing stops follow the close."""
+        for order in list(self.pending):
+            slot = self.slot_of(order.data)
+            if order not in self.pending or not order.active() or not self._is_new_to(order, slot):
+                continue
+            if order.exectype == Order.Close:
+                self._try_apart(order, super()._try_exec)
+            elif order.exectype in TRAILS and order.alive() and self.p.intrabar != "close":
+                order.trailadjust(slot.close)
+        self.clock.note_positions(self.slots.values())
+
+    def working_orders(self) -> list[WorkingOrder]:
+        """Return the resting orders that the path of this bar may reach."""
+        return [
+            self._working(order)
+            for order in self.pending
+            if order.active()
+            and order.exectype not in (Order.Market, Order.Close, Order.Historical)
+            and self._is_new_to(order, self.slot_of(order.data))
+        ]
+
+    def _working(self, order) -> WorkingOrder:
+        slot = self.slot_of(order.data)
+        self._first_tries.setdefault(order.ref, slot.version)
+        is_stop = order.exectype in STOPS and not order.triggered
+        limit = order.created.price if order.exectype == Order.Limit else order.created.pricelimit if order.exectype in LIMITS else None
+        stop = order.created.price if is_stop else None
+        stop_fill = None
+        if stop is not None:
+            slip, edge = (self._slip_up, slot.high) if order.isbuy() else (self._slip_down, slot.low)
+            stop_fill = slip(edge, stop, lim=limit is not None)
+        price = limit if limit is not None else stop
+        size = self._fill_size(order, slot, price)
+        return WorkingOrder(
+            ref=order.ref,
+            symbol=slot.symbol,
+            size=size,
+            is_whole=size == order.executed.remsize,
+            stop=stop,
+            stop_fill=stop_fill,
+            limit=limit,
+            fee_rate=self._fee_rate(order, price),
+            oco=self._ocos[order.ref],
+            bracket=order.parent.ref if order.parent is not None else None,
+        )
+
+    def trigger(self, ref: int) -> None:
+        """Mark a stop-limit as triggered."""
+        next(order for order in self.pending if order.ref == ref).triggered = True
+
+    def fill_on_path(self, ref: int, price: float) -> None:
+        """Fill an order where the planned path met it."""
+        order = next(order for order in self.pending if order.ref == ref)
+        self._try_apart(order, lambda reached: self._execute(reached, ago=0, price=price))
+
+    def cancel_orders_of(self, symbol: str) -> None:
+        """Cancel every order of a contract that is about to be liquidated (R17)."""
+        data = self.slots[symbol].data
+        for order in [order for order in self.pending if order.data is data]:
+            self.cancel(order)

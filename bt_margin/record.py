@@ -1,0 +1,92 @@
+"""What a run leaves behind besides the journal: one row a bar, and the fills, funding and liquidations.
+
+The broker writes it, results and pictures read it. Times are seconds since 1970 UTC; a bar's time is its closing
+instant.
+"""
+
+from array import array
+from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple
+
+BAR_COLUMNS = (
+    "time",
+    "equity",
+    "lowest_equity",
+    "wallet_balance",
+    "initial_margin",
+    "maintenance_margin",
+    "order_margin",
+    "available_margin",
+    "notional",
+)
+
+
+class FillRow(NamedTuple):
+    """One execution; ``size`` is the fill's, signed; ``fee`` is positive when it costs."""
+
+    time: float
+    symbol: str
+    size: float
+    price: float
+    fee: float
+    realized_pnl: float
+    maker: bool
+    liquidation: bool
+    order_ref: int
+
+
+class FundingRow(NamedTuple):
+    """One stamp on one position; ``amount`` is what the account received."""
+
+    time: float
+    symbol: str
+    size: float
+    mark_price: float
+    rate: float
+    amount: float
+
+
+class LiquidationRow(NamedTuple):
+    """One position taken from its owner.
+
+    ``size`` is the position's; ``price`` the owner's, ``mark_price`` the trigger's; ``trigger`` says what met the
+    boundary: gap, funding, fill, path or close; ``realized_pnl`` excludes the fee; ``returned`` went back to the cross
+    wallet from an isolated one; the two fund columns are what the insurance fund got and gave.
+    """
+
+    time: float
+    symbol: str
+    size: float
+    price: float
+    mark_price: float
+    trigger: str
+    fee: float
+    returned: float
+    to_insurance_fund: float
+    from_insurance_fund: float
+    certainty: str
+    realized_pnl: float
+    margin_mode: str
+    entry_price: float
+
+
+@dataclass(slots=True)
+class Record:
+    """The recorded series of one run; ``bars`` holds BAR_COLUMNS one after the other."""
+
+    bars: array = field(default_factory=lambda: array("d"))
+    fills: list[FillRow] = field(default_factory=list)
+    funding: list[FundingRow] = field(default_factory=list)
+    liquidations: list[LiquidationRow] = field(default_factory=list)
+    closest_call: float = inf
+    bars_held: int = 0
+    walked_bars: int = 0
+    gap_stamps: int = 0
+
+    def __len__(self) -> int:
+        return len(self.bars) // len(BAR_COLUMNS)
+
+    def column(self, name: str) -> array:
+        """Return one column of the bars."""
+        return self.bars[BAR_COLUMNS.index(name) :: len(BAR_COLUMNS)]

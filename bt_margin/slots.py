@@ -1,0 +1,189 @@
+"""A slot: one Backtrader data as the margin account sees it.
+
+It knows when a new bar has come, the bar's last and mark prices, its opening and closing instants (seconds, UTC) and
+the funding stamps that fall due. Marks come from the feed's own series where it has one, else from last.
+"""
+
+from collections.abc import Callable
+from math import inf, isnan, nextafter
+from typing import Any
+
+import backtrader as bt
+
+from .core.account import Position
+from .core.funding import FundingSchedule, Settlement
+from .feeds import PerpData, PerpSeries
+
+DAY = 86_400.0
+EPOCH = 719_163  # Backtrader's day number of 1970-01-01
+UNITS = {bt.TimeFrame.Seconds: 1.0, bt.TimeFrame.Minutes: 60.0, bt.TimeFrame.Days: DAY, bt.TimeFrame.Weeks: 7 * DAY}
+
+
+def seconds(day_number: float) -> float:
+    """Return Backtrader's float day number as seconds since 1970, to the millisecond it can hold."""
+    return round((day_number - EPOCH) * DAY, 3)
+
+
+class Slot:
+    """State of one data between two steps of the broker."""
+
+    def __init__(self, data: Any, symbol: str, position: Position, funding: FundingSchedule | None, *, stamps_are_opens: bool) -> None:
+        self.data, self.symbol, self.position = data, symbol, position
+        self.series: PerpSeries | None = _series_of(data)
+        self.schedule = funding if funding is not None else (self.series.funding if self.series else None)
+        self.stamps_are_opens = stamps_are_opens
+        self.has_own_mark = self.series is not None and self.series.mark_open is not None
+        self.lots: dict[tuple[Any, int], float] = {}
+        self.live_orders = 0
+        self.count, self.day_number = 0, 0.0
+        self.version = 0
+        self.is_fresh = False
+        self.mark_row = -1
+        self.open_time = self.close_time = -inf
+        self.open = self.high = self.low = self.close = 0.0
+        self.mark_open = self.mark_high = self.mark_low = self.mark_close = 0.0
+        self.funded_until = -inf
+        self.next_stamp = -inf
+        dates = position.contract.tiers.dates
+        self.tier_index = 0
+        self.next_tiers = dates[1] if len(dates) > 1 else inf
+
+    def tick(self) -> bool:
+        """Return whether the data has moved since the last step, and count its versions."""
+        line = self.data.lines.datetime
+        count = line.lencount
+        if not count:
+            return False
+        day_number = line.array[line._idx]
+        if count == self.count and day_number == self.day_number:
+            return False
+        self.count, self.day_number = count, day_number
+        self.version += 1
+        return True
+
+    def refresh(self) -> bool:
+        """Look for a new bar and remember whether there is one; return it."""
+        self.is_fresh = self.tick()
+        return self.is_fresh
+
+    def bar_close(self) -> float:
+        """Return the closing instant of the data's present bar without reading its prices."""
+        if self.series is not None and getattr(self.data, "_bulk", False):
+            return self.series.stamps[self.count - 1]
+        return self._times()[1]
+
+    def bar_open(self) -> float:
+        """Return the opening instant of the data's present bar without reading its prices."""
+        if self.series is not None and getattr(self.data, "_bulk", False):
+            return self.series.stamps[self.count - 1] - self.series.bar_seconds
+        return self._times()[0]
+
+    def load(self, retier: Callable[[str, float], None]) -> None:
+        """Read the new bar: prices, marks, instants, tiers in force at its opening instant (R5)."""
+        data, lines = self.data, self.data.lines
+        if getattr(data, "tick_open", None) is None:
+            index = lines.datetime._idx
+            self.open, self.high = lines.open.array[index], lines.high.array[index]
+            self.low, self.close = lines.low.array[index], lines.close.array[index]
+        else:
+            self.open, self.high, self.low, self.close = (data.tick_open, data.tick_high, data.tick_low, data.tick_close)
+        if isnan(self.close) or isnan(self.open) or not self.low > 0:
+            raise ValueError(
+                f"{self.symbol}: the bar at {bt.num2date(self.day_number):%Y-%m-%d %H:%M} UTC has no usable price "
+                f"(open {self.open}, low {self.low}, close {self.close}); repair or drop it, margin cannot be judged without one"
+            )
+        self._set_times()
+        if self.has_own_mark:
+            self._load_marks()
+        else:
+            self.mark_open, self.mark_high, self.mark_low, self.mark_close = (self.open, self.high, self.low, self.close)
+        if self.open_time >= self.next_tiers:
+            self.use_tiers(retier, self.open_time)
+
+    def use_tiers(self, retier: Callable[[str, float], None], time: float) -> None:
+        """Put the tier table of an instant in force."""
+        schedule = self.position.contract.tiers
+        self.tier_index = schedule.index_at(time)
+        self.next_tiers = schedule.dates[self.tier_index + 1] if self.tier_index + 1 < len(schedule.dates) else inf
+        retier(self.symbol, time)
+
+    def _set_times(self) -> None:
+        if self.series is not None and getattr(self.data, "_bulk", False):
+            self.close_time = self.series.stamps[self.count - 1]
+            self.open_time = self.close_time - self.series.bar_seconds
+        else:
+            self.open_time, self.close_time = self._times()
+
+    def _times(self) -> tuple[float, float]:
+        """Return the opening and closing instants by the stamp and the bar's length."""
+        stamp = seconds(self.day_number)
+        length = UNITS.get(self.data._timeframe, DAY) * self.data._compression
+        stamps_are_opens = self.stamps_are_opens and self.series is None
+        if self.series is not None and not isinstance(self.data, bt.feed.DataClone) and not self.data._filters:
+            length = self.series.bar_seconds
+        elif stamp > self.close_time > -inf:  # feeds often leave the timeframe at its default, one day
+            length = min(length, stamp - (self.open_time if stamps_are_opens else self.close_time))
+        return (stamp, stamp + length) if stamps_are_opens else (stamp - length, stamp)
+
+    def _load_marks(self) -> None:
+        series = self.series
+        assert series is not None and series.mark_open is not None
+        bulk = getattr(self.data, "_bulk", False)
+        row = self.count - 1 if bulk else series.row_at(self.close_time)
+        first = row if bulk else min(max(self.mark_row + 1, series.row_at(self.open_time) + 1), row)
+        self.mark_row = row
+        self.mark_open, self.mark_close = (series.mark_open[first], series.mark_close[row])
+        self.mark_high, self.mark_low = series.mark_high[row], series.mark_low[row]
+        if first != row:
+            self.mark_high = max(series.mark_high[first : row + 1])
+            self.mark_low = min(series.mark_low[first : row + 1])
+
+    def has_stamps_due(self) -> bool:
+        """Whether a funding stamp falls between the last one settled and this bar's close."""
+        return self.schedule is not None and self.next_stamp < self.close_time
+
+    def stamps_in_gap(self) -> list[Settlement]:
+        """Return the stamps due before the bar's opening instant, and count them as settled."""
+        return self._settle(nextafter(self.open_time, -inf))
+
+    def stamps_before_open(self) -> list[Settlement]:
+        """Return the stamps due up to and including the bar's opening instant, and count them as settled."""
+        return self._settle(self.open_time)
+
+    def stamps_inside(self) -> list[Settlement]:
+        """Return the stamps between the bar's opening and closing instants, and count them as settled.
+
+        One at the closing instant belongs to the opening of the next bar.
+        """
+        return self._settle(nextafter(self.close_time, -inf))
+
+    def _settle(self, until: float) -> list[Settlement]:
+        due: list[Settlement] = []
+        if self.schedule is not None and until > self.funded_until:
+            due = list(self.schedule.between(self.funded_until, until)) if self.position.size and self.funded_until > -inf else []
+            self.funded_until = until
+            self.next_stamp = self.schedule.first_after(until)
+        return due
+
+    def funding_mark(self, settlement: Settlement) -> float:
+        """Return the mark of a stamp: its own, else the open at the opening instant, else the line to the close (R23)."""
+        if not isnan(settlement.mark_price):
+            return settlement.mark_price
+        fraction = self.fraction(settlement.stamp)
+        return self.mark_open + (self.mark_close - self.mark_open) * fraction
+
+    def fraction(self, time: float) -> float:
+        """Return where an instant lies in the bar, 0 at its opening and 1 at its closing instant."""
+        return (time - self.open_time) / (self.close_time - self.open_time)
+
+
+def _origin(data: Any) -> Any:
+    """Return the feed behind clones (resampled or copied datas)."""
+    while isinstance(data, bt.feed.DataClone):
+        data = data.p.dataname
+    return data
+
+
+def _series_of(data: Any) -> PerpSeries | None:
+    origin = _origin(data)
+    return origin.perp if isinstance(origin, PerpData) else None

@@ -1,0 +1,240 @@
+"""The account as users and Backtrader read it, and the terms a strategy may change while it runs.
+
+Overridden here: every accessor of cash and value, together with every alias of it: the host binds its aliases to its
+own functions, so ``getvalue`` would still be the host's if only ``get_value`` were replaced.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from typing import Any
+
+import backtrader as bt
+
+from .comminfo import utc
+from .core.account import MarginAccount, Position, check_leverage
+from .core.ledger import CROSS, Journal
+from .core.liquidation import account_bankruptcy_price, account_liquidation_price
+from .slots import Slot
+
+RATIOS = ("maintenance/equity", "equity/maintenance", "equity/notional", "equity/initial")
+
+
+class AccountView(bt.brokers.BackBroker):
+    """The part of MarginBroker that answers for the account."""
+
+    account: MarginAccount
+    marks: dict[str, float]
+    slots: dict[str, Slot]
+    now: float
+
+    @property
+    def equity(self) -> float:
+        """Wallets plus unrealized profit at mark, as of the last bar."""
+        return self._value
+
+    @property
+    def wallet_balance(self) -> float:
+        """All wallets, unrealized profit excluded."""
+        return self.account.wallet_balance if self._is_funded else self.p.cash
+
+    @property
+    def available_margin(self) -> float:
+        """What can still be committed, floored at 0 (R6)."""
+        return max(self.account.available_margin(self.marks), 0.0) if self._is_funded else self.p.cash
+
+    def initial_margin(self, data=None) -> float:
+        """Return the initial margin of one data's position, or of all."""
+        return sum(p.notional(self._mark(p)) / p.leverage for p in self._positions_of(data))
+
+    def maintenance_margin(self, data=None) -> float:
+        """Return the maintenance margin of one data's position, or of all."""
+        return sum(p.maintenance_margin(self._mark(p)) for p in self._positions_of(data))
+
+    def margin_ratio(self, convention=None) -> float | None:
+        """Return maintenance margin / equity of the whole account: liquidation of a single wallet at 1; None when flat.
+
+        ``convention`` names another definition: 'maintenance/equity' (the default, as Binance and Bybit show it),
+        'equity/maintenance', 'equity/notional' or 'equity/initial'.
+        """
+        convention = RATIOS[0] if convention is None else convention
+        expect("convention", convention, RATIOS)
+        risk = self.account.total_risk(self.marks)
+        notional = sum(p.notional(self._mark(p)) for p in self._positions_of(None))
+        above, below = {
+            "maintenance/equity": (risk.maintenance_margin, risk.equity),
+            "equity/maintenance": (risk.equity, risk.maintenance_margin),
+            "equity/notional": (risk.equity, notional),
+            "equity/initial": (risk.equity, risk.initial_margin),
+        }[convention]
+        return above / below if notional and below else None
+
+    def liquidation_price(self, data) -> float | None:
+        """Return the mark at which the data's position would be liquidated, the other marks fixed; None if at none."""
+        return account_liquidation_price(self.account, self.slot_of(data).symbol, self.marks)
+
+    def bankruptcy_price(self, data) -> float | None:
+        """Return the mark at which the equity of the position's wallet is 0, the other marks fixed; None if at none."""
+        return account_bankruptcy_price(self.account, self.slot_of(data).symbol, self.marks)
+
+    def max_size(self, data, isbuy, price=None) -> float:
+        """Return the largest size an order at a price (default: the close) may have: what it closes plus what it may open."""
+        slot = self.slot_of(data)
+        price = data.close[0] if price is None else price
+        taker = slot.position.contract.taker
+        if slot.position.size * (1 if isbuy else -1) >= 0:
+            return self.account.max_opening(slot.symbol, price=price, fee_rate=taker, marks=self.marks)
+        trial = self.account.clone()
+        held = abs(slot.position.size)
+        trial.apply_fill(slot.symbol, size=-slot.position.size, price=price, fee_rate=taker, time=self.now)
+        return held + trial.max_opening(slot.symbol, price=price, fee_rate=taker, marks=self.marks)
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of the run; iterates rows of time, kind, symbol, account, amount, entry_id."""
+        assert self.account.journal is not None
+        return self.account.journal
+
+    def _mark(self, position: Position) -> float:
+        return self.marks[position.contract.symbol]
+
+    def _positions_of(self, data) -> Iterator[Position]:
+        slots = self.slots.values() if data is None else (self.slot_of(data),)
+        return (slot.position for slot in slots if slot.position.size)
+
+    def get_cash(self):
+        """Return the available margin (alias: ``getcash``)."""
+        return self.available_margin
+
+    getcash = get_cash
+
+    @property
+    def cash(self):
+        """The available margin; assigning books the difference on the wallet as an adjustment."""
+        return self.available_margin
+
+    @cash.setter
+    def cash(self, amount):
+        if not self._is_booting:
+            self._adjust(amount - self.available_margin)
+
+    def set_cash(self, cash):
+        """Set the first deposit; in a running strategy, adjust the wallet so that this much is available (alias: ``setcash``)."""
+        if self._is_funded:
+            self._adjust(cash - self.available_margin)
+            return
+        self.p.cash = cash
+        self.init()
+
+    setcash = set_cash
+
+    def _adjust(self, amount: float) -> None:
+        if not self._is_funded:
+            self.p.cash += amount
+            self.init()
+        elif amount:
+            self.account.adjust(amount, time=self.now)
+            self._value += amount
+
+    def get_value(self, datas=None, mkt=False, lever=False):
+        """Return equity; for datas their signed notional at the close (alias: ``getvalue``).
+
+        ``mkt`` and ``lever`` ask for the gross notional of what is held, alone or on top of the wallets.
+        """
+        if datas is not None:
+            return sum(self._notional_at_close(data) for data in datas)
+        if mkt:
+            return self._notional
+        return self.wallet_balance + self._notional if lever else self._value
+
+    getvalue = get_value
+
+    def get_value_lever(self, datas=None, mkt=False):
+        """Return the wallets plus the gross notional held."""
+        return self.get_value(datas=datas, mkt=mkt, lever=True)
+
+    def _get_value(self, datas=None, lever=False):
+        return self.get_value(datas=datas, lever=lever)
+
+    def _notional_at_close(self, data) -> float:
+        position = self.slot_of(data).position
+        return position.size * position.contract.multiplier * data.close[0] if position.size else 0.0
+
+    def get_leverage(self):
+        """Return the effective leverage: gross notional over equity."""
+        return self._notional / self._value if self._value else 0.0
+
+    def orderstatus(self, order):
+        """Return the status of an order."""
+        return next((known.status for known in self.orders if known.ref == order.ref), order.status)
+
+    def set_leverage(self, data, leverage):
+        """Change a contract's leverage.
+
+        Raising moves no money. Lowering is refused on an open isolated position, and in cross where the larger
+        initial margin is not available (R10).
+        """
+        slot = self.slot_of(data)
+        position = slot.position
+        check_leverage(slot.symbol, leverage, position.brackets)
+        if position.size and leverage < position.leverage:
+            self._check_lower_leverage(slot, leverage)
+        limit = max((b.cap for b in position.brackets if b.max_leverage >= leverage), default=0.0)
+        if position.size and position.notional(self._mark(position)) > limit:
+            raise ValueError(
+                f"{slot.symbol}: a position of notional {position.notional(self._mark(position)):.8g} allows no {leverage:g}x, its tier ends at {limit:.8g}"
+            )
+        position.leverage = leverage
+
+    def _check_lower_leverage(self, slot: Slot, leverage: float) -> None:
+        position = slot.position
+        if position.is_isolated:
+            raise ValueError(
+                f"{slot.symbol}: the leverage of an open isolated position cannot fall from {position.leverage:g} to {leverage:g}; add margin or close it"
+            )
+        more = position.notional(self._mark(position)) * (1 / leverage - 1 / position.leverage)
+        free = self.account.available_margin(self.marks)
+        if more > free:
+            raise ValueError(f"{slot.symbol}: {leverage:g}x needs {more:.8g} more initial margin, available is {max(free, 0.0):.8g}")
+
+    def set_margin_mode(self, data, margin_mode):
+        """Choose 'cross' or 'isolated' for a contract that is flat and has no open orders."""
+        slot = self.slot_of(data)
+        if slot.live_orders:
+            raise ValueError(f"{slot.symbol}: the margin mode cannot change with {slot.live_orders} open orders; cancel them first")
+        self.account.set_margin_mode(slot.symbol, margin_mode)
+
+    def add_margin(self, data, amount):
+        """Move money from the cross wallet into an open isolated position's own."""
+        slot = self._isolated_slot(data, amount)
+        free = self.account.spendable(slot.symbol, self.marks)
+        if amount > free:
+            raise ValueError(f"{slot.symbol}: cannot add {amount:.8g} of margin, {max(free, 0.0):.8g} is available")
+        self.account.transfer(CROSS, slot.position.wallet, amount, symbol=slot.symbol, time=self.now)
+        self._emit(None, {"kind": "top_up", "time": utc(self.now), "symbol": slot.symbol, "amount": amount})
+
+    def remove_margin(self, data, amount):
+        """Move margin of an open isolated position back to the cross wallet; its initial margin at mark must stay."""
+        slot = self._isolated_slot(data, amount)
+        position = slot.position
+        mark_price = self._mark(position)
+        kept = position.notional(mark_price) / position.leverage - min(position.unrealized_pnl(mark_price), 0.0)
+        removable = max(self.account.wallets[position.wallet] - kept, 0.0)
+        if amount > removable:
+            raise ValueError(f"{slot.symbol}: cannot remove {amount:.8g} of margin, {removable:.8g} is above its initial margin")
+        self.account.transfer(position.wallet, CROSS, amount, symbol=slot.symbol, time=self.now)
+
+    def _isolated_slot(self, data, amount: float) -> Slot:
+        slot = self.slot_of(data)
+        if not (isfinite(amount) and amount > 0):
+            raise ValueError(f"{slot.symbol}: an amount of margin is a positive number, was {amount}")
+        if not (slot.position.is_isolated and slot.position.size):
+            raise ValueError(
+                f"{slot.symbol}: margin belongs to an open isolated position, this one is {'flat' if slot.position.is_isolated else 'in cross margin'}"
+            )
+        return slot
+
+
+def expect(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raise ValueError where a value is none of those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, was {value!r}")
