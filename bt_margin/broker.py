@@ -3,7 +3,7 @@
 The host matches orders; the account keeps the money. The broker has three layers: ``view`` (what the account says),
 ``matching`` (the order book) and this one (a run's life, orders coming in, fills and liquidations booked). Overridden
 here: ``init`` (all run state, the host calls it twice), ``start`` (contracts need the datas), ``submit``,
-``check_submitted``, ``submit_accept``, ``notify``, ``cancel`` (margin is judged, reserved and released), ``_execute``
+``check_submitted``, ``notify``, ``cancel`` (margin is judged, reserved and released), ``_execute``
 (whole: the fill is booked by the account) and ``next`` (whole: the order of events is in ``clock``).
 """
 
@@ -83,7 +83,8 @@ class MarginBroker(OrderBook):
         self._order_versions: dict[int, int] = {}
         self._first_tries: dict[int, int] = {}
         self._events: deque[tuple[Any, dict[str, Any]]] = deque()
-        self._available = self._notional = self._maintenance = 0.0
+        self._available: float | None = None  # as of the last bar; None once the strategy has moved money or terms since
+        self._notional = 0.0
         self._is_stopping = False
         self.clock = BarClock(self)
         self.audit = Audit()
@@ -286,15 +287,12 @@ class MarginBroker(OrderBook):
         self._ococheck(order)
         self._bracketize(order, cancel=True)
 
-    def submit_accept(self, order):
-        """Accept an order into the book."""
-        super().submit_accept(order)
-        self.slot_of(order.data).live_orders += 1
-
     def notify(self, order):
         """Queue a notification; an order that has ended frees what it had reserved."""
         if not order.alive():
             self.account.release(order.ref)
+            self._order_versions.pop(order.ref, None)
+            self._first_tries.pop(order.ref, None)
         super().notify(order)
 
     def cancel(self, order, bracket=False):
@@ -336,22 +334,27 @@ class MarginBroker(OrderBook):
             self.cerebro.runstop()
             return
         self.fresh = [slot for slot in self.slots.values() if slot.refresh()]
-        if self.fresh:
-            self.now = max(slot.bar_close() for slot in self.fresh)
+        for slot in self.fresh:
+            self.now = max(self.now, slot.bar_close())
         if not self._is_funded:
             self._fund()
-        self._take_in()
+        if self.pending or self.submitted or self._cash_addition or self._userhist:
+            self._take_in()
         if self.clock.held or self.pending:
-            active = [slot for slot in self.fresh if slot.position.size or slot.live_orders]
-            for slot in active:
-                slot.load(self.account.set_tiers)
-            self.clock.run(active)
-            self.note_fills()
+            self.clock.run(self._load_active())
         else:
             self.clock.rest()
         self.clock.write(self.now)
         if self.p.check:
             self.audit.check(self)
+
+    def _load_active(self) -> list[Slot]:
+        """Read the new bars of the contracts that are held or have orders."""
+        ordered = {id(order.data) for order in self.pending} if self.pending else ()
+        active = [slot for slot in self.fresh if slot.position.size or id(slot.data) in ordered]
+        for slot in active:
+            slot.load(self.account.set_tiers)
+        return active
 
     def _fund(self) -> None:
         opening = min((slot.bar_open() for slot in self.fresh), default=self.now)
@@ -363,7 +366,7 @@ class MarginBroker(OrderBook):
         while self._toactivate:
             self._toactivate.popleft().activate()
         for order in list(self.pending):
-            if order.expire():
+            if order.alive() and order.expire():
                 self.pending.remove(order)
                 self._expired(order)
         if self.submitted:
@@ -378,17 +381,9 @@ class MarginBroker(OrderBook):
         self._ococheck(order)
         self._bracketize(order, cancel=True)
 
-    def note_fills(self) -> None:
-        """Recount what is held and which orders live, after a step that may have changed either."""
-        self.clock.note_positions(self.slots.values())
-        for slot in self.slots.values():
-            slot.live_orders = 0
-        for order in self.pending:
-            self.slot_of(order.data).live_orders += 1
-
-    def publish(self, equity: float, available: float, notional: float, maintenance: float) -> None:
+    def publish(self, equity: float, available: float, notional: float) -> None:
         """Keep the figures of this bar for the accessors of value."""
-        self._value, self._available, self._notional, self._maintenance = (equity, available, notional, maintenance)
+        self._value, self._available, self._notional = equity, available, notional
         self._fundval = equity / self._fundshares if self._fundshares else self._fundval
 
     def _execute(self, order, ago=None, price=None, cash=None, position=None, dtcoc=None):
@@ -505,9 +500,8 @@ class MarginBroker(OrderBook):
 
     def get_notification(self):
         """Return the next order notification; once they are out, hand margin events to strategies that listen."""
-        order = super().get_notification()
-        if order is not None:
-            return order
+        if self.notifs:
+            return self.notifs.popleft()
         while self._events:
             owner, event = self._events.popleft()
             for strategy in [owner] if owner is not None else self.cerebro.runningstrats:

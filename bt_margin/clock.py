@@ -41,6 +41,7 @@ class BarClock:
         self.marks: dict[str, float] = broker.marks
         self.held: list[tuple[Slot, Position]] = []
         self.lowest_equity = inf
+        self.least_headroom: float | None = None  # of a bar's one position, as a fraction of its notional
         self.fills_before = 0
         self.walked = False
 
@@ -57,12 +58,18 @@ class BarClock:
     def run(self, fresh: Sequence["Slot"]) -> None:
         """Take the contracts that have a new bar and may be touched by it from its opening to its close."""
         self.lowest_equity = inf
+        self.least_headroom = None
+        if len(self.held) == 1 and not self.broker.pending and self._is_single_safe(*self.held[0]):
+            self.walked = False
+            self._run_plain(fresh)
+            return
         self.fills_before = len(self.record.fills)
         self.walked = not self._is_safe(fresh)
         if self.walked:
             self._run_walked(fresh)
         else:
             self._run_plain(fresh)
+        self.note_positions(self.broker.slots.values())
 
     def _run_plain(self, fresh: Sequence["Slot"]) -> None:
         for slot in fresh:
@@ -70,7 +77,8 @@ class BarClock:
                 for settlement in slot.stamps_before_open():
                     self._pay(slot, settlement)
             self.marks[slot.symbol] = slot.mark_open
-        self.broker.match_like_host()
+        if self.broker.pending:
+            self.broker.match_like_host()
         for slot in fresh:
             if slot.has_stamps_due():
                 for settlement in slot.stamps_inside():
@@ -122,9 +130,7 @@ class BarClock:
         """
         if any(slot.position.size and slot.next_stamp < slot.open_time for slot in fresh):
             return False  # a stamp in a gap of the data is judged at marks that this bar does not show
-        orders = self.broker.possible_fills() if self.broker.pending else {}
-        if not orders and len(self.held) == 1:
-            return self._is_single_safe(*self.held[0])
+        orders = self.broker.possible_fills()
         headroom = self.account.wallets[CROSS]
         holds_cross = False
         for slot, position in self.broker.touched_slots(self.held, orders):
@@ -141,28 +147,29 @@ class BarClock:
     def _is_single_safe(self, slot: "Slot", position: Position) -> bool:
         """The screen for one position without orders: its wallet at its own adverse extreme."""
         units = position.size * position.contract.multiplier
-        fresh = slot.is_fresh
         if units > 0:
-            mark = slot.mark_low if fresh else slot.mark_close
+            mark = slot.mark_low if slot.is_fresh else slot.mark_close
             notional = units * mark
         else:
-            mark = slot.mark_high if fresh else slot.mark_close
+            mark = slot.mark_high if slot.is_fresh else slot.mark_close
             notional = -units * mark
         headroom = self.account.wallets[position.wallet] + units * (mark - position.entry_price)
         for bracket in position.brackets:
             if notional <= bracket.cap:
                 break
         headroom -= notional * bracket.rate - bracket.amount
+        self.least_headroom = headroom / notional
         if slot.has_stamps_due():
+            if slot.next_stamp < slot.open_time:
+                return False
             headroom -= _funding_bound(slot, abs(units))
         return headroom > 0
 
     # -- the path ----------------------------------------------------------------------------------------------------
 
     def _run_path(self, fresh: Sequence["Slot"]) -> None:
-        tracks = [self._track(slot) for slot in self.broker.slots.values() if slot.position.size or slot.live_orders]
-        if not tracks:
-            return
+        stale = [slot for slot, _ in self.held if not slot.is_fresh]
+        tracks = [self._track(slot) for slot in (*fresh, *stale)]
         stamps = [
             PathStamp(slot.fraction(s.stamp), slot.symbol, s.rate, slot.funding_mark(s), s.stamp)
             for slot in fresh
@@ -278,8 +285,7 @@ class BarClock:
     def write(self, time: float) -> None:
         """Append this bar's row: equity and margin at the closing marks, and equity at the bar's worst."""
         account, marks = self.account, self.marks
-        wallet_balance = account.wallet_balance
-        equity = lowest = wallet_balance
+        wallet_balance = equity = lowest = sum(account.wallets.values())
         cross_free = account.wallets[CROSS]
         initial = maintenance = notional = 0.0
         order_margin = account.order_margin
@@ -300,34 +306,44 @@ class BarClock:
         if self.held:
             self.record.bars_held += 1
             self._note_closest_call()
-        lowest = min(equity, self.lowest_equity if self.walked else lowest)
-        self.record.bars.extend(
-            (time, equity, lowest, wallet_balance, initial, maintenance, order_margin, cross_free - order_margin, notional)
-        )
-        self.broker.publish(equity, cross_free - order_margin, notional, maintenance)
+        if self.walked:
+            lowest = self.lowest_equity
+        if lowest > equity:
+            lowest = equity
+        available = cross_free - order_margin
+        self.record.bars.extend((time, equity, lowest, wallet_balance, initial, maintenance, order_margin, available, notional))
+        self.broker.publish(equity, available, notional)
 
     def _note_closest_call(self) -> None:
-        """Keep the least distance to a liquidation price, each mark at its own worst and the others at their close.
-
-        The distance is headroom / notional over 1 -+ rate; rates are below 1, so most bars are dismissed unsolved.
-        """
+        """Keep the least distance to a liquidation price, each mark at its own worst and the others at their close."""
+        if self.least_headroom is not None and not self.walked:
+            self._note_distance(*self.held[0], self.least_headroom)
+            return
         has_fills = self.walked and len(self.record.fills) > self.fills_before  # held from inside the bar: its extremes may lie before
         for slot, position in self.held:
-            if not slot.is_fresh:
-                continue
-            worst = slot.mark_close if has_fills else slot.mark_low if position.size > 0 else slot.mark_high
-            marks = self.marks if len(self.held) == 1 else {**self.marks, slot.symbol: worst}
-            headroom = self.account.wallets[position.wallet]
-            for _, other in self.held:
-                if other.wallet == position.wallet:
-                    mark = worst if other is position else marks[other.contract.symbol]
-                    headroom += other.unrealized_pnl(mark) - other.maintenance_margin(mark)
-            if headroom / position.notional(worst) >= 2 * self.record.closest_call:
-                continue
-            price = account_liquidation_price(self.account, slot.symbol, marks)
-            if price is not None:
-                distance = max((worst - price) / worst if position.size > 0 else (price - worst) / worst, 0.0)
-                self.record.closest_call = min(self.record.closest_call, distance)
+            if slot.is_fresh:
+                marks = {**self.marks, slot.symbol: slot.mark_close if has_fills else slot.worst_mark()}
+                headroom = self.account.wallets[position.wallet]
+                for other in self.account.held(position.wallet):
+                    mark_price = marks[other.contract.symbol]
+                    headroom += other.unrealized_pnl(mark_price) - other.maintenance_margin(mark_price)
+                self._note_distance(slot, position, headroom / position.notional(marks[slot.symbol]), marks)
+
+    def _note_distance(self, slot: "Slot", position: Position, headroom: float, marks: dict[str, float] | None = None) -> None:
+        """Note the distance to a liquidation price unless ``headroom``, a fraction of notional, shows that it is no record.
+
+        distance = headroom / (1 - rate) for a long and headroom / (1 + rate) for a short, with rates from 0 to the last
+        tier's; a long with a distance of 1 or more has no liquidation price.
+        """
+        closest = self.record.closest_call
+        if headroom >= (min(closest, 1.0) if position.size > 0 else closest * (1 + position.brackets[-1].rate)):
+            return
+        marks = marks if marks is not None else {slot.symbol: slot.worst_mark()}
+        price = account_liquidation_price(self.account, slot.symbol, marks)
+        if price is not None:
+            worst = marks[slot.symbol]
+            distance = max((worst - price) / worst if position.size > 0 else (price - worst) / worst, 0.0)
+            self.record.closest_call = min(closest, distance)
 
 
 def _mark_range(slot: "Slot") -> tuple[float, float]:

@@ -9,12 +9,10 @@ import math
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from numbers import Real
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import backtrader as bt
 
@@ -235,20 +233,41 @@ class PerpData(bt.feed.DataBase):
         return self.lines.lines[0].lencount
 
 
-class _Zone(ZoneInfo):
+class _Zone(tzinfo):
     # The host calls tz.localize, which zones of the standard library do not have and do not let anyone add.
+    def __init__(self, zone: tzinfo) -> None:
+        self._zone = zone
+
+    def __reduce__(self) -> Any:
+        return _Zone, (self._zone,)
+
     def localize(self, moment: datetime) -> datetime:
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=self)
+
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+        return self._zone.utcoffset(moment and moment.replace(tzinfo=self._zone))
+
+    def dst(self, moment: datetime | None) -> timedelta | None:
+        return self._zone.dst(moment and moment.replace(tzinfo=self._zone))
+
+    def tzname(self, moment: datetime | None) -> str | None:
+        return self._zone.tzname(moment and moment.replace(tzinfo=self._zone))
+
+    def fromutc(self, moment: datetime) -> datetime:
+        return self._zone.fromutc(moment.replace(tzinfo=self._zone)).replace(tzinfo=self)
 
 
 def _zone(tz: Any, title: str) -> Any:
     if tz is None or hasattr(tz, "localize"):
         return tz
-    key = tz if isinstance(tz, str) else "UTC" if tz is UTC else getattr(tz, "key", None)
+    if isinstance(tz, tzinfo):
+        return _Zone(tz)
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
     try:
-        return bt.utils.date.tzparse(tz) if key is None else _Zone(key)
-    except (AttributeError, ValueError, OSError, ZoneInfoNotFoundError) as error:
-        raise ValueError(f"{title}: tz must be a zone name such as 'Asia/Shanghai' or a ZoneInfo, was {tz!r}") from error
+        return _Zone(UTC if tz == "UTC" else ZoneInfo(tz))
+    except (TypeError, ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise ValueError(f"{title}: tz must be a zone name such as 'Asia/Shanghai' or a tzinfo, was {tz!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +295,8 @@ def _table(source: Any, title: str) -> _Table:
 
 
 def _frame(source: Any, title: str) -> Any:
+    from zipfile import BadZipFile
+
     import pandas as pd
 
     if isinstance(source, pd.DataFrame):

@@ -33,8 +33,8 @@ class Slot:
         self.schedule = funding if funding is not None else (self.series.funding if self.series else None)
         self.stamps_are_opens = stamps_are_opens
         self.has_own_mark = self.series is not None and self.series.mark_open is not None
+        self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
         self.lots: dict[tuple[Any, int], float] = {}
-        self.live_orders = 0
         self.count, self.day_number = 0, 0.0
         self.version = 0
         self.is_fresh = False
@@ -48,22 +48,17 @@ class Slot:
         self.tier_index = 0
         self.next_tiers = dates[1] if len(dates) > 1 else inf
 
-    def tick(self) -> bool:
-        """Return whether the data has moved since the last step, and count its versions."""
-        line = self.data.lines.datetime
+    def refresh(self) -> bool:
+        """Look for a new bar, remember and return whether there is one."""
+        line = self._clock
         count = line.lencount
         if not count:
             return False
         day_number = line.array[line._idx]
-        if count == self.count and day_number == self.day_number:
-            return False
-        self.count, self.day_number = count, day_number
-        self.version += 1
-        return True
-
-    def refresh(self) -> bool:
-        """Look for a new bar and remember whether there is one; return it."""
-        self.is_fresh = self.tick()
+        self.is_fresh = count != self.count or day_number != self.day_number
+        if self.is_fresh:
+            self.count, self.day_number = count, day_number
+            self.version += 1
         return self.is_fresh
 
     def bar_close(self) -> float:
@@ -80,17 +75,17 @@ class Slot:
 
     def load(self, retier: Callable[[str, float], None]) -> None:
         """Read the new bar: prices, marks, instants, tiers in force at its opening instant (R5)."""
-        data, lines = self.data, self.data.lines
+        data = self.data
         if getattr(data, "tick_open", None) is None:
-            index = lines.datetime._idx
-            self.open, self.high = lines.open.array[index], lines.high.array[index]
-            self.low, self.close = lines.low.array[index], lines.close.array[index]
+            index = self._clock._idx
+            opens, highs, lows, closes = self._prices
+            self.open, self.high, self.low, self.close = opens.array[index], highs.array[index], lows.array[index], closes.array[index]
         else:
-            self.open, self.high, self.low, self.close = (data.tick_open, data.tick_high, data.tick_low, data.tick_close)
-        if isnan(self.close) or isnan(self.open) or not self.low > 0:
+            self.open, self.high, self.low, self.close = data.tick_open, data.tick_high, data.tick_low, data.tick_close
+        if not (self.open > 0 and self.high > 0 and self.low > 0 and self.close > 0):
             raise ValueError(
                 f"{self.symbol}: the bar at {bt.num2date(self.day_number):%Y-%m-%d %H:%M} UTC has no usable price "
-                f"(open {self.open}, low {self.low}, close {self.close}); repair or drop it, margin cannot be judged without one"
+                f"(open {self.open}, high {self.high}, low {self.low}, close {self.close}); repair or drop it, margin cannot be judged without"
             )
         self._set_times()
         if self.has_own_mark:
@@ -137,6 +132,12 @@ class Slot:
         if first != row:
             self.mark_high = max(series.mark_high[first : row + 1])
             self.mark_low = min(series.mark_low[first : row + 1])
+
+    def worst_mark(self) -> float:
+        """Return the bar's mark extreme that is worst for what is held; the last mark where the bar is not new."""
+        if not self.is_fresh:
+            return self.mark_close
+        return self.mark_low if self.position.size > 0 else self.mark_high
 
     def has_stamps_due(self) -> bool:
         """Whether a funding stamp falls between the last one settled and this bar's close."""

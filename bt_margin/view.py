@@ -26,6 +26,7 @@ class AccountView(bt.brokers.BackBroker):
     marks: dict[str, float]
     slots: dict[str, Slot]
     now: float
+    _available: float | None
 
     @property
     def equity(self) -> float:
@@ -40,7 +41,11 @@ class AccountView(bt.brokers.BackBroker):
     @property
     def available_margin(self) -> float:
         """What can still be committed, floored at 0 (R6)."""
-        return max(self.account.available_margin(self.marks), 0.0) if self._is_funded else self.p.cash
+        if not self._is_funded:
+            return self.p.cash
+        if self._available is None:
+            self._available = self.account.available_margin(self.marks)
+        return max(self._available, 0.0)
 
     def initial_margin(self, data=None) -> float:
         """Return the initial margin of one data's position, or of all."""
@@ -134,6 +139,7 @@ class AccountView(bt.brokers.BackBroker):
         elif amount:
             self.account.adjust(amount, time=self.now)
             self._value += amount
+            self._available = None
 
     def get_value(self, datas=None, mkt=False, lever=False):
         """Return equity; for datas their signed notional at the close (alias: ``getvalue``).
@@ -184,6 +190,7 @@ class AccountView(bt.brokers.BackBroker):
                 f"{slot.symbol}: a position of notional {position.notional(self._mark(position)):.8g} allows no {leverage:g}x, its tier ends at {limit:.8g}"
             )
         position.leverage = leverage
+        self._available = None
 
     def _check_lower_leverage(self, slot: Slot, leverage: float) -> None:
         position = slot.position
@@ -199,8 +206,9 @@ class AccountView(bt.brokers.BackBroker):
     def set_margin_mode(self, data, margin_mode):
         """Choose 'cross' or 'isolated' for a contract that is flat and has no open orders."""
         slot = self.slot_of(data)
-        if slot.live_orders:
-            raise ValueError(f"{slot.symbol}: the margin mode cannot change with {slot.live_orders} open orders; cancel them first")
+        live = sum(order.data is data for order in (*self.pending, *self.submitted))
+        if live:
+            raise ValueError(f"{slot.symbol}: the margin mode cannot change with {live} open orders; cancel them first")
         self.account.set_margin_mode(slot.symbol, margin_mode)
 
     def add_margin(self, data, amount):
@@ -210,6 +218,7 @@ class AccountView(bt.brokers.BackBroker):
         if amount > free:
             raise ValueError(f"{slot.symbol}: cannot add {amount:.8g} of margin, {max(free, 0.0):.8g} is available")
         self.account.transfer(CROSS, slot.position.wallet, amount, symbol=slot.symbol, time=self.now)
+        self._available = None
         self._emit(None, {"kind": "top_up", "time": utc(self.now), "symbol": slot.symbol, "amount": amount})
 
     def remove_margin(self, data, amount):
@@ -222,6 +231,7 @@ class AccountView(bt.brokers.BackBroker):
         if amount > removable:
             raise ValueError(f"{slot.symbol}: cannot remove {amount:.8g} of margin, {removable:.8g} is above its initial margin")
         self.account.transfer(position.wallet, CROSS, amount, symbol=slot.symbol, time=self.now)
+        self._available = None
 
     def _isolated_slot(self, data, amount: float) -> Slot:
         slot = self.slot_of(data)

@@ -88,7 +88,7 @@ def split_fill(held: float, size: float) -> tuple[float, float]:
     >>> split_fill(10, -14)          # the long is closed first, the rest opens a short
     (-10, -4)
     """
-    if held * size >= 0:
+    if not held or (held > 0) == (size > 0):
         return 0.0, size
     if abs(size) <= abs(held):
         return size, 0.0

@@ -65,10 +65,9 @@ def test_with_mark_from_last_the_same_eth_long_dies_in_that_hour(reference):
 
 
 def test_a_link_long_dies_by_a_mark_the_chart_never_shows(reference):
-    entry = 16.2  # leverage 1.994: (1 - 1/L) / (1 - 0.5 %) of an entry puts the limit between mark low 8.107 and last low 8.164
     frame = window(reference, "2025-10-10", "LINKUSDT", with_mark=True)
     entry = float(frame.loc[frame["datetime"] == "2025-10-10T21:00:00Z", "open"].iloc[0])
-    leverage = 1 / (1 - 8.135 * (1 - MAINTENANCE) / entry)
+    leverage = 1 / (1 - 8.135 * (1 - MAINTENANCE) / entry)  # a limit between the mark's low of 8.107 and the last low of 8.164
 
     broker = hold(frame, "LINKUSDT", "2025-10-10 21:00", leverage=leverage)
     spared = hold(window(reference, "2025-10-10", "LINKUSDT", with_mark=False), "LINKUSDT", "2025-10-10 21:00", leverage=leverage)

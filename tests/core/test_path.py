@@ -1,0 +1,168 @@
+"""One bar at a time: what the two market paths do to an account, at prices that can be redone by hand.
+
+Flat maintenance 1 %, no fees. A long of 1 at 100 with 10x isolated margin holds 10 and dies where
+10 + (p - 100) = 0.01 p, at p = 90 / 0.99 = 90.909.
+"""
+
+import pytest
+
+from bt_margin import Contract, MarginAccount, TierSchedule, TierTable
+from bt_margin.core.liquidation import FORFEIT, MARKET
+from bt_margin.core.path import PathStamp, Track, WorkingOrder, plan_path
+
+LIMIT_PRICE = 90 / 0.99
+
+
+def long_account(size: float = 1.0, *, table: TierTable | None = None, mode: str = "isolated", cash: float = 1_000.0) -> MarginAccount:
+    account = MarginAccount()
+    tiers = TierSchedule.constant(table or TierTable.flat(0.01))
+    account.add_contract(Contract("BTC", tiers=tiers), leverage=10, margin_mode=mode)
+    account.deposit(cash, time=0)
+    if size:
+        account.apply_fill("BTC", size=size, price=100, fee_rate=0.0, time=0)
+    return account
+
+
+def bar(open_: float, high: float, low: float, close: float, symbol: str = "BTC") -> Track:
+    return Track(symbol, open_, high, low, close, (open_, high, low, close))
+
+
+def order(
+    ref: int, size: float, *, stop: float | None = None, limit: float | None = None, oco: int | None = None, bracket=None
+) -> WorkingOrder:
+    return WorkingOrder(ref, "BTC", size, True, stop, stop, limit, 0.0, oco if oco is not None else ref, bracket)
+
+
+def run(account, tracks, orders=(), stamps=(), *, low_first=True, profile=MARKET):
+    return plan_path(account, tracks, orders, stamps, profile, low_first=low_first)
+
+
+def kinds(plan) -> list[str]:
+    return [event.kind for event in plan.events]
+
+
+def test_a_wallet_is_liquidated_exactly_where_equity_meets_maintenance():
+    plan = run(long_account(), [bar(100, 101, 88, 95)])
+    (event,) = plan.events
+    assert event.kind == "liquidation"
+    assert event.marks["BTC"] == pytest.approx(LIMIT_PRICE)
+    assert plan.liquidated == {"BTC"}
+
+
+def test_a_low_just_above_the_limit_spares_it():
+    assert kinds(run(long_account(), [bar(100, 101, 90.91, 95)])) == []
+
+
+def test_a_stop_nearer_than_the_limit_saves_the_position():
+    plan = run(long_account(), [bar(100, 101, 88, 95)], [order(1, -1, stop=92)])
+    assert [(event.kind, event.price) for event in plan.events] == [("fill", 92)]
+    assert plan.equity == pytest.approx(1_000 - 8)
+
+
+def test_a_stop_beyond_the_limit_comes_too_late():
+    plan = run(long_account(), [bar(100, 101, 88, 95)], [order(1, -1, stop=90)])
+    assert kinds(plan) == ["liquidation"]
+
+
+def test_low_first_dies_where_high_first_takes_its_profit():
+    orders = [order(1, -1, limit=104)]
+    low = run(long_account(), [bar(100, 105, 88, 95)], orders, low_first=True)
+    high = run(long_account(), [bar(100, 105, 88, 95)], orders, low_first=False)
+    assert kinds(low) == ["liquidation"]
+    assert [(event.kind, event.price) for event in high.events] == [("fill", 104)]
+
+
+def test_the_account_itself_is_left_alone():
+    account = long_account()
+    run(account, [bar(100, 101, 88, 95)])
+    assert account.positions["BTC"].size == 1
+    assert account.wallets["wallet:BTC"] == 10
+
+
+def test_at_one_price_liquidation_comes_before_a_stop():
+    plan = run(long_account(), [bar(100, 101, 88, 95)], [order(1, -1, stop=LIMIT_PRICE)])
+    assert kinds(plan)[0] == "liquidation"
+
+
+def test_an_order_added_on_the_way_down_moves_the_limit():
+    # buys 1 more at 95: 10 + 9.5 held against 2 contracts from 97.5: 19.5 + 2(p - 97.5) = 0.02 p at p = 175.5 / 1.98
+    plan = run(long_account(), [bar(100, 101, 85, 95)], [order(1, 1, limit=95)])
+    assert kinds(plan) == ["fill", "liquidation"]
+    assert plan.events[1].marks["BTC"] == pytest.approx(175.5 / 1.98)
+
+
+def test_a_position_opened_inside_the_bar_can_die_inside_the_bar():
+    plan = run(long_account(0), [bar(100, 101, 80, 95)], [order(1, 1, limit=95)])
+    assert kinds(plan) == ["fill", "liquidation"]
+    assert plan.events[1].marks["BTC"] == pytest.approx(95 * 0.9 / 0.99)
+
+
+def test_funding_at_its_time_kills_what_the_price_alone_spares():
+    # at half of the bar the path low-first stands between low 92 and high 104; 7 of funding leave 3 + (98 - 100) > 0.98 at the mark then
+    spared = run(long_account(), [bar(100, 104, 92, 100)])
+    paid = run(long_account(), [bar(100, 104, 92, 100)], stamps=[PathStamp(0.1, "BTC", 0.05, 100.0, 0.0)])
+    assert kinds(spared) == []
+    assert kinds(paid) == ["funding", "liquidation"]
+    assert paid.events[0].marks["BTC"] == pytest.approx(100 - 8 * 0.3)  # a tenth of the bar is 0.3 of the first leg
+    assert paid.events[1].marks["BTC"] == pytest.approx(95 / 0.99)  # 10 - 5 of margin: 5 + (p - 100) = 0.01 p
+
+
+def test_the_crossing_is_solved_across_tiers():
+    table = TierTable.from_rows([(92, 0.001, 50), (None, 0.05, 10)])
+    # above 92 of notional: mm = 0.05 p - 92 x 0.049; the limit is met where 10 + p - 100 = 0.001 p in the lower tier
+    plan = run(long_account(table=table), [bar(100, 101, 85, 95)])
+    assert plan.events[0].marks["BTC"] == pytest.approx(90 / 0.999)
+
+
+def test_a_stop_limit_triggers_and_fills_at_once_where_the_market_is_within_its_limit():
+    plan = run(long_account(), [bar(100, 101, 91, 95)], [order(1, -1, stop=93, limit=92)])
+    assert [(event.kind, event.price) for event in plan.events] == [("trigger", 0.0), ("fill", 93)]
+
+
+def test_a_stop_limit_with_a_better_limit_waits_for_it():
+    plan = run(long_account(), [bar(100, 101, 91, 95)], [order(1, -1, stop=93, limit=94)])
+    assert [(event.kind, event.price) for event in plan.events] == [("trigger", 0.0), ("fill", 94)]
+
+
+def test_a_filled_order_ends_its_oco_group_and_its_bracket():
+    bracket = [order(1, -1, stop=95, bracket=9), order(2, -1, limit=104, bracket=9)]
+    oco = [order(1, -1, stop=95, oco=1), order(2, -1, limit=104, oco=1)]
+    for orders in (bracket, oco):
+        assert [event.subject for event in run(long_account(), [bar(100, 105, 94, 100)], orders).events] == [1]
+        assert [event.subject for event in run(long_account(), [bar(100, 105, 94, 100)], orders, low_first=False).events] == [2]
+
+
+def test_orders_of_a_liquidated_contract_are_ended():
+    plan = run(long_account(), [bar(100, 101, 80, 95)], [order(1, 1, limit=85)])
+    assert kinds(plan) == ["liquidation"]
+
+
+def test_a_stale_contract_keeps_its_mark_while_another_moves():
+    account = MarginAccount()
+    for symbol in ("BTC", "ETH"):
+        account.add_contract(Contract(symbol, tiers=TierSchedule.constant(TierTable.flat(0.01))), leverage=10, margin_mode="cross")
+    account.deposit(25, time=0)
+    account.apply_fill("BTC", size=1, price=100, fee_rate=0.0, time=0)
+    account.apply_fill("ETH", size=1, price=100, fee_rate=0.0, time=0)
+    still = Track("ETH", 95.0, 95.0, 95.0, 95.0, None)
+    plan = run(account, [bar(100, 100, 75, 90), still], profile=FORFEIT)
+    # 25 + (p - 100) - 5 = 0.01 p + 0.95
+    assert plan.events[0].marks == {"BTC": pytest.approx(80.95 / 0.99), "ETH": 95.0}
+    assert plan.liquidated == {"BTC", "ETH"}
+
+
+def test_two_isolated_wallets_fail_in_the_order_of_the_clock():
+    account = MarginAccount()
+    for symbol, leverage in (("BTC", 10), ("ETH", 20)):
+        tiers = TierSchedule.constant(TierTable.flat(0.01))
+        account.add_contract(Contract(symbol, tiers=tiers), leverage=leverage, margin_mode="isolated")
+    account.deposit(1_000, time=0)
+    for symbol in ("BTC", "ETH"):
+        account.apply_fill(symbol, size=1, price=100, fee_rate=0.0, time=0)
+    plan = run(account, [bar(100, 100, 80, 90), bar(100, 100, 80, 90, "ETH")])
+    assert [event.subject for event in plan.events] == ["wallet:ETH", "wallet:BTC"]
+
+
+def test_the_lowest_equity_lies_inside_the_bar():
+    plan = run(long_account(), [bar(100, 101, 93, 100)])
+    assert (plan.lowest_equity, plan.equity) == (pytest.approx(993), pytest.approx(1_000))

@@ -1,0 +1,800 @@
+"""PerpData against stock PandasData, bit for bit, and its refusals, word for word."""
+
+import math
+import pickle
+from array import array
+from datetime import UTC, date, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+from backtrader.utils.date import num2date
+
+from bt_margin.core.funding import FundingSchedule
+from bt_margin.feeds import PerpData
+
+LINES = ("close", "low", "high", "open", "volume", "openinterest", "datetime")
+MODES = {
+    "runonce": {},
+    "runnext": {"runonce": False},
+    "no_preload": {"preload": False},
+    "exactbars": {"exactbars": 1},
+    "exactbars_plot": {"exactbars": -1},
+    "oldsync": {"oldsync": True},
+    "oldsync_runnext": {"oldsync": True, "runonce": False},
+    "live": {"live": True},
+}
+FREQS = ("1min", "1s", "1h", "1D", "90s", "500ms")
+MARKS = ["mark_open", "mark_high", "mark_low", "mark_close"]
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # the host, from Python 3.12 on
+
+
+def candles(rows=160, freq="1min", seed=1, start="2024-02-28 22:00", gaps=False, marks=False):
+    """Return random candles on a grid; with gaps, about a tenth of the rows is missing."""
+    random = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 2e-3, rows)))
+    opened = np.concatenate(([100.0], close[:-1]))
+    frame = pd.DataFrame(
+        {
+            "open": opened,
+            "high": np.maximum(opened, close) * (1 + random.random(rows) * 1e-3),
+            "low": np.minimum(opened, close) * (1 - random.random(rows) * 1e-3),
+            "close": close,
+            "volume": random.random(rows) * 10,
+        },
+        index=pd.date_range(start, periods=rows, freq=freq, tz="UTC"),
+    )
+    if marks:
+        for price in ("open", "high", "low", "close"):
+            frame["mark_" + price] = frame[price] * 1.001
+    return frame[random.random(rows) > 0.1] if gaps else frame
+
+
+def small(**columns):
+    """Return three good hourly candles, with some columns put in their place."""
+    frame = pd.DataFrame(
+        {"open": [10.0, 11.0, 12.0], "high": [12.0, 13.0, 14.0], "low": [9.0, 10.0, 11.0], "close": [11.0, 12.0, 13.0], "volume": 1.0},
+        index=pd.date_range("2024-01-01", periods=3, freq="h", tz="UTC"),
+    )
+    return frame.assign(**columns)
+
+
+def stock(frame, bar="1min", **kwargs):
+    """Return the host's own feed of the same candles, stamped at their close."""
+    kwargs.setdefault("timeframe", bt.TimeFrame.Minutes)
+    return bt.feeds.PandasData(dataname=frame.set_axis(frame.index + pd.Timedelta(bar)), **kwargs)
+
+
+class Recorder(bt.Strategy):
+    """Trade a little and note everything the host lets a strategy see, to the bit."""
+
+    params = (("keep", None),)
+
+    def __init__(self):
+        self.seen, self.orders = [], []
+        self.averages = [bt.indicators.SMA(data, period=5) for data in self.datas]
+
+    def prenext(self):
+        self.next()
+
+    def next(self):
+        row = array("d")
+        for data, average in zip(self.datas, self.averages, strict=True):
+            row.append(len(data))
+            if len(data):  # before its first bar, a feed has no value that a strategy should read
+                row.extend([self.broker.getposition(data).size, average[0] if len(average) else -1.0])
+                row.extend(data.lines[i][0] for i in range(7))
+        row.append(self.broker.getvalue())
+        self.seen.append(row.tobytes())
+        number = len(self)
+        if number % 7 == 3 and len(self.data):
+            self.buy(size=1) if number % 2 else self.sell(size=2, exectype=bt.Order.Limit, price=self.data.close[0] * 1.0005)
+
+    def notify_order(self, order):
+        self.orders.append((order.status, order.executed.size, order.executed.price, order.executed.dt))
+
+
+def run(*feeds, add=None, **mode):
+    """Run the recorder over feeds and return what it saw."""
+    cerebro = bt.Cerebro(stdstats=False, **mode)
+    for feed in feeds:
+        (add or bt.Cerebro.adddata)(cerebro, feed)
+    cerebro.addstrategy(Recorder)
+    strategy = cerebro.run()[0]
+    return strategy.seen, strategy.orders
+
+
+def preloaded(feed, lookahead=0):
+    """Take a feed through the host's steps before a preloaded run and return it."""
+    cerebro = bt.Cerebro()
+    cerebro.adddata(feed)
+    feed.reset()
+    feed.extend(size=lookahead)
+    feed._start()
+    feed.preload()
+    return feed
+
+
+def arrays(feed):
+    """Return the bytes behind every line."""
+    return {alias: getattr(feed.lines, alias).array.tobytes() for alias in LINES}
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("freq", FREQS)
+def test_preloaded_lines_equal_the_hosts_in_every_bit(freq, gaps):
+    frame = candles(rows=300, freq=freq, gaps=gaps)
+
+    ours, theirs = preloaded(PerpData(dataname=frame), lookahead=3), preloaded(stock(frame, freq), lookahead=3)
+
+    assert arrays(ours) == arrays(theirs)
+    for line, other in zip(ours.lines, theirs.lines, strict=True):
+        assert (line.idx, line.lencount, line.extension, line.buflen()) == (other.idx, other.lencount, other.extension, other.buflen())
+    assert ours._bulk
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"fromdate": datetime(2024, 2, 28, 23, 0)},
+        {"todate": datetime(2024, 2, 29, 0, 30)},
+        {"fromdate": date(2024, 2, 29), "todate": date(2024, 2, 29)},
+        {"fromdate": datetime(2024, 2, 28, 22, 30, 30), "todate": datetime(2024, 2, 29, 0, 30, 30)},
+        {"fromdate": datetime(2024, 2, 28, 15, 0, tzinfo=timezone(timedelta(hours=-8)))},
+        {"todate": date(2024, 2, 28), "sessionend": datetime(2024, 1, 1, 23, 15).time()},
+        {"fromdate": date(2024, 2, 29), "sessionstart": datetime(2024, 1, 1, 1, 0)},
+    ],
+)
+def test_a_window_cuts_lines_and_series_at_the_hosts_bar(window):
+    frame = candles(rows=300, marks=True)
+
+    feed = preloaded(PerpData(dataname=frame, **window))
+
+    assert arrays(feed) == arrays(preloaded(stock(frame, **window)))
+    delivered = [datetime(1970, 1, 1) + timedelta(seconds=stamp) for stamp in feed.perp.stamps]
+    assert delivered == [num2date(number) for number in feed.lines.datetime.array]
+    kept = frame.loc[(frame.index + pd.Timedelta("1min")).tz_convert(None).isin(delivered)]
+    assert 0 < len(kept) < 300
+    assert [list(getattr(feed.perp, name)) for name in MARKS] == [list(kept[name]) for name in MARKS]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_strategy_sees_the_same_in_every_way_of_running(mode):
+    frame = candles(gaps=True)
+    window = {"fromdate": datetime(2024, 2, 28, 22, 10)}
+
+    assert run(PerpData(dataname=frame, **window), **MODES[mode]) == run(stock(frame, **window), **MODES[mode])
+
+
+@pytest.mark.parametrize("mode", ["runonce", "runnext", "no_preload", "exactbars_plot", "oldsync"])
+def test_feeds_of_two_lengths_with_gaps_run_as_the_hosts(mode):
+    minutes, fives = candles(gaps=True), candles(rows=40, freq="5min", seed=2, start="2024-02-28 22:45", gaps=True)
+
+    ours = run(PerpData(dataname=minutes), PerpData(dataname=fives), **MODES[mode])
+
+    assert ours == run(stock(minutes), stock(fives, "5min", compression=5), **MODES[mode])
+
+
+def _with_copy(cerebro, feed):
+    cerebro.adddata(feed)
+    cerebro.adddata(feed.clone())
+
+
+def _with_resampled(cerebro, feed):
+    cerebro.adddata(feed)
+    cerebro.resampledata(feed, timeframe=bt.TimeFrame.Minutes, compression=15)
+
+
+def _with_filter(cerebro, feed):
+    feed.addfilter_simple(lambda data: data.close[0] > 100.1)
+    cerebro.adddata(feed)
+
+
+ADDERS = {
+    "clone": _with_copy,
+    "resampled_beside": _with_resampled,
+    "resampled": lambda c, feed: c.resampledata(feed, timeframe=bt.TimeFrame.Minutes, compression=15),
+    "days": lambda c, feed: c.resampledata(feed, timeframe=bt.TimeFrame.Days),
+    "replayed": lambda c, feed: c.replaydata(feed, timeframe=bt.TimeFrame.Minutes, compression=15),
+    "filtered": _with_filter,
+}
+BARS_SEEN = {"clone": 100, "resampled_beside": 100, "resampled": 8, "days": 2, "replayed": 100, "filtered": 20}  # at least
+
+
+@pytest.mark.parametrize("how", ADDERS)
+def test_resampling_replay_filters_and_clones_see_what_the_hosts_feed_gives(how):
+    frame = candles(gaps=True)
+
+    ours = run(PerpData(dataname=frame), add=ADDERS[how])
+
+    assert ours == run(stock(frame), add=ADDERS[how])
+    assert len(ours[0]) >= BARS_SEEN[how]
+
+
+def test_one_feed_runs_again_and_again_in_any_order_of_ways():
+    frame = candles(gaps=True)
+    feed, expected = PerpData(dataname=frame), run(stock(frame))
+
+    results = [run(feed, **MODES[mode]) for mode in ("runonce", "runnext", "runonce", "no_preload", "runonce", "exactbars_plot", "runonce")]
+
+    assert results == [expected] * 7
+
+
+@pytest.mark.parametrize("mode", ["runonce", "runnext", "oldsync_runnext"])
+def test_a_bulk_feed_has_no_ticks_so_that_brokers_read_the_bar(mode):
+    feed = PerpData(dataname=candles())
+    run(feed)
+    run(feed, preload=False)
+    assert feed.tick_open == feed.open[0]
+
+    run(feed, **MODES[mode])
+
+    assert [getattr(feed, "tick_" + name) for name in ("open", "high", "low", "close", "volume", "openinterest", "last")] == [None] * 7
+
+
+def test_a_line_bound_to_a_feeds_line_is_written_with_it():
+    frame, copies = candles(), []
+    for feed in (PerpData(dataname=frame), stock(frame)):
+        copy = bt.linebuffer.LineBuffer()
+        feed.lines.close.addbinding(copy)
+        copy.array.extend([0.0] * len(frame))
+        copy.idx = 0  # the line under way writes to where its copy stands
+
+        preloaded(feed)
+
+        copies.append(list(copy.array))
+
+    assert copies[0] == copies[1]
+    assert copies[0][0] == frame["close"].iloc[-1]
+
+
+def test_a_subclass_that_loads_bars_itself_is_asked_for_every_bar():
+    class Doubled(PerpData):
+        def _load(self):
+            loaded = super()._load()
+            if loaded:
+                self.lines.close[0] *= 2
+            return loaded
+
+    frame = candles()
+
+    feed = preloaded(Doubled(dataname=frame))
+
+    assert list(feed.lines.close.array) == list(frame["close"] * 2)
+    assert not feed._bulk
+
+
+def test_day_numbers_equal_the_hosts_where_the_quick_sum_rounds_the_other_way():
+    stamp = datetime(2024, 1, 1, 1, 30, 0, 280_088)
+    micros = (90 * 60 * 10**6) + 280_088
+    frame = small().set_axis(pd.DatetimeIndex([stamp - timedelta(seconds=2), stamp - timedelta(seconds=1), stamp]))
+
+    number = preloaded(PerpData(dataname=frame, stamp="close")).lines.datetime.array[2]
+
+    assert number == bt.date2num(stamp) != stamp.toordinal() + micros / (86_400 * 10**6)
+
+
+@pytest.mark.parametrize(
+    ("freq", "label"),
+    [
+        ("500ms", (bt.TimeFrame.MicroSeconds, 500_000)),
+        ("1s", (bt.TimeFrame.Seconds, 1)),
+        ("90s", (bt.TimeFrame.Seconds, 90)),
+        ("1min", (bt.TimeFrame.Minutes, 1)),
+        ("4h", (bt.TimeFrame.Minutes, 240)),
+        ("1D", (bt.TimeFrame.Days, 1)),
+        ("7D", (bt.TimeFrame.Days, 7)),
+    ],
+)
+def test_timeframe_follows_the_bar_length(freq, label):
+    feed = PerpData(dataname=candles(rows=4, freq=freq))
+
+    assert (feed._timeframe, feed._compression) == (feed.p.timeframe, feed.p.compression) == label
+    assert feed.perp.bar_seconds == pd.Timedelta(freq).total_seconds()
+
+
+def test_a_given_timeframe_or_compression_is_kept():
+    assert PerpData(dataname=small(), timeframe=bt.TimeFrame.Ticks)._compression == 1
+    assert PerpData(dataname=small(), compression=3)._timeframe == bt.TimeFrame.Days
+
+
+def test_open_stamps_are_delivered_one_bar_later_and_close_stamps_as_they_stand():
+    opened, closed = PerpData(dataname=small()), PerpData(dataname=small(), stamp="close")
+
+    first = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
+    assert list(opened.perp.stamps) == [first + 3600, first + 7200, first + 10800]
+    assert list(closed.perp.stamps) == [first, first + 3600, first + 7200]
+
+
+def test_row_at_is_the_bar_known_at_a_time():
+    series = PerpData(dataname=small()).perp
+    first = series.stamps[0]
+
+    assert [series.row_at(first + s) for s in (-1, 0, 1, 3599.9, 3600, 7200, 99_999)] == [-1, 0, 0, 0, 1, 2, 2]
+
+
+def test_missing_bars_are_counted_and_not_filled():
+    feed = PerpData(dataname=candles(rows=10, freq="1h").drop(index=candles(rows=10, freq="1h").index[[3, 4, 8]]))
+
+    assert (len(feed.perp.stamps), feed.perp.gaps, feed.perp.bar_seconds) == (7, 3, 3600.0)
+
+
+def test_gaps_outside_the_window_do_not_count():
+    frame = candles(rows=10, freq="1h", start="2024-01-01")
+
+    feed = PerpData(dataname=frame.drop(index=frame.index[[1, 7]]), fromdate=datetime(2024, 1, 1, 4))
+
+    assert feed.perp.gaps == 1
+
+
+@pytest.mark.parametrize(("label", "compression", "seconds"), [("Minutes", 15, 900.0), ("Seconds", None, 1.0), ("Days", 1, 86_400.0)])
+def test_a_single_row_is_as_long_as_its_timeframe(label, compression, seconds):
+    feed = PerpData(dataname=small()[:1], timeframe=getattr(bt.TimeFrame, label), compression=compression)
+
+    assert feed.perp.bar_seconds == seconds
+    assert list(feed.perp.stamps) == [datetime(2024, 1, 1, tzinfo=UTC).timestamp() + seconds]
+
+
+def test_a_row_off_the_grid_does_not_halve_the_bars():
+    frame = candles(rows=12, freq="1h", start="2024-01-01")
+    stray = frame.iloc[[4]].set_axis(frame.index[[4]] + pd.Timedelta("30min"))
+
+    with pytest.raises(ValueError, match=r"row 5 \(2024-01-01 04:30:00 UTC\) comes 30 min after the row before it.* bars of 1 h"):
+        PerpData(dataname=pd.concat([frame, stray]).sort_index())
+
+
+# What a frame's time may look like
+
+
+def _as_strings(frame, form):
+    return frame.reset_index(drop=True).assign(DateTime=frame.index.strftime(form))
+
+
+SHAPES = {
+    "naive index": lambda f: f.tz_localize(None),
+    "another zone": lambda f: f.tz_convert("Asia/Shanghai"),
+    "seconds": lambda f: f.set_axis(f.index.as_unit("s")),
+    "milliseconds": lambda f: f.set_axis(f.index.as_unit("ms")),
+    "nanoseconds": lambda f: f.set_axis(f.index.as_unit("ns")),
+    "title case": lambda f: f.rename(columns=str.title),
+    "datetime column": lambda f: f.rename_axis("datetime").reset_index(),
+    "naive datetime column": lambda f: f.tz_localize(None).rename_axis("datetime").reset_index(),
+    "ISO with Z": lambda f: _as_strings(f, "%Y-%m-%dT%H:%M:%SZ"),
+    "ISO with offset": lambda f: _as_strings(f.tz_convert("Asia/Kolkata"), "%Y-%m-%dT%H:%M:%S+05:30"),
+    "naive ISO": lambda f: _as_strings(f, "%Y-%m-%d %H:%M:%S"),
+    "python datetimes": lambda f: f.reset_index(drop=True).assign(datetime=pd.Series(list(f.index.to_pydatetime()), dtype=object)),
+    "nullable columns": lambda f: f.astype("Float64"),
+    "object columns": lambda f: f.astype(object),
+    "columns beside": lambda f: f.assign(exchange="binance"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_usual_shape_of_a_frame_gives_the_same_bars(shape):
+    frame = candles(rows=60)
+
+    assert arrays(preloaded(PerpData(dataname=SHAPES[shape](frame)))) == arrays(preloaded(stock(frame)))
+
+
+def test_absent_volume_is_left_blank_as_the_host_leaves_it():
+    frame = candles(rows=20).drop(columns="volume")
+
+    feed = preloaded(PerpData(dataname=frame))
+
+    assert arrays(feed) == arrays(preloaded(stock(frame)))
+    assert math.isnan(feed.lines.volume.array[0])
+
+
+def test_whole_number_columns_and_open_interest_load_as_the_hosts():
+    frame = candles(rows=20).assign(volume=range(20), openinterest=range(100, 120))
+
+    assert arrays(preloaded(PerpData(dataname=frame))) == arrays(preloaded(stock(frame)))
+
+
+def test_a_line_called_as_a_method_leaves_the_method_alone():
+    class Awkward(PerpData):
+        lines = ("next",)
+
+    feed = Awkward(dataname=candles(rows=20).assign(next=range(20)))
+
+    assert len(run(feed)[0]) == 20
+    assert list(feed.lines.next.array) == list(range(20))
+
+
+def test_a_line_added_by_a_subclass_is_filled_from_its_column():
+    class WithSignal(PerpData):
+        lines = ("signal", "absent")
+
+    feed = preloaded(WithSignal(dataname=candles(rows=3).assign(Signal=[1.0, math.nan, 3.0])))
+
+    assert feed._bulk
+    assert [math.isnan(value) or value for value in feed.lines.signal.array] == [1.0, True, 3.0]
+    assert all(math.isnan(value) for value in feed.lines.absent.array)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zip", ".parquet"])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_files_give_back_what_was_written_to_the_bit(tmp_path, suffix, as_text):
+    frame = candles(rows=60, marks=True)
+    path = tmp_path / f"BTCUSDT{suffix}"
+    named = frame.rename_axis("datetime")
+    named.to_parquet(path) if suffix == ".parquet" else named.to_csv(path)
+
+    feed = PerpData(dataname=str(path) if as_text else path)
+
+    assert arrays(preloaded(feed)) == arrays(preloaded(stock(frame)))
+    assert list(feed.perp.mark_low) == list(frame["mark_low"])
+    assert feed._name == "BTCUSDT"
+
+
+# Marks
+
+
+def test_mark_columns_become_series():
+    frame = candles(rows=20, marks=True)
+
+    series = PerpData(dataname=frame).perp
+
+    assert [list(getattr(series, name)) for name in MARKS] == [list(frame[name]) for name in MARKS]
+
+
+def test_no_mark_is_none():
+    assert [getattr(PerpData(dataname=small()).perp, name) for name in MARKS] == [None] * 4
+
+
+@pytest.mark.parametrize("plain_names", [True, False])
+def test_marks_given_apart_are_matched_by_stamp_and_may_have_more_rows(plain_names):
+    frame = candles(rows=40, marks=True)
+    marks = frame[MARKS].rename(columns=lambda name: name.removeprefix("mark_") if plain_names else name)
+
+    series = PerpData(dataname=frame.drop(columns=MARKS).iloc[[5, 6, 9, 30]], mark=marks).perp
+
+    assert [list(getattr(series, name)) for name in MARKS] == [list(frame[name].iloc[[5, 6, 9, 30]]) for name in MARKS]
+
+
+def test_marks_are_needed_inside_the_window_only():
+    frame = candles(rows=10, freq="1h", start="2024-01-01", marks=True)
+
+    series = PerpData(dataname=frame.drop(columns=MARKS), mark=frame[MARKS].iloc[6:], fromdate=datetime(2024, 1, 1, 7)).perp
+
+    assert list(series.mark_open) == list(frame["mark_open"].iloc[6:])
+
+
+# Funding
+
+
+def test_a_funding_column_pays_at_its_rows_own_time():
+    series = PerpData(dataname=small(funding_rate=[None, 0.0001, -0.0002])).perp
+
+    first = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
+    assert series.funding == FundingSchedule((first + 3600, first + 7200), (0.0001, -0.0002))
+    assert not series.constant_funding
+
+
+def test_a_blank_funding_column_is_a_schedule_without_stamps():
+    assert PerpData(dataname=small(funding_rate=math.nan)).perp.funding == FundingSchedule((), ())
+
+
+def test_no_funding_is_none():
+    assert PerpData(dataname=small()).perp.funding is None
+
+
+@pytest.mark.parametrize("shape", ["series", "naive series", "frame", "schedule", "csv", "parquet"])
+def test_funding_given_apart_keeps_every_stamp_and_loses_its_jitter(tmp_path, shape):
+    stamps = pd.DatetimeIndex(["2023-12-31 16:00:00.003", "2024-01-01 00:00:00.007", "2024-01-01 08:00:00"], tz="UTC")
+    rates = pd.Series([0.0001, -0.0002, 0.0003], index=stamps)
+    table = rates.rename("rate").rename_axis("datetime").reset_index()
+    expected = FundingSchedule((1704038400.0, 1704067200.0, 1704096000.0), (0.0001, -0.0002, 0.0003))
+    table.to_csv(tmp_path / "rates.csv", index=False)
+    table.rename(columns={"rate": "funding_rate"}).to_parquet(tmp_path / "rates.parquet")
+    given = {
+        "series": rates,
+        "naive series": rates.tz_localize(None),
+        "frame": table,
+        "schedule": expected,
+        "csv": str(tmp_path / "rates.csv"),
+        "parquet": tmp_path / "rates.parquet",
+    }
+
+    series = PerpData(dataname=small(), funding=given[shape]).perp
+
+    assert series.funding == expected
+    assert not series.constant_funding
+
+
+@pytest.mark.parametrize("rate", [0.0001, np.float64(0.0001), 0])
+def test_a_number_is_charged_every_eight_hours_from_the_first_open_to_the_last_close(rate):
+    series = PerpData(dataname=candles(rows=17, freq="1h", start="2024-01-01"), funding=rate).perp
+
+    first = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
+    assert series.funding == FundingSchedule((first, first + 8 * 3600, first + 16 * 3600), (float(rate),) * 3)
+    assert series.constant_funding
+
+
+# Pickling, zones
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the host's Cerebro holds an itertools.count
+def test_a_feed_survives_pickling_before_and_after_a_preload():
+    feed = PerpData(dataname=candles(marks=True), name="BTCUSDT", funding=0.0001, tz="Asia/Shanghai")
+    fresh = pickle.loads(pickle.dumps(feed))
+    expected = run(feed)
+
+    used = pickle.loads(pickle.dumps(preloaded(feed)))
+
+    assert (fresh.perp, fresh._name, fresh.p.timeframe) == (feed.perp, "BTCUSDT", bt.TimeFrame.Minutes)
+    assert arrays(used) == arrays(feed)
+    assert used._bulk
+    assert used.advance_peek() == feed.lines.datetime.array[0]
+    used.advance()
+    assert (len(used), used.close[0]) == (1, feed.lines.close.array[0])
+    assert run(fresh) == run(used) == expected
+    assert fresh.datetime.datetime(0) == feed.datetime.datetime(0)
+
+
+@pytest.mark.parametrize(("maxcpus", "optdatas"), [(1, False), (2, True), (2, False)])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the same, and forking beside threads
+def test_optimising_gives_the_hosts_results(maxcpus, optdatas):
+    frame = candles(rows=120, gaps=True)
+    values = []
+    for feed in (PerpData(dataname=frame), stock(frame)):
+        cerebro = bt.Cerebro(stdstats=False, maxcpus=maxcpus, optdatas=optdatas, optreturn=True)
+        cerebro.adddata(feed)
+        cerebro.optstrategy(Recorder, keep=[1, 2])
+        cerebro.addanalyzer(bt.analyzers.TimeReturn, timeframe=bt.TimeFrame.Minutes, _name="returns")
+        values.append([result[0].analyzers.returns.get_analysis() for result in cerebro.run()])
+
+    assert values[0] == values[1]
+    assert len(values[0]) == 2
+    assert any(values[0][0].values())
+
+
+@pytest.mark.parametrize("tz", ["Asia/Shanghai", ZoneInfo("Asia/Shanghai"), timezone(timedelta(hours=8))])
+def test_a_zone_shifts_the_clock_shown_and_the_reading_of_the_window(tz):
+    feed = PerpData(dataname=candles(rows=60, freq="1h", start="2024-01-01"), tz=tz, fromdate=datetime(2024, 1, 2))
+
+    run(feed)
+
+    assert feed.lines.datetime.array[0] == bt.date2num(datetime(2024, 1, 1, 16))
+    assert feed.datetime.datetime(0) == num2date(feed.lines.datetime[0]) + timedelta(hours=8)
+
+
+def test_a_zone_keeps_its_summer_time():
+    feed = PerpData(dataname=candles(rows=4, freq="1h", start="2024-03-30 23:30"), tz="Europe/Berlin", stamp="close")
+
+    run(feed, preload=False)
+
+    # 2024-03-31 01:00 UTC is where Berlin's clocks go from 02:00 to 03:00.
+    assert [feed.datetime.datetime(ago).hour for ago in (-3, -2, -1, 0)] == [0, 1, 3, 4]
+    shown = feed.num2date(feed.datetime[0], naive=False)
+    assert (shown.tzname(), shown.utcoffset(), shown.dst()) == ("CEST", timedelta(hours=2), timedelta(hours=1))
+
+
+@pytest.mark.parametrize("tz", ["UTC", UTC, bt.utils.date.UTC, None])
+def test_utc_in_any_spelling_shows_utc(tz):
+    feed = PerpData(dataname=candles(rows=60), tz=tz)
+
+    run(feed)
+
+    assert feed.datetime.datetime(0) == num2date(feed.lines.datetime[0])
+
+
+# Refusals: every one is one sentence that says who, where, what and what to do
+
+
+def _frame(**columns):
+    return {"dataname": small(**columns), "name": "BTCUSDT"}
+
+
+def _indexed(*stamps):
+    return {"dataname": small().set_axis(pd.DatetimeIndex(stamps)), "name": "BTCUSDT"}
+
+
+MARKED = small(mark_open=10.0, mark_high=12.0, mark_low=9.0, mark_close=11.0)
+ROW1 = r"BTCUSDT: candle row 1 \(2024-01-01 01:00:00 UTC\)"
+REFUSALS = {
+    "stamp": ({**_frame(), "stamp": "middle"}, r"BTCUSDT: stamp says whether rows are stamped at their 'open' or 'close', was 'middle'"),
+    "tzinput": ({**_frame(), "tzinput": "Asia/Shanghai"}, r"BTCUSDT: PerpData is UTC only, .* in place of tzinput='Asia/Shanghai'"),
+    "tz": (
+        {**_frame(), "tz": "Mars/Olympus"},
+        r"BTCUSDT: tz must be a zone name such as 'Asia/Shanghai' or a tzinfo, was 'Mars/Olympus'",
+    ),
+    "tz object": ({**_frame(), "tz": 8}, r"BTCUSDT: tz must be a zone name .*, was 8"),
+    "fromdate": ({**_frame(), "fromdate": "2024-01-01"}, r"BTCUSDT: fromdate must be a date or datetime, was '2024-01-01'"),
+    "source": ({"dataname": [1, 2], "name": "BTCUSDT"}, r"BTCUSDT: candle source must be a pandas DataFrame or the path .*, was list"),
+    "no source": ({}, r"PerpData: candle source must be a pandas DataFrame or the path of a \.csv or \.parquet file, was NoneType"),
+    "no file": ({"dataname": "nowhere.csv"}, r"nowhere: candle file 'nowhere\.csv' does not exist, give the path"),
+    "suffix": ({"dataname": __file__}, r"test_feeds: candle file .* must end in \.parquet or one of \.csv \.gz"),
+    "empty": ({"dataname": small()[:0], "name": "BTCUSDT"}, r"BTCUSDT: candle frame has no rows, give at least one"),
+    "columns": (
+        {"dataname": small().drop(columns=["high", "low"]), "name": "BTCUSDT"},
+        r"BTCUSDT: candle frame lacks high, low, it has open, close, volume; add or rename columns",
+    ),
+    "no columns": ({"dataname": small()[[]], "name": "BTCUSDT"}, r"lacks open, high, low, close, it has none; add"),
+    "twice": (_frame(Open=1.0), r"BTCUSDT: candle columns name 'open' twice, drop or rename one"),
+    "index": (
+        {"dataname": small().reset_index(drop=True), "name": "BTCUSDT"},
+        r"BTCUSDT: candle frame needs a UTC DatetimeIndex or a 'datetime' column, had an index of int64 and columns open, high, low",
+    ),
+    "epoch": (
+        {"dataname": small().reset_index(drop=True).assign(datetime=[1, 2, 3]), "name": "BTCUSDT"},
+        r"BTCUSDT: candle column 'datetime' holds numbers, say what they count: pd\.to_datetime",
+    ),
+    "no date": (
+        {"dataname": small().reset_index(drop=True).assign(datetime=["2024-01-01", "soon", "2024-01-03"]), "name": "BTCUSDT"},
+        r"BTCUSDT: candle row 1: datetime must be ISO 8601 such as 2024-01-31T08:00:00Z, was 'soon'",
+    ),
+    "no time": (_indexed("2024-01-01", None, "2024-01-03"), r"BTCUSDT: candle row 1 has no time, drop it"),
+    "unsorted": (
+        _indexed("2024-01-01 02:00", "2024-01-01 01:00", "2024-01-01 03:00"),
+        ROW1 + r" is earlier than the row before it, sort the frame: frame\.sort_index\(\)",
+    ),
+    "duplicate": (
+        _indexed("2024-01-01 01:00", "2024-01-01 01:00", "2024-01-01 03:00"),
+        ROW1 + r" has the stamp of the row before it, keep one: frame\[~frame\.index\.duplicated\(\)\]",
+    ),
+    "off the grid": (
+        _indexed("2024-01-01 00:00", "2024-01-01 01:00", "2024-01-01 02:30"),
+        r"BTCUSDT: candle row 2 \(2024-01-01 02:30:00 UTC\) comes 90 min after the row before it, which is no whole number of bars of 1 h",
+    ),
+    "jitter": (
+        _indexed("2024-01-01 00:00", "2024-01-01 00:01", "2024-01-01 00:02:00.003"),
+        r"row 2 \(2024-01-01 00:02:00\.003000 UTC\) comes 60\.003 s after .* bars of 1 min",
+    ),
+    "single": (
+        {"dataname": small()[:1], "name": "BTCUSDT"},
+        r"BTCUSDT: candle row 0 \(.*\) stands alone, say how long its bar is with timeframe=",
+    ),
+    "single month": ({"dataname": small()[:1], "timeframe": bt.TimeFrame.Months}, r"stands alone, say how long its bar is"),
+    "window": (
+        {**_frame(), "fromdate": datetime(2025, 1, 1)},
+        r"BTCUSDT: candle rows from 2024-01-01 00:00:00 UTC to 2024-01-01 02:00:00 UTC leave none between fromdate and todate",
+    ),
+    "nan": (_frame(close=[11.0, math.nan, 13.0]), ROW1 + r": close must be a finite number, was nan; repair or drop the row"),
+    "inf": (_frame(high=[12.0, math.inf, 14.0]), ROW1 + r": high must be a finite number, was inf"),
+    "words": (_frame(low=["9", "ten", "11"]), ROW1 + r": low must be a number, was 'ten'"),
+    "zero": (_frame(low=[9.0, 0.0, 11.0]), ROW1 + r": low must be above 0, was 0\.0"),
+    "high below low": (_frame(high=[12.0, 9.5, 14.0]), ROW1 + r": high 9\.5 is below low 10\.0"),
+    "high below open": (_frame(open=[10.0, 13.5, 12.0]), ROW1 + r": high 13\.0 is below open 13\.5"),
+    "high below close": (_frame(close=[11.0, 13.5, 13.0]), ROW1 + r": high 13\.0 is below close 13\.5"),
+    "low above open": (_frame(open=[10.0, 9.5, 12.0]), ROW1 + r": open 9\.5 is below low 10\.0"),
+    "low above close": (_frame(close=[11.0, 9.5, 13.0]), ROW1 + r": close 9\.5 is below low 10\.0"),
+    "volume nan": (_frame(volume=[1.0, math.nan, 1.0]), ROW1 + r": volume must be 0 or more, was nan"),
+    "volume inf": (_frame(volume=[1.0, math.inf, 1.0]), ROW1 + r": volume must be 0 or more, was inf"),
+    "volume": (_frame(volume=[1.0, -2.0, 1.0]), ROW1 + r": volume must be 0 or more, was -2\.0"),
+    "mark columns": (
+        _frame(mark_open=10.0, mark_close=11.0),
+        r"BTCUSDT: candle frame lacks mark_high, mark_low, it has open, high, low, close, volume, mark_open, mark_close",
+    ),
+    "mark twice": (
+        {"dataname": MARKED, "name": "BTCUSDT", "mark": small()},
+        r"BTCUSDT: mark= was given and the candles have mark columns too",
+    ),
+    "mark nan": ({"dataname": MARKED.assign(mark_close=[1.0, math.nan, 1.0]), "name": "BTCUSDT"}, ROW1 + r": mark close must be a finite"),
+    "mark order": (
+        {"dataname": MARKED.assign(mark_high=[12.0, 8.0, 12.0]), "name": "BTCUSDT"},
+        ROW1 + r": mark high 8\.0 is below mark low 9\.0",
+    ),
+    "mark rows": (
+        {**_frame(), "mark": small()[:1]},
+        r"BTCUSDT: 2 of 3 candles have no mark row of their stamp, the first is candle row 1 \(2024-01-01 01:00:00 UTC\); add them",
+    ),
+    "mark names": ({**_frame(), "mark": small()[["open"]]}, r"BTCUSDT: mark frame lacks high, low, close, it has open"),
+    "mark unsorted": ({**_frame(), "mark": small()[::-1]}, r"BTCUSDT: mark row 1 \(2024-01-01 01:00:00 UTC\) is earlier than"),
+    "mark value": (
+        {"dataname": small()[1:], "name": "BTCUSDT", "mark": small(low=[9.0, 10.0, -1.0])},
+        r"BTCUSDT: mark row 2 \(2024-01-01 02:00:00 UTC\): low must be above 0, was -1\.0",
+    ),
+    "funding twice": (
+        {**_frame(funding_rate=0.0001), "funding": 0.0001},
+        r"BTCUSDT: funding= was given and the candles have a funding_rate column too, drop one of them",
+    ),
+    "funding percent": (
+        _frame(funding_rate=[0.01, 1.5, None]),
+        ROW1 + r": a funding rate must be a fraction \(0\.01 % is 0\.0001\), was 1\.5",
+    ),
+    "funding number": ({**_frame(), "funding": 10}, r"BTCUSDT: funding must be a fraction \(0\.01 % is 0\.0001\), was 10"),
+    "funding nan number": ({**_frame(), "funding": math.nan}, r"BTCUSDT: funding must be a fraction .* was nan"),
+    "funding flag": ({**_frame(), "funding": True}, r"BTCUSDT: funding source must be a pandas DataFrame or the path .*, was bool"),
+    "funding nan": (
+        {**_frame(), "funding": pd.Series([0.1, math.nan], pd.DatetimeIndex(["2024-01-01", "2024-01-02"]))},
+        r"BTCUSDT: funding row 1 \(2024-01-02 00:00:00 UTC\): a funding rate must be a fraction .*, was nan; repair or drop the row",
+    ),
+    "funding schedule": (
+        {**_frame(), "funding": FundingSchedule((0, 28_800), (0.01, -3.0))},
+        r"BTCUSDT: the funding rate at 1970-01-01 08:00:00 UTC must be a fraction \(0\.01 % is 0\.0001\), was -3\.0",
+    ),
+    "funding index": (
+        {**_frame(), "funding": pd.Series([0.1])},
+        r"BTCUSDT: funding frame needs a UTC DatetimeIndex or a 'datetime' column",
+    ),
+    "funding order": (
+        {**_frame(), "funding": pd.Series([0.1, 0.1], pd.DatetimeIndex(["2024-01-02", "2024-01-01"]))},
+        r"BTCUSDT: funding row 1 \(2024-01-01 00:00:00 UTC\) is earlier than the row before it",
+    ),
+    "funding jitter": (
+        {**_frame(), "funding": pd.Series([0.1, 0.1], pd.DatetimeIndex(["2024-01-01", "2024-01-01 00:00:00.003"]))},
+        r"BTCUSDT: funding: funding stamps must rise",
+    ),
+    "funding columns": (
+        {**_frame(), "funding": small()},
+        r"BTCUSDT: funding frame must have either a 'rate' or a 'funding_rate' column, has open",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_bad_input_gets_one_sentence(case):
+    arguments, sentence = REFUSALS[case]
+
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        PerpData(**arguments)
+
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zip", ".parquet"])
+def test_a_file_that_holds_no_table_gets_one_sentence(tmp_path, suffix):
+    path = tmp_path / f"BTCUSDT{suffix}"
+    path.write_bytes(b"")
+
+    with pytest.raises(ValueError, match=r"^BTCUSDT: candle file '.*' cannot be read \(.+\), write it anew$"):
+        PerpData(dataname=path)
+
+
+def test_a_window_changed_after_the_feed_was_made_is_refused():
+    feed = PerpData(dataname=small(), name="BTCUSDT")
+    feed.p.fromdate = datetime(2024, 1, 1, 2)
+
+    with pytest.raises(ValueError, match="BTCUSDT: fromdate, todate and the session are fixed once the feed is made"):
+        run(feed)
+
+
+# Real records
+
+
+def test_every_real_window_loads_with_its_marks_and_funding(reference):
+    paths = sorted((reference / "data" / "windows").glob("*/*.csv"))
+    loaded = 0
+    for path in paths:
+        venue, symbol, *rest = path.stem.split("-")
+        if rest[-1] in ("mark", "funding"):
+            continue
+        rates = path.with_name(f"{venue}-{symbol}-funding.csv")
+        feed = PerpData(dataname=path, name=symbol, funding=rates if rates.exists() else None)
+        assert feed.perp.gaps == 0
+        assert (feed.perp.mark_low is not None) == ("mark" in rest[-1])
+        assert (feed.perp.funding is not None) == ("funding" in rest[-1] or rates.exists())
+        loaded += 1
+
+    assert loaded == len(paths) - sum(path.stem.endswith(("-mark", "-funding")) for path in paths) > 30
+
+
+MARKED_SPAN = {"fromdate": datetime(2019, 12, 23, 12), "todate": datetime(2026, 5, 17)}  # where the records have both
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "ETHUSDT", "XTZUSDT"])
+def test_real_series_load_with_marks_and_funding_from_their_files(reference, symbol):
+    def series(kind):
+        return reference / "data" / "series" / f"binance-{symbol}-{kind}.parquet"
+
+    feed = PerpData(dataname=series("1h-futures"), mark=series("1h-mark"), funding=series("funding"), **MARKED_SPAN)
+
+    perp = feed.perp
+    assert (perp.gaps, perp.bar_seconds) == (0, 3600.0)
+    assert len(perp.mark_close) == len(perp.stamps) == len(feed._columns[0])
+    assert perp.funding.stamps[-1] <= perp.stamps[-1]
+    assert all(stamp % 3600 == 0 for stamp in perp.funding.stamps)
+
+
+def test_the_covid_crash_is_read_as_recorded(reference):
+    """BTCUSDT 2020-03-13 08:00 UTC: funding -0.3 % (the record's README)."""
+    path = reference / "data" / "windows" / "2020-03-12_covid" / "binance-BTCUSDT-1h-futures_mark_funding.csv"
+
+    perp = PerpData(dataname=path).perp
+
+    settled = list(perp.funding.between(datetime(2020, 3, 13, 7, tzinfo=UTC).timestamp(), datetime(2020, 3, 13, 8, tzinfo=UTC).timestamp()))
+    assert [s.rate for s in settled] == [-0.003]
+    assert min(perp.mark_low) == pytest.approx(3801.83, abs=0.01)

@@ -1,0 +1,107 @@
+"""Deposit, fill, fund, move marks, transfer and liquidate in any order: what must hold after each."""
+
+from math import fsum
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from bt_margin import Contract, MarginAccount, TierSchedule, TierTable, plan_liquidation
+from bt_margin.core.ledger import CROSS, MONEY_TOLERANCE
+from bt_margin.core.liquidation import FORFEIT, MARKET
+
+SYMBOLS = ("AAA", "BBB", "CCC")
+TABLE = TierTable.from_rows([(5_000, 0.01, 50), (50_000, 0.03, 20), (None, 0.1, 5)])
+
+
+class AccountMachine(RuleBasedStateMachine):
+    """AAA and CCC share the cross wallet, BBB is isolated and trades in lots."""
+
+    @initialize(cash=st.floats(100, 100_000), leverage=st.sampled_from((1, 3, 10, 40)), profile=st.sampled_from((MARKET, FORFEIT)))
+    def open_account(self, cash, leverage, profile):
+        self.profile = profile
+        self.account = MarginAccount()
+        self.marks = dict.fromkeys(SYMBOLS, 100.0)
+        for symbol in SYMBOLS:
+            contract = Contract(
+                symbol, lot=0.01 if symbol == "BBB" else 0.0, liquidation_fee=0.0125, tiers=TierSchedule.constant(TABLE), multiplier=2.0
+            )
+            self.account.add_contract(contract, leverage=leverage, margin_mode="isolated" if symbol == "BBB" else "cross")
+        self.account.deposit(cash, time=0)
+
+    @rule(symbol=st.sampled_from(SYMBOLS), share=st.floats(-1.2, 1.2), slip=st.floats(0.97, 1.03), fee=st.sampled_from((0.0, 0.0005, -0.0001)))
+    def fill(self, symbol, share, slip, fee):
+        price = self.marks[symbol] * slip
+        most = self.account.max_opening(symbol, price=price, fee_rate=fee, marks=self.marks)
+        size = self.account.positions[symbol].contract.floor_size(share * max(most, abs(self.account.positions[symbol].size)))
+        if size:
+            self.account.execute(symbol, size=size, price=price, fee_rate=fee, marks=self.marks, time=0)
+            self.liquidate()
+
+    @rule(symbol=st.sampled_from(SYMBOLS), rate=st.floats(-0.02, 0.02))
+    def fund(self, symbol, rate):
+        self.account.pay_funding(symbol, mark_price=self.marks[symbol], rate=rate, time=0)
+        self.liquidate()
+
+    @rule(symbol=st.sampled_from(SYMBOLS), move=st.floats(0.6, 1.6))
+    def mark(self, symbol, move):
+        self.marks[symbol] *= move
+        self.liquidate()
+
+    @rule(amount=st.floats(1, 1_000))
+    def deposit(self, amount):
+        self.account.deposit(amount, time=0)
+
+    @rule(share=st.floats(0.01, 1.0))
+    def withdraw(self, share):
+        free = min(self.account.available_margin(self.marks), self.account.wallets[CROSS])
+        if free * share > 0:
+            self.account.withdraw(free * share, time=0, marks=self.marks)
+            self.liquidate()
+
+    @precondition(lambda self: self.account.positions["BBB"].size)
+    @rule(share=st.floats(0.01, 0.5))
+    def add_margin(self, share):
+        free = self.account.spendable("BBB", self.marks)
+        if free > 0:
+            self.account.transfer(CROSS, "wallet:BBB", free * share, symbol="BBB", time=0)
+
+    def liquidate(self):
+        """Every event is followed by the test at the same marks."""
+        for wallet in (*list(self.account.wallets)[1:], CROSS):
+            for step in plan_liquidation(self.account, wallet, self.marks, self.profile):
+                self.account.apply(step, time=0)
+            assert plan_liquidation(self.account, wallet, self.marks, self.profile) == []
+
+    @invariant()
+    def wallets_are_sums_of_the_journal(self):
+        balances, slack = self.account.journal.balances(), self.slack()
+        for wallet, balance in self.account.wallets.items():
+            assert abs(balance - balances.get(wallet, 0.0)) <= slack
+        assert abs(fsum(balances.values())) <= slack
+
+    @invariant()
+    def equity_is_never_below_zero(self):
+        for wallet in self.account.wallets:
+            assert self.account.risk(wallet, self.marks).equity >= -self.slack()
+
+    @invariant()
+    def no_wallet_outlives_its_maintenance(self):
+        assert not any(self.account.risk(wallet, self.marks).is_liquidatable for wallet in self.account.wallets)
+
+    @invariant()
+    def a_flat_isolated_wallet_is_empty(self):
+        if not self.account.positions["BBB"].size:
+            assert abs(self.account.wallets["wallet:BBB"]) <= self.slack()
+
+    @invariant()
+    def sizes_are_whole_lots(self):
+        size = self.account.positions["BBB"].size
+        assert size == round(size / 0.01) * 0.01
+
+    def slack(self) -> float:
+        return MONEY_TOLERANCE * self.account.turnover
+
+
+AccountMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None, derandomize=True)
+TestAccountMachine = AccountMachine.TestCase
