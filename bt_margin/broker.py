@@ -18,17 +18,39 @@ from backtrader import Order
 
 from .clock import INTRABAR, BarClock
 from .comminfo import PerpCommInfo, utc
-from .core.account import MARGIN_MODES, MarginAccount, Position, Refusal, Step
-from .core.contract import split_fill
+from .core.account import MARGIN_MODES, Booking, MarginAccount, Position, Refusal, Step
+from .core.contract import RESIDUE, split_fill
 from .core.funding import FundingSchedule
 from .core.liquidation import PROFILES, Profile
 from .invariants import Audit
-from .matching import OrderBook
+from .matching import LIMITS, OrderBook
 from .record import FillRow, LiquidationRow, Record
 from .slots import Slot
-from .view import expect
+from .view import check_cash, expect
 
 ON_LIQUIDATION = ("continue", "stop")
+
+
+class Batch:
+    """Orders judged together: the positions they would leave, and the margin that closing market orders will free.
+
+    Of an OCO group only one member fills, so each is judged as if the others were not there.
+    """
+
+    def __init__(self) -> None:
+        self.credit = 0.0
+        self.refs: set[int] = set()
+        self._sizes: dict[tuple[str, int], float] = {}
+
+    def held(self, slot: Slot, group: int) -> float:
+        """Return the position once every order noted so far has filled, those of this group left out."""
+        queued = sum(size for (symbol, other), size in self._sizes.items() if symbol == slot.symbol and other != group)
+        return slot.position.size + queued
+
+    def note(self, ref: int, slot: Slot, group: int, size: float) -> None:
+        """Count an accepted order."""
+        self.refs.add(ref)
+        self._sizes[slot.symbol, group] = size
 
 
 class MarginBroker(OrderBook):
@@ -61,13 +83,13 @@ class MarginBroker(OrderBook):
         expect("on_liquidation", self.p.on_liquidation, ON_LIQUIDATION)
         expect("stamp", self.p.stamp, (None, "open", "close"))
         self._funding: dict[str, FundingSchedule] = {}
-        self._early_cash: list[float] = []
+        self._early_cash: list[float] = []  # sent before a run: every run begins with it
+        self._is_running = False
         super().__init__()
 
     def init(self):
         """Create all state of a run; the host calls this on construction and again at every start."""
-        if not (isfinite(self.p.cash) and self.p.cash > 0):
-            raise ValueError(f"cash is a positive amount of money, was {self.p.cash}")
+        check_cash(self.p.cash)
         self.account = MarginAccount()
         self._is_funded = False
         self._is_booting = True  # the host's init assigns ``cash``, which must not be booked
@@ -82,7 +104,9 @@ class MarginBroker(OrderBook):
         self._slot_by_data: dict[int, Slot] = {}
         self._order_versions: dict[int, int] = {}
         self._first_tries: dict[int, int] = {}
-        self._events: deque[tuple[Any, dict[str, Any]]] = deque()
+        self._tried: set[int] = set()
+        self._triggered_before: set[int] = set()
+        self._events: deque[dict[str, Any]] = deque()
         self._available: float | None = None  # as of the last bar; None once the strategy has moved money or terms since
         self._notional = 0.0
         self._is_stopping = False
@@ -91,9 +115,9 @@ class MarginBroker(OrderBook):
 
     def start(self):
         """Open the account's contracts for the datas of the run."""
-        queued = list(self._cash_addition)
         super().start()
-        self._cash_addition.extend(queued)
+        self._is_running = True
+        self._cash_addition.extend(self._early_cash)
         if self._fundhist:
             raise ValueError("a fund history replaces equity and cannot be combined with margin; remove set_fund_history")
         for data in self.cerebro.datas:
@@ -194,9 +218,11 @@ class MarginBroker(OrderBook):
         slot = self.slot_of(order.data)
         self._order_versions[order.ref] = slot.version
         reason = None if order.info.get("liquidation") else self._reject_reason(order, slot)
-        if reason is not None:
-            return self._reject(order, reason)
-        return super().submit(order, check=check)
+        if reason is None:
+            return super().submit(order, check=check)
+        for other in self._pchildren.pop(order.parent.ref, ()) if order.parent is not None else ():
+            self._reject(other, f"an order of the same bracket was rejected: {reason}")
+        return self._reject(order, reason)
 
     def _reject_reason(self, order, slot: Slot) -> str | None:
         contract = slot.position.contract
@@ -217,50 +243,58 @@ class MarginBroker(OrderBook):
 
     def check_submitted(self):
         """Judge submitted orders in turn, on pseudo-positions, at the marks of the bar they were placed on (R7)."""
-        pseudo: dict[str, float] = {}
-        credit = 0.0
+        batch = Batch()
         while self.submitted:
             order = self.submitted.popleft()
             if self._take_children(order) is None:
                 continue
-            slot = self.slot_of(order.data)
-            if order.parent is not None:  # the exits of a bracket need nothing, and rest until their entry has filled
+            if order.parent is None:
+                self._judge(order, batch)
+            else:  # the exits of a bracket need nothing, and rest until their entry has filled
                 self.submit_accept(order)
-                continue
-            price = order.data.open[0] if self.p.coo and order.exectype == Order.Market else order.created.price
-            held = pseudo.get(slot.symbol, slot.position.size)
-            size = order.executed.remsize
-            closed, opened = split_fill(held, size)
-            if slot.position.size * size < 0 and abs(size) <= abs(slot.position.size):
-                opened = 0.0  # reduces what is really held, whatever else is queued
-            refused = self._judge(slot, opened, price, self._besides(slot, held + closed, size), credit)
-            if refused is not None and not closed:
-                self._refuse(order, refused)
-                continue
-            self.submit_accept(order)
-            if opened and refused is None:
-                need = self.account.opening_need(slot.symbol, size=opened, price=price, fee_rate=slot.position.contract.taker)
-                self.account.reserve(order.ref, need, group=self._ocos[order.ref])
-            if closed and order.exectype == Order.Market:
-                credit += self._freed(slot, closed, price)
-            pseudo[slot.symbol] = held + size
 
-    def _judge(self, slot: Slot, opened: float, price: float, besides: float, credit: float) -> Refusal | None:
-        if not opened:
-            return None
+    def _judge(self, order, batch: "Batch") -> None:
+        """Accept an order and reserve what it may open, or refuse it."""
+        slot = self.slot_of(order.data)
+        size, group = order.executed.remsize, self._ocos[order.ref]
+        price = order.data.open[0] if self.p.coo and order.exectype == Order.Market else order.created.price
+        held = batch.held(slot, group)
+        closed, opened = split_fill(held, size)
+        if slot.position.size * size < 0 and abs(size) <= abs(slot.position.size):
+            opened = 0.0  # reduces what is really held, whatever else is queued
+        credit = batch.credit + self.account.group_reservation(group)
+        refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, held + closed, batch), credit) if opened else None
+        if refused is not None and not closed:
+            self._refuse(order, refused)
+            return
+        self.submit_accept(order)
+        batch.note(order.ref, slot, group, size)
+        if opened and refused is None:
+            self._reserve(order, slot, opened, price, group)
+        if closed and order.exectype == Order.Market:
+            batch.credit += self._freed(slot, closed, price)
+
+    def _opening_refusal(self, slot: Slot, opened: float, price: float, besides: float, credit: float) -> Refusal | None:
         if not slot.position.size:
             slot.use_tiers(self.account.set_tiers, slot.bar_open())
-        return self.account.refusal(
-            slot.symbol, size=opened, price=price, fee_rate=slot.position.contract.taker, marks=self.marks, besides=besides, credit=credit
-        )
+        taker = slot.position.contract.taker
+        return self.account.refusal(slot.symbol, size=opened, price=price, fee_rate=taker, marks=self.marks, besides=besides, credit=credit)
 
-    def _besides(self, slot: Slot, held: float, size: float) -> float:
-        """Return what counts to the same side already: the position and the resting orders that are no exits (R4)."""
+    def _reserve(self, order, slot: Slot, opened: float, price: float, group: int) -> None:
+        """Set aside what an opening needs, as far as it is not margin that orders before it have yet to free."""
+        need = self.account.opening_need(slot.symbol, size=opened, price=price, fee_rate=slot.position.contract.taker)
+        free = self.account.spendable(slot.symbol, self.marks) + self.account.group_reservation(group)
+        self.account.reserve(order.ref, min(need, max(free, 0.0)), group=group)
+
+    def _besides(self, order, slot: Slot, held: float, batch: "Batch") -> float:
+        """Return what counts to the same side already: the position and the earlier resting openings (R4)."""
+        size, group = order.executed.remsize, self._ocos[order.ref]
         resting = sum(
             other.executed.remsize
             for other in self.pending
             if other.data is slot.data
-            and other.parent is None
+            and other.ref not in batch.refs
+            and self._ocos[other.ref] != group
             and other.executed.remsize * size > 0
             and self.account.reservation(other.ref)
         )
@@ -275,7 +309,7 @@ class MarginBroker(OrderBook):
         if position.is_isolated:
             pnl = units * (price - position.entry_price)
             return max(share * self.account.wallets[position.wallet] + pnl - fee, 0.0) if share else 0.0
-        mark_price = self.marks.get(slot.symbol, price)
+        mark_price = self.marks[slot.symbol] if position.size else price
         return abs(units) * mark_price / position.leverage + units * (price - mark_price) - fee
 
     def _refuse(self, order, refused: Refusal) -> None:
@@ -289,6 +323,7 @@ class MarginBroker(OrderBook):
 
     def notify(self, order):
         """Queue a notification; an order that has ended frees what it had reserved."""
+        self._available = None
         if not order.alive():
             self.account.release(order.ref)
             self._order_versions.pop(order.ref, None)
@@ -313,7 +348,11 @@ class MarginBroker(OrderBook):
         """Queue a deposit (positive) or withdrawal (negative) for the next step; a withdrawal beyond what is available is refused with a warning."""
         if not isfinite(cash):
             raise ValueError(f"add_cash takes a finite amount of money, was {cash}")
-        super().add_cash(cash)
+        (self._cash_addition if self._is_running else self._early_cash).append(cash)
+
+    def stop(self):
+        """End a run; money sent on its last bar is not booked, and not kept for another run."""
+        self._is_running = False
 
     def _book_transfers(self) -> None:
         while self._cash_addition:
@@ -390,67 +429,66 @@ class MarginBroker(OrderBook):
         """Book a fill on the account and show it to the host; what is not funded is refused, the closing part stands."""
         if price is None:
             return
+        if order.exectype in LIMITS:  # the host slips a stop-limit beyond its limit
+            price = (min if order.isbuy() else max)(price, order.created.pricelimit or price)
         slot = self.slot_of(order.data)
         size = self._fill_size(order, slot, price)
         if not size:
             return
-        held, entry_price = slot.position.size, slot.position.entry_price
+        before, group = (slot.position.size, slot.position.entry_price), self._ocos[order.ref]
         reserved = self.account.reservation(order.ref)
-        self.account.release(order.ref)
+        self.account.release_group(group)
         maker = self._is_maker(order, price)
-        booked, refused = self.account.execute(
-            slot.symbol, size=size, price=price, fee_rate=self._fee_rate(order, price), marks=self.marks, time=self.now
-        )
-        if booked.closed or booked.opened:
-            when = dtcoc or order.data.datetime[ago or 0]
-            self._show_fill(order, slot, booked, price, entry_price, when)
-            self._keep_lots(slot, order, booked.closed + booked.opened)
-            self.record.fills.append(
-                FillRow(
-                    self.now,
-                    slot.symbol,
-                    booked.closed + booked.opened,
-                    price,
-                    booked.closing_fee + booked.opening_fee,
-                    booked.realized_pnl,
-                    maker,
-                    False,
-                    order.ref,
-                )
-            )
-            if order.alive() and reserved:
-                left = reserved * abs(order.executed.remsize) / (abs(order.executed.remsize) + abs(size))
-                self.account.reserve(order.ref, left, group=self._ocos[order.ref])
+        rate = slot.position.contract.maker if maker else slot.position.contract.taker
+        booked, refused = self.account.execute(slot.symbol, size=size, price=price, fee_rate=rate, marks=self.marks, time=self.now)
+        filled = size if refused is None else booked.closed
+        if filled:
+            self._show_fill(order, slot, booked, filled, price, before, dtcoc or order.data.datetime[ago or 0])
+            fee = booked.closing_fee + booked.opening_fee
+            self.record.fills.append(FillRow(self.now, slot.symbol, filled, price, fee, booked.realized_pnl, maker, False, order.ref))
+            if order.alive() and reserved and refused is None:
+                rest = abs(order.executed.remsize)
+                self.account.reserve(order.ref, reserved * rest / (rest + abs(size)), group=group)
             self.notify(order)
             self._ococheck(order)
         if refused is not None:
             self._refuse(order, refused)
 
-    def _show_fill(self, order, slot: Slot, booked, price: float, entry_price: float, when: float) -> None:
-        """Mirror a booked fill into the host's position and order."""
-        comminfo = self.getcommissioninfo(order.data)
-        size = booked.closed + booked.opened
+    def _show_fill(self, order, slot: Slot, booked: Booking, filled: float, price: float, before: tuple[float, float], when: float) -> None:
+        """Mirror a booked fill into the host's position and order.
+
+        The host's trade adds up fills; where the account is flat the closing part is what the trade still holds, to the
+        last digit, or the trade would stay open over a rounding left-over.
+        """
+        comminfo, (held, entry_price) = self.getcommissioninfo(order.data), before
+        closed = booked.closed
+        lot = slot.lots.get((order.owner, order.tradeid))
+        if closed == -held and lot is not None and len(slot.lots) == 1:
+            closed = -lot
+        elif not slot.position.size and lot is not None and len(slot.lots) == 1:
+            closed = -lot
         shown = self.positions[order.data]
-        shown.update(size, price, order.data.datetime.datetime())
+        shown.update(filled, price, order.data.datetime.datetime())
         shown.size, shown.price = slot.position.size, slot.position.entry_price
+        margin = slot.position.contract.notional(filled, price) / slot.position.leverage
         order.execute(
-            when, size, price,
-            booked.closed, comminfo.getvaluesize(-booked.closed, entry_price), booked.closing_fee,
+            when, filled, price,
+            closed, comminfo.getvaluesize(-closed, entry_price), booked.closing_fee,
             booked.opened, comminfo.getvaluesize(booked.opened, price), booked.opening_fee,
-            slot.position.contract.notional(size, price) / slot.position.leverage, booked.realized_pnl,
-            shown.size, shown.price,
+            margin, booked.realized_pnl, shown.size, shown.price,
         )  # fmt: skip
         order.addcomminfo(comminfo)
+        self._keep_lots(slot, order, closed, booked.opened)
 
     @staticmethod
-    def _keep_lots(slot: Slot, order, size: float) -> None:
+    def _keep_lots(slot: Slot, order, closed: float, opened: float) -> None:
         """Remember which owner and trade id hold the position: a liquidation must close the trades that opened it."""
+        key = (order.owner, order.tradeid)
+        slot.lots[key] = slot.lots.get(key, 0.0) + closed
+        slot.lots[key] += opened
         if not slot.position.size:
             slot.lots.clear()
-            return
-        key = (order.owner, order.tradeid)
-        slot.lots[key] = slot.lots.get(key, 0.0) + size
-        if abs(slot.lots[key]) < 1e-12 * abs(slot.position.size):
+        elif abs(slot.lots[key]) < RESIDUE * abs(slot.position.size):
             del slot.lots[key]
 
     def touched_slots(self, held: Sequence[tuple[Slot, Position]], orders: dict[str, Any]) -> Iterator[tuple[Slot, Position]]:
@@ -483,7 +521,7 @@ class MarginBroker(OrderBook):
             self._ococheck(order)
             self._bracketize(order)
             self.record.fills.append(FillRow(row.time, slot.symbol, -size, step.price, row.fee * share, pnl, False, True, order.ref))
-        self._emit(next(iter(lots))[0], {"kind": "liquidation", **row._asdict(), "time": utc(row.time)})
+        self._emit({"kind": "liquidation", **row._asdict(), "time": utc(row.time)})
         self._is_stopping = self.p.on_liquidation == "stop"
 
     def _liquidation_order(self, slot: Slot, owner: Any, tradeid: int, size: float, row: LiquidationRow):
@@ -495,16 +533,16 @@ class MarginBroker(OrderBook):
         self.pending.remove(order)
         return order
 
-    def _emit(self, owner: Any, event: dict[str, Any]) -> None:
-        self._events.append((owner, event))
+    def _emit(self, event: dict[str, Any]) -> None:
+        self._events.append(event)
 
     def get_notification(self):
         """Return the next order notification; once they are out, hand margin events to strategies that listen."""
         if self.notifs:
             return self.notifs.popleft()
         while self._events:
-            owner, event = self._events.popleft()
-            for strategy in [owner] if owner is not None else self.cerebro.runningstrats:
+            event = self._events.popleft()
+            for strategy in self.cerebro.runningstrats:
                 listener = getattr(strategy, "notify_margin", None)
                 if listener is not None:
                     listener(event)

@@ -77,6 +77,7 @@ class BarClock:
                 for settlement in slot.stamps_before_open():
                     self._pay(slot, settlement)
             self.marks[slot.symbol] = slot.mark_open
+        fills = len(self.record.fills)
         if self.broker.pending:
             self.broker.match_like_host()
         for slot in fresh:
@@ -84,6 +85,8 @@ class BarClock:
                 for settlement in slot.stamps_inside():
                     self._pay(slot, settlement)
             self.marks[slot.symbol] = slot.mark_close
+        if len(self.record.fills) > fills:
+            self._test("fill")
 
     def _run_walked(self, fresh: Sequence["Slot"]) -> None:
         self.record.walked_bars += 1
@@ -107,10 +110,14 @@ class BarClock:
         self._test("close")
 
     def _settle_gap(self, fresh: Sequence["Slot"]) -> None:
-        """Pay the stamps that fell into a gap of the data, each followed by the test at the last known marks."""
-        due = [(settlement, slot) for slot in fresh for settlement in slot.stamps_in_gap()]
-        for settlement, slot in sorted(due, key=lambda pair: pair[0].stamp):
-            self._pay(slot, settlement)
+        """Pay the stamps that fell into a gap of the data, those of each instant followed by the test at the last known marks."""
+        due: dict[float, list[tuple[Slot, Settlement]]] = {}
+        for slot in fresh:
+            for settlement in slot.stamps_in_gap():
+                due.setdefault(settlement.stamp, []).append((slot, settlement))
+        for stamp in sorted(due):
+            for slot, settlement in due[stamp]:
+                self._pay(slot, settlement)
             self._test("funding")
 
     def _run_without_path(self, fresh: Sequence["Slot"]) -> None:
@@ -356,7 +363,7 @@ def _worst_headroom(slot: "Slot", position: Position, fills: Sequence[tuple[floa
     bought = sum(change for change, _ in fills if change > 0)
     sold = sum(change for change, _ in fills if change < 0)
     largest = max(abs(position.size + bought), abs(position.size + sold))
-    costs = sum(abs(change) * multiplier * price * max(position.contract.taker, 0.0) for change, price in fills)
+    costs = sum(abs(change) * multiplier * price * _dearest_fee(position) for change, price in fills)
     worst = inf
     for mark in _mark_range(slot):
         profit = position.unrealized_pnl(mark)
@@ -381,7 +388,7 @@ def _is_isolated_safe(slot: "Slot", position: Position, balance: float, fills: S
     for change, price in fills:
         units = abs(change) * multiplier
         closes = size * change < 0
-        if closes and balance + position.unrealized_pnl(price) <= position.notional(price) * max(position.contract.taker, 0.0):
+        if closes and balance + position.unrealized_pnl(price) <= position.notional(price) * _dearest_fee(position):
             return False
         if closes and other <= abs(size):
             continue
@@ -393,7 +400,7 @@ def _is_isolated_safe(slot: "Slot", position: Position, balance: float, fills: S
 
 def _isolated_opening_cost(position: Position, fills: Sequence[tuple[float, float]]) -> float:
     """Return the most that the fills can move from the cross wallet: margins and fees."""
-    rate = 1 / position.leverage + max(position.contract.taker, 0.0)
+    rate = 1 / position.leverage + _dearest_fee(position)
     return sum(abs(change) * position.contract.multiplier * price * rate for change, price in fills)
 
 
@@ -403,10 +410,15 @@ def _funding_bound(slot: "Slot", units: float) -> float:
         return 0.0
     assert slot.schedule is not None
     cost = 0.0
-    for settlement in slot.schedule.between(slot.funded_until, slot.close_time):
+    since = slot.funded_until if slot.position.size else max(slot.funded_until, slot.open_time)
+    for settlement in slot.schedule.between(since, slot.close_time):
         own = settlement.mark_price
         cost += units * (own if own > slot.mark_high else slot.mark_high) * abs(settlement.rate)
     return cost
+
+
+def _dearest_fee(position: Position) -> float:
+    return max(position.contract.taker, position.contract.maker, 0.0)
 
 
 def _sides(size: float, fills: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -73,9 +73,10 @@ class PerpData(bt.feed.DataBase):
       - ``timeframe``, ``compression`` (default: ``None``): found from the bar length: whole days are ``Days``, whole
         minutes ``Minutes``, whole seconds ``Seconds``. Giving one leaves the other at the host's default.
 
-    The bar length is the smallest difference between two rows; missing bars are kept missing and counted. A row that
-    no bar length fits, a bar that cannot be (high below low, a price not above 0, a blank) and a mark that is missing
-    are a ValueError that names the row. As with every host feed, ``fromdate`` and ``todate`` are compared with the
+    The bar length is the smallest difference between two rows; missing bars are kept missing and counted. A row off that
+    grid, a bar that cannot be (high below low, a price not above 0, a blank) and a mark that is missing are a ValueError
+    that names the row. Where three quarters of the differences, and no fewer than six, agree on a longer one, it is the
+    rows at the shorter ones that are off the grid. As with every host feed, ``fromdate`` and ``todate`` are compared with the
     delivered stamp and are read in ``tz`` where that is given; rows outside them are in neither lines nor ``perp``,
     while funding keeps every stamp it was given.
     """
@@ -313,7 +314,8 @@ def _frame(source: Any, title: str) -> Any:
     try:
         return pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, **exact)
     except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{title} file {str(source)!r} cannot be read ({str(error).splitlines()[0]}), write it anew") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{title} file {str(source)!r} cannot be read ({reason}), write it anew") from error
 
 
 def _stem(source: Any) -> str:
@@ -364,7 +366,7 @@ def _bar_micros(table: _Table, timeframe: int | None, compression: int | None) -
     import numpy as np
 
     if len(table.micros) == 1:
-        if timeframe not in FRAME_MICROS:
+        if timeframe not in FRAME_MICROS or (compression is not None and compression < 1):
             raise ValueError(
                 f"{table.where(0)} stands alone, say how long its bar is with timeframe= (Seconds, Minutes, Days) and compression="
             )

@@ -24,6 +24,8 @@ class OrderBook(AccountView):
 
     _order_versions: dict[int, int]
     _first_tries: dict[int, int]
+    _tried: set[int]  # tried at the open of a walked bar: not again on this bar
+    _triggered_before: set[int]
 
     def match_like_host(self) -> None:
         """Try every order of the book once, in the host's order."""
@@ -34,7 +36,7 @@ class OrderBook(AccountView):
             if order.expire():
                 self._expired(order)
                 continue
-            if order.active():
+            if order.active() and order.ref not in self._tried:
                 self._try_exec(order)
             if order.alive():
                 self.pending.append(order)
@@ -44,6 +46,8 @@ class OrderBook(AccountView):
 
     def _is_new_to(self, order, slot: Slot) -> bool:
         """Whether the data has moved on since the order was placed; under cheat-on-open its own bar is new to it."""
+        if order.exectype == Order.Historical:
+            return True
         if not slot.is_fresh:
             return False
         return self.p.coo or slot.version > self._order_versions.get(order.ref, 0)
@@ -101,33 +105,39 @@ class OrderBook(AccountView):
     def _worst_price(self, order, slot: Slot) -> float | None:
         """Return the worst price an order could fill at in this bar, None where the bar cannot reach it."""
         is_buy = order.isbuy()
-        slips = bool(self.p.slip_perc or self.p.slip_fixed)
-        edge = slot.high if is_buy else slot.low
-        worse = max if is_buy else min
         stop = order.created.price if order.exectype in STOPS and not order.triggered else None
-        limit = order.created.pricelimit if order.exectype in (Order.StopLimit, Order.StopTrailLimit) else None
-        if order.exectype == Order.Limit:
-            limit = order.created.price
+        limit = order.created.price if order.exectype == Order.Limit else order.created.pricelimit if order.exectype in LIMITS else None
         if stop is not None and not (slot.high >= stop if is_buy else slot.low <= stop):
             return None
+        if limit is not None and not (slot.low <= limit if is_buy else slot.high >= limit):
+            return None
+        worse = max if is_buy else min
         if limit is not None:
-            if not (slot.low <= limit if is_buy else slot.high >= limit):
-                return None
-            return min(limit, slot.high) if is_buy else max(limit, slot.low)
-        if slips or self.p.slip_out:
-            return edge * (1.1 if is_buy else 0.9) if self.p.slip_out else edge
-        if stop is not None:
-            return worse(stop, slot.open)
-        if self.p.coc:
-            return worse(order.created.pclose, slot.open)
-        return slot.close if order.exectype == Order.Close else slot.open
+            better = min if is_buy else max
+            worst = better(limit, slot.open if stop is None else slot.high if is_buy else slot.low)
+        elif stop is not None:
+            worst = worse(stop, slot.open)
+        elif order.exectype in (Order.Close, Order.Historical) or self.p.coc:
+            worst = worse(slot.open, slot.close, order.created.price, order.created.pclose, order.pannotated or slot.close)
+        else:
+            worst = slot.open
+        return self._slipped_worst(worst, slot, is_buy) if self.p.slip_perc or self.p.slip_fixed else worst
+
+    def _slipped_worst(self, price: float, slot: Slot, is_buy: bool) -> float:
+        """Return a bound of a price after slippage, which may leave the bar where ``slip_out`` allows it."""
+        edge = max(price, slot.high) if is_buy else min(price, slot.low)
+        slip = edge * self.p.slip_perc if self.p.slip_perc else self.p.slip_fixed
+        return edge + slip if is_buy else max(edge - slip, 0.0)
 
     def fill_at_open(self) -> None:
         """Fill what the open fills: market orders, limits and stops that gapped, in the host's order."""
+        self._tried = set()
+        self._triggered_before = {order.ref for order in self.pending if order.triggered}
         for order in list(self.pending):
             slot = self.slot_of(order.data)
             if order in self.pending and order.active() and self._is_new_to(order, slot) and self._fills_at_open(order, slot):
                 self._first_tries.setdefault(order.ref, slot.version)
+                self._tried.add(order.ref)
                 self._try_apart(order, super()._try_exec)
         self.clock.note_positions(self.slots.values())
 
@@ -162,21 +172,23 @@ class OrderBook(AccountView):
             slot = self.slot_of(order.data)
             if order not in self.pending or not order.active() or not self._is_new_to(order, slot):
                 continue
-            if order.exectype == Order.Close:
+            if order.exectype == Order.Close and order.ref not in self._tried:
                 self._try_apart(order, super()._try_exec)
-            elif order.exectype in TRAILS and order.alive() and self.p.intrabar != "close":
+            elif order.exectype in TRAILS and order.ref not in self._triggered_before and self.p.intrabar != "close":
                 order.trailadjust(slot.close)
         self.clock.note_positions(self.slots.values())
 
     def working_orders(self) -> list[WorkingOrder]:
         """Return the resting orders that the path of this bar may reach."""
-        return [
+        candidates = [
             self._working(order)
             for order in self.pending
             if order.active()
+            and order.ref not in self._tried
             and order.exectype not in (Order.Market, Order.Close, Order.Historical)
             and self._is_new_to(order, self.slot_of(order.data))
         ]
+        return [order for order in candidates if order.size]
 
     def _working(self, order) -> WorkingOrder:
         slot = self.slot_of(order.data)
@@ -194,7 +206,7 @@ class OrderBook(AccountView):
             ref=order.ref,
             symbol=slot.symbol,
             size=size,
-            is_whole=size == order.executed.remsize,
+            rest=order.executed.remsize - size,
             stop=stop,
             stop_fill=stop_fill,
             limit=limit,

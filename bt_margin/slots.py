@@ -43,7 +43,8 @@ class Slot:
         self.open = self.high = self.low = self.close = 0.0
         self.mark_open = self.mark_high = self.mark_low = self.mark_close = 0.0
         self.funded_until = -inf
-        self.next_stamp = -inf
+        self.next_stamp = inf if self.schedule is None else -inf
+        self.shortest_step = inf
         dates = position.contract.tiers.dates
         self.tier_index = 0
         self.next_tiers = dates[1] if len(dates) > 1 else inf
@@ -57,6 +58,8 @@ class Slot:
         day_number = line.array[line._idx]
         self.is_fresh = count != self.count or day_number != self.day_number
         if self.is_fresh:
+            if self.series is None and day_number > self.day_number > 0:
+                self.shortest_step = min(self.shortest_step, seconds(day_number) - seconds(self.day_number))
             self.count, self.day_number = count, day_number
             self.version += 1
         return self.is_fresh
@@ -116,8 +119,8 @@ class Slot:
         stamps_are_opens = self.stamps_are_opens and self.series is None
         if self.series is not None and not isinstance(self.data, bt.feed.DataClone) and not self.data._filters:
             length = self.series.bar_seconds
-        elif stamp > self.close_time > -inf:  # feeds often leave the timeframe at its default, one day
-            length = min(length, stamp - (self.open_time if stamps_are_opens else self.close_time))
+        else:  # feeds often leave the timeframe at its default, one day
+            length = min(length, self.shortest_step)
         return (stamp, stamp + length) if stamps_are_opens else (stamp - length, stamp)
 
     def _load_marks(self) -> None:
@@ -141,15 +144,15 @@ class Slot:
 
     def has_stamps_due(self) -> bool:
         """Whether a funding stamp falls between the last one settled and this bar's close."""
-        return self.schedule is not None and self.next_stamp < self.close_time
+        return self.next_stamp < self.close_time
 
     def stamps_in_gap(self) -> list[Settlement]:
         """Return the stamps due before the bar's opening instant, and count them as settled."""
-        return self._settle(nextafter(self.open_time, -inf))
+        return self._held_only(self._settle(nextafter(self.open_time, -inf)))
 
     def stamps_before_open(self) -> list[Settlement]:
         """Return the stamps due up to and including the bar's opening instant, and count them as settled."""
-        return self._settle(self.open_time)
+        return self._held_only(self._settle(self.open_time))
 
     def stamps_inside(self) -> list[Settlement]:
         """Return the stamps between the bar's opening and closing instants, and count them as settled.
@@ -161,10 +164,13 @@ class Slot:
     def _settle(self, until: float) -> list[Settlement]:
         due: list[Settlement] = []
         if self.schedule is not None and until > self.funded_until:
-            due = list(self.schedule.between(self.funded_until, until)) if self.position.size and self.funded_until > -inf else []
+            due = list(self.schedule.between(self.funded_until, until)) if self.funded_until > -inf else []
             self.funded_until = until
             self.next_stamp = self.schedule.first_after(until)
         return due
+
+    def _held_only(self, due: list[Settlement]) -> list[Settlement]:
+        return due if self.position.size else []
 
     def funding_mark(self, settlement: Settlement) -> float:
         """Return the mark of a stamp: its own, else the open at the opening instant, else the line to the close (R23)."""

@@ -125,21 +125,24 @@ class AccountView(bt.brokers.BackBroker):
     def set_cash(self, cash):
         """Set the first deposit; in a running strategy, adjust the wallet so that this much is available (alias: ``setcash``)."""
         if self._is_funded:
-            self._adjust(cash - self.available_margin)
-            return
-        self.p.cash = cash
-        self.init()
+            self._adjust(cash - self.account.available_margin(self.marks))
+        else:
+            self._set_first_deposit(cash)
 
     setcash = set_cash
 
     def _adjust(self, amount: float) -> None:
         if not self._is_funded:
-            self.p.cash += amount
-            self.init()
+            self._set_first_deposit(self.p.cash + amount)
         elif amount:
             self.account.adjust(amount, time=self.now)
             self._value += amount
             self._available = None
+
+    def _set_first_deposit(self, cash: float) -> None:
+        check_cash(cash)
+        self.p.cash = self.startingcash = self._value = cash
+        self._fundshares = cash / self._fundval
 
     def get_value(self, datas=None, mkt=False, lever=False):
         """Return equity; for datas their signed notional at the close (alias: ``getvalue``).
@@ -181,24 +184,37 @@ class AccountView(bt.brokers.BackBroker):
         """
         slot = self.slot_of(data)
         position = slot.position
+        if not position.size and slot.count:
+            slot.use_tiers(self.account.set_tiers, slot.bar_open())
         check_leverage(slot.symbol, leverage, position.brackets)
-        if position.size and leverage < position.leverage:
-            self._check_lower_leverage(slot, leverage)
+        reserved = self._reserved_at(slot, leverage)
+        if leverage < position.leverage:
+            self._check_lower_leverage(slot, leverage, sum(reserved.values()))
         limit = max((b.cap for b in position.brackets if b.max_leverage >= leverage), default=0.0)
         if position.size and position.notional(self._mark(position)) > limit:
             raise ValueError(
                 f"{slot.symbol}: a position of notional {position.notional(self._mark(position)):.8g} allows no {leverage:g}x, its tier ends at {limit:.8g}"
             )
         position.leverage = leverage
+        for ref, amount in reserved.items():
+            self.account.reserve(ref, amount, group=self._ocos[ref])
         self._available = None
 
-    def _check_lower_leverage(self, slot: Slot, leverage: float) -> None:
+    def _reserved_at(self, slot: Slot, leverage: float) -> dict[int, float]:
+        """Return by order what its resting openings would reserve at another leverage."""
+        fee, now = max(slot.position.contract.taker, 0.0), slot.position.leverage
+        refs = (order.ref for order in self.pending if order.data is slot.data and self.account.reservation(order.ref))
+        return {ref: self.account.reservation(ref) * (1 / leverage + fee) / (1 / now + fee) for ref in refs}
+
+    def _check_lower_leverage(self, slot: Slot, leverage: float, reserved: float) -> None:
         position = slot.position
-        if position.is_isolated:
+        if position.is_isolated and position.size:
             raise ValueError(
                 f"{slot.symbol}: the leverage of an open isolated position cannot fall from {position.leverage:g} to {leverage:g}; add margin or close it"
             )
-        more = position.notional(self._mark(position)) * (1 / leverage - 1 / position.leverage)
+        more = reserved - sum(self._reserved_at(slot, position.leverage).values())
+        if position.size:
+            more += position.notional(self._mark(position)) * (1 / leverage - 1 / position.leverage)
         free = self.account.available_margin(self.marks)
         if more > free:
             raise ValueError(f"{slot.symbol}: {leverage:g}x needs {more:.8g} more initial margin, available is {max(free, 0.0):.8g}")
@@ -219,7 +235,7 @@ class AccountView(bt.brokers.BackBroker):
             raise ValueError(f"{slot.symbol}: cannot add {amount:.8g} of margin, {max(free, 0.0):.8g} is available")
         self.account.transfer(CROSS, slot.position.wallet, amount, symbol=slot.symbol, time=self.now)
         self._available = None
-        self._emit(None, {"kind": "top_up", "time": utc(self.now), "symbol": slot.symbol, "amount": amount})
+        self._emit({"kind": "top_up", "time": utc(self.now), "symbol": slot.symbol, "amount": amount})
 
     def remove_margin(self, data, amount):
         """Move margin of an open isolated position back to the cross wallet; its initial margin at mark must stay."""
@@ -242,6 +258,12 @@ class AccountView(bt.brokers.BackBroker):
                 f"{slot.symbol}: margin belongs to an open isolated position, this one is {'flat' if slot.position.is_isolated else 'in cross margin'}"
             )
         return slot
+
+
+def check_cash(cash: float) -> None:
+    """Raise ValueError where a first deposit is no positive amount of money."""
+    if not (isfinite(cash) and cash > 0):
+        raise ValueError(f"cash is a positive amount of money, was {cash}")
 
 
 def expect(name: str, value: Any, allowed: Sequence[Any]) -> None:

@@ -7,7 +7,7 @@ tells cross from isolated. Marks are a mapping from symbol to mark price.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isfinite, nextafter
 from typing import NamedTuple
 
 from .contract import Contract, average_entry, split_fill
@@ -144,9 +144,12 @@ class MarginAccount:
     # -- contracts ---------------------------------------------------------------------------------------------------
 
     def add_contract(self, contract: Contract, *, leverage: float, margin_mode: str, time: float = 0.0) -> None:
-        """Open a contract for trading at a leverage, in 'cross' or 'isolated' margin, with its tiers of a time."""
+        """Open a contract for trading at a leverage, in 'cross' or 'isolated' margin, with its tiers of a time.
+
+        Some table of the contract must allow the leverage; while the one in force does not, openings are refused (R4).
+        """
         brackets = contract.tiers.at(time).brackets
-        check_leverage(contract.symbol, leverage, brackets)
+        check_leverage(contract.symbol, leverage, max((table.brackets for table in contract.tiers.tables), key=lambda b: b[0].max_leverage))
         self.positions[contract.symbol] = Position(contract, leverage, CROSS, brackets)
         self.set_margin_mode(contract.symbol, margin_mode)
 
@@ -237,6 +240,15 @@ class MarginAccount:
         if self._reserved.pop(ref, None) is not None:
             self._order_margin = None
 
+    def group_reservation(self, group: int) -> float:
+        """Return what is set aside for a group of orders, its largest member."""
+        return max((amount for member, amount in self._reserved.values() if member == group), default=0.0)
+
+    def release_group(self, group: int) -> None:
+        """Free what was set aside for a group of which one order fills, which ends the others."""
+        for ref in [ref for ref, (member, _) in self._reserved.items() if member == group]:
+            self.release(ref)
+
     def opening_need(self, symbol: str, *, size: float, price: float, fee_rate: float) -> float:
         """Return the margin and fee that opening ``size`` at ``price`` takes: notional / leverage + opening fee (R7)."""
         position = self.positions[symbol]
@@ -256,13 +268,23 @@ class MarginAccount:
         position = self.positions[symbol]
         return max((b.cap for b in position.brackets if b.max_leverage >= position.leverage), default=0.0)
 
-    def max_opening(self, symbol: str, *, price: float, fee_rate: float, marks: Marks) -> float:
-        """Return the largest size (>= 0, whole lots) that may be opened or added at a price."""
+    def max_opening(
+        self, symbol: str, *, price: float, fee_rate: float, marks: Marks, besides: float | None = None, credit: float = 0.0
+    ) -> float:
+        """Return the largest size (>= 0, whole lots) that may be opened or added at a price.
+
+        ``besides`` (default: what is held) and ``credit`` as in ``refusal``.
+        """
         position = self.positions[symbol]
+        besides = position.size if besides is None else besides
         unit = position.contract.multiplier * price
-        by_money = max(self.spendable(symbol, marks), 0.0) / (unit * (1 / position.leverage + max(fee_rate, 0.0)))
-        by_tier = max(self.max_notional(symbol) - position.notional(price), 0.0) / unit
-        return position.contract.floor_size(min(by_money, by_tier))
+        money = max(self.spendable(symbol, marks) + credit, 0.0)
+        by_money = money / (unit * (1 / position.leverage + max(fee_rate, 0.0)))
+        by_tier = max(self.max_notional(symbol) - abs(besides) * unit, 0.0) / unit
+        size = position.contract.floor_size(min(by_money, by_tier))
+        while size > 0 and self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate) > money:
+            size = position.contract.floor_size(nextafter(size, 0.0))  # the division's last digit was rounded up
+        return size
 
     def refusal(
         self, symbol: str, *, size: float, price: float, fee_rate: float, marks: Marks, besides: float = 0.0, credit: float = 0.0
@@ -282,7 +304,7 @@ class MarginAccount:
             reason = f"{symbol}: opening {abs(size):.8g} at {price:.8g} with {position.leverage:g}x needs {needed:.8g}, available is {available:.8g}"
         else:
             return None
-        fits = self.max_opening(symbol, price=price, fee_rate=fee_rate, marks=marks)
+        fits = self.max_opening(symbol, price=price, fee_rate=fee_rate, marks=marks, besides=besides, credit=credit)
         return Refusal(f"{reason}; lower the size to {fits:.8g} or less", needed, available, fits)
 
     def execute(
@@ -321,6 +343,8 @@ class MarginAccount:
         """Correct the cross wallet by an amount of either sign."""
         if not isfinite(amount):
             raise ValueError(f"an adjustment is a finite amount of money, was {amount}")
+        if self.wallets[CROSS] + amount < min(self.wallets[CROSS], 0.0):
+            raise ValueError(f"an adjustment of {amount:.8g} would take the cross wallet of {self.wallets[CROSS]:.8g} below zero; lower it")
         self._post(time, "adjust", "", (CROSS, amount), ("external", -amount))
 
     def transfer(self, source: str, target: str, amount: float, *, symbol: str, time: float) -> None:
@@ -417,7 +441,7 @@ class MarginAccount:
         left = self.wallets[wallet]
         if any(self.held(wallet)) or not left:
             return 0.0
-        if step.forfeits_rest:
+        if step.forfeits_rest and (abs(left) > self._noise() or not position.is_isolated):
             kind = "insurance_in" if left > 0 else "insurance_out"
             self._post(time, kind, step.symbol, (wallet, -left), ("insurance_fund", left))
             return 0.0

@@ -154,15 +154,17 @@ def _take_over(held: Sequence[Position], marks: Marks, equity: float, maintenanc
 def _sell_until_safe(held: Sequence[Position], marks: Marks, equity: float) -> list[Step]:
     """Close positions whole at the mark until equity exceeds the maintenance of those that stay.
 
-    A deficit is lifted to 0 by the owner's price of the first one sold (R15); the fee is capped by what is left.
+    A deficit is lifted to 0 by the owners' prices (R15): each loser's up to its entry, the rest of the deficit by the
+    next one's. The fee is capped by what is left.
     """
     steps = []
     for number, position in enumerate(held, 1):
         mark_price = marks[position.contract.symbol]
         units = position.size * position.contract.multiplier
-        price = mark_price - equity / units if equity < 0 else mark_price
-        equity = max(equity, 0.0)
-        fee = min(max(position.contract.liquidation_fee * abs(units) * price, 0.0), equity)
+        lifted = min(max(-equity, 0.0), max(-position.unrealized_pnl(mark_price), 0.0))
+        price = mark_price + lifted / units
+        equity += lifted
+        fee = min(max(position.contract.liquidation_fee * abs(units) * price, 0.0), max(equity, 0.0))
         steps.append(Step(position.contract.symbol, position.size, mark_price, price, fee, False))
         equity -= fee
         if equity > sum(p.maintenance_margin(marks[p.contract.symbol]) for p in held[number:]):

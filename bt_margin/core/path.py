@@ -31,11 +31,11 @@ class Track(NamedTuple):
     last: tuple[float, float, float, float] | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class WorkingOrder:
     """A resting order as the path sees it.
 
-    ``size`` is what may fill in this bar (signed), ``is_whole`` whether that completes the order. ``stop`` is the
+    ``size`` is what may fill in this bar (signed), ``rest`` what a volume filler leaves for later bars. ``stop`` is the
     trigger (None for a limit), ``stop_fill`` the price a triggered stop pays, ``limit`` the limit price (None for a
     plain stop). Orders of one ``oco`` group end each other; so do the exits of one ``bracket``.
     """
@@ -43,7 +43,7 @@ class WorkingOrder:
     ref: int
     symbol: str
     size: float
-    is_whole: bool
+    rest: float
     stop: float | None
     stop_fill: float | None
     limit: float | None
@@ -124,18 +124,20 @@ class _Walk:
         fraction = 0.0
         while True:
             wallet, failing = self._next_failure(leg, fraction)
-            stamp, due = self._next_stamp(leg, fraction)
-            order, reached = self._next_order(leg, fraction)
+            stamps, due = self._next_stamps(leg, fraction)
+            orders, reached = self._next_orders(leg, fraction)
             fraction = min(failing, due, reached)
             if fraction > 1.0:
                 break
             self._move_marks(leg, fraction)
             if wallet is not None and failing <= fraction:
                 self._liquidate(wallet)
-            elif stamp is not None and due <= fraction:
-                self._pay(stamp)
-            elif order is not None:
-                self._reach(order, leg, fraction)
+            else:
+                for stamp in stamps if due <= fraction else ():
+                    self._pay(stamp)
+                for order in orders if reached <= fraction else ():
+                    if order in self.orders:
+                        self._reach(order, leg, fraction)
             self._test()
         self._move_marks(leg, 1.0)
         self._test()
@@ -150,19 +152,21 @@ class _Walk:
                 found = (wallet, crossing)
         return found
 
-    def _next_stamp(self, leg: int, start: float) -> tuple[PathStamp | None, float]:
-        if not self.stamps:
-            return None, inf
-        due = self.stamps[0].fraction * LEGS - leg
-        return (self.stamps[0], max(due, start)) if due <= 1.0 else (None, inf)
+    def _next_stamps(self, leg: int, start: float) -> tuple[list[PathStamp], float]:
+        if not self.stamps or self.stamps[0].fraction * LEGS - leg > 1.0:
+            return [], inf
+        first = self.stamps[0].fraction
+        return [stamp for stamp in self.stamps if stamp.fraction == first], max(first * LEGS - leg, start)
 
-    def _next_order(self, leg: int, start: float) -> tuple[WorkingOrder | None, float]:
-        found: tuple[WorkingOrder | None, float] = (None, inf)
+    def _next_orders(self, leg: int, start: float) -> tuple[list[WorkingOrder], float]:
+        found: tuple[list[WorkingOrder], float] = ([], inf)
         for order in self.orders:
             corners = self.last_corners[order.symbol]
             reached = _reached(order, corners[leg], corners[leg + 1], start)
             if reached < found[1]:
-                found = (order, reached)
+                found = ([order], reached)
+            elif reached == found[1] < inf:
+                found[0].append(order)
         return found
 
     def _crossing(self, wallet: str, leg: int, start: float) -> float:
@@ -259,10 +263,14 @@ class _Walk:
 
     def _fill(self, order: WorkingOrder, price: float) -> None:
         self._record("fill", order.ref, price)
-        self.account.release(order.ref)
+        reserved = self.account.reservation(order.ref)
+        self.account.release_group(order.oco)
         _, refused = self.account.execute(order.symbol, size=order.size, price=price, fee_rate=order.fee_rate, marks=self.marks, time=0.0)
-        self._end(order)
-        ends_bracket = order.bracket is not None and (order.is_whole or refused is not None)
+        self.orders.remove(order)
+        if order.rest and refused is None and reserved:
+            share = abs(order.rest) / (abs(order.rest) + abs(order.size))
+            self.account.reserve(order.ref, reserved * share, group=order.oco)
+        ends_bracket = order.bracket is not None and (not order.rest or refused is not None)
         for other in list(self.orders):
             if other.oco == order.oco or (ends_bracket and other.bracket == order.bracket):
                 self._end(other)

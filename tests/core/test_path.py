@@ -30,7 +30,7 @@ def bar(open_: float, high: float, low: float, close: float, symbol: str = "BTC"
 def order(
     ref: int, size: float, *, stop: float | None = None, limit: float | None = None, oco: int | None = None, bracket=None
 ) -> WorkingOrder:
-    return WorkingOrder(ref, "BTC", size, True, stop, stop, limit, 0.0, oco if oco is not None else ref, bracket)
+    return WorkingOrder(ref, "BTC", size, 0.0, stop, stop, limit, 0.0, oco if oco is not None else ref, bracket)
 
 
 def run(account, tracks, orders=(), stamps=(), *, low_first=True, profile=MARKET):

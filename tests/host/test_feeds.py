@@ -168,7 +168,7 @@ def test_a_strategy_sees_the_same_in_every_way_of_running(mode):
     assert run(PerpData(dataname=frame, **window), **MODES[mode]) == run(stock(frame, **window), **MODES[mode])
 
 
-@pytest.mark.parametrize("mode", ["runonce", "runnext", "no_preload", "exactbars_plot", "oldsync"])
+@pytest.mark.parametrize("mode", ["runonce", "runnext", "no_preload", "exactbars_plot", "oldsync", "oldsync_runnext"])
 def test_feeds_of_two_lengths_with_gaps_run_as_the_hosts(mode):
     minutes, fives = candles(gaps=True), candles(rows=40, freq="5min", seed=2, start="2024-02-28 22:45", gaps=True)
 
@@ -646,6 +646,10 @@ REFUSALS = {
     "single": (
         {"dataname": small()[:1], "name": "BTCUSDT"},
         r"BTCUSDT: candle row 0 \(.*\) stands alone, say how long its bar is with timeframe=",
+    ),
+    "single of no length": (
+        {"dataname": small()[:1], "timeframe": bt.TimeFrame.Minutes, "compression": 0},
+        r"stands alone, say how long its bar is",
     ),
     "single month": ({"dataname": small()[:1], "timeframe": bt.TimeFrame.Months}, r"stands alone, say how long its bar is"),
     "window": (
