@@ -116,6 +116,7 @@ class MarginBroker(OrderBook):
     def start(self):
         """Open the account's contracts for the datas of the run."""
         super().start()
+        self.cerebro._event_stop = False  # an optimisation's runs share the engine, and one may have been stopped
         self._is_running = True
         self._cash_addition.extend(self._early_cash)
         if self._fundhist:
@@ -190,6 +191,8 @@ class MarginBroker(OrderBook):
 
     def addcommissioninfo(self, comminfo, name=None):
         """Set the PerpCommInfo of a data name; None makes it the default."""
+        if self._is_running:
+            raise ValueError("a contract's terms are fixed once a run has begun; set them before cerebro.run(), or use set_leverage()")
         if not isinstance(comminfo, PerpCommInfo):
             raise ValueError(
                 f"MarginBroker needs a PerpCommInfo for {name or 'its default'}, was {type(comminfo).__name__}; use PerpCommInfo(...)"
@@ -236,10 +239,21 @@ class MarginBroker(OrderBook):
         return None
 
     def _reject(self, order, reason: str):
+        """Give an order the status Rejected, with the reason and the numbers a refusal for margin has."""
+        slot = self.slot_of(order.data)
+        price = order.data.close[0] if len(order.data) else None
         order.info["reason"] = reason
+        order.info["needed"] = self._need_of_a_lot(slot, price) if price is not None else None
+        order.info["available"] = self.available_margin
+        order.info["max_size"] = self.max_size(order.data, order.isbuy()) if price is not None and self._is_funded else None
         order.reject()
         self.notify(order)
         return order
+
+    def _need_of_a_lot(self, slot: Slot, price: float) -> float:
+        """Return what the smallest order takes at a price."""
+        contract = slot.position.contract
+        return self.account.opening_need(slot.symbol, size=contract.lot, price=price, fee_rate=contract.taker)
 
     def check_submitted(self):
         """Judge submitted orders in turn, on pseudo-positions, at the marks of the bar they were placed on (R7)."""
@@ -333,6 +347,7 @@ class MarginBroker(OrderBook):
     def cancel(self, order, bracket=False):
         """Cancel an order, also one that was sent in this very bar."""
         if super().cancel(order, bracket=bracket):
+            self._cancel_sent_siblings(order)
             return True
         if order not in self.submitted:
             return False
@@ -340,9 +355,17 @@ class MarginBroker(OrderBook):
         order.cancel()
         self.notify(order)
         self._ococheck(order)
+        self._cancel_sent_siblings(order)
         if not bracket:
             self._bracketize(order, cancel=True)
         return True
+
+    def _cancel_sent_siblings(self, order) -> None:
+        """End the members of an order's OCO group that were sent in this bar: the host looks for them in the book only."""
+        for other in [other for other in self.submitted if self._ocos[other.ref] == self._ocos[order.ref]]:
+            self.submitted.remove(other)
+            other.cancel()
+            self.notify(other)
 
     def add_cash(self, cash):
         """Queue a deposit (positive) or withdrawal (negative) for the next step; a withdrawal beyond what is available is refused with a warning."""
@@ -401,24 +424,18 @@ class MarginBroker(OrderBook):
         self._is_funded = True
 
     def _take_in(self) -> None:
-        """Activate bracket children, drop expired orders, judge submitted ones, book queued transfers."""
+        """Activate bracket children, free what expired orders reserve, judge submitted ones, book queued transfers."""
         while self._toactivate:
             self._toactivate.popleft().activate()
-        for order in list(self.pending):
-            if order.alive() and order.expire():
-                self.pending.remove(order)
-                self._expired(order)
+        for order in self.pending:
+            if self.is_out_of_date(order):  # ends in its turn, but holds no margin any more
+                self.account.release(order.ref)
         if self.submitted:
             self.check_submitted()
         if self._cash_addition:
             self._book_transfers()
         if self._userhist:
             self._process_order_history()
-
-    def _expired(self, order) -> None:
-        self.notify(order)
-        self._ococheck(order)
-        self._bracketize(order, cancel=True)
 
     def publish(self, equity: float, available: float, notional: float) -> None:
         """Keep the figures of this bar for the accessors of value."""

@@ -44,6 +44,16 @@ class OrderBook(AccountView):
                 self._bracketize(order)
         self.clock.note_positions(self.slots.values())
 
+    def _expired(self, order) -> None:
+        self.notify(order)
+        self._ococheck(order)
+        self._bracketize(order, cancel=True)
+
+    @staticmethod
+    def is_out_of_date(order) -> bool:
+        """Whether an order's validity has passed on its data's present bar; market orders have none."""
+        return bool(order.exectype != Order.Market and order.valid and order.data.datetime[0] > order.valid)
+
     def _is_new_to(self, order, slot: Slot) -> bool:
         """Whether the data has moved on since the order was placed; under cheat-on-open its own bar is new to it."""
         if order.exectype == Order.Historical:
@@ -96,7 +106,7 @@ class OrderBook(AccountView):
         found: dict[str, list[tuple[float, float]]] = {}
         for order in self.pending:
             slot = self.slot_of(order.data)
-            if order.active() and self._is_new_to(order, slot):
+            if order.active() and self._is_new_to(order, slot) and not self.is_out_of_date(order):
                 price = self._worst_price(order, slot)
                 if price is not None:
                     found.setdefault(slot.symbol, []).append((order.executed.remsize, price))
@@ -135,7 +145,12 @@ class OrderBook(AccountView):
         self._triggered_before = {order.ref for order in self.pending if order.triggered}
         for order in list(self.pending):
             slot = self.slot_of(order.data)
-            if order in self.pending and order.active() and self._is_new_to(order, slot) and self._fills_at_open(order, slot):
+            if order not in self.pending:
+                continue
+            if order.expire():
+                self.pending.remove(order)
+                self._expired(order)
+            elif order.active() and self._is_new_to(order, slot) and self._fills_at_open(order, slot):
                 self._first_tries.setdefault(order.ref, slot.version)
                 self._tried.add(order.ref)
                 self._try_apart(order, super()._try_exec)

@@ -399,9 +399,9 @@ class MarginAccount:
         return realized
 
     def _return_isolated(self, position: Position, amount: float, time: float) -> None:
-        """Give money of an isolated wallet back to the cross wallet; a flat wallet below zero is made whole by the fund."""
-        if not position.size and amount < -self._noise():
-            self._floor(position.wallet, position.contract.symbol, time)
+        """Give money of an isolated wallet back to the cross wallet; the fund evens out a flat one that has none left."""
+        if not position.size and amount <= self._noise():
+            self._give_to_fund(position.wallet, amount, position.contract.symbol, time)
         elif amount:
             self.transfer(position.wallet, CROSS, amount, symbol=position.contract.symbol, time=time)
 
@@ -413,10 +413,15 @@ class MarginAccount:
             position.entry_price = 0.0
 
     def _floor(self, wallet: str, symbol: str, time: float) -> None:
-        """Lift an empty wallet from below zero to zero at the insurance fund's cost (R12)."""
-        deficit = -self.wallets[wallet]
-        if deficit > self._noise():
-            self._post(time, "insurance_out", symbol, (wallet, deficit), ("insurance_fund", -deficit))
+        """Lift a wallet that holds nothing from below zero to zero at the insurance fund's cost (R12)."""
+        if self.wallets[wallet] < 0:
+            self._give_to_fund(wallet, self.wallets[wallet], symbol, time)
+
+    def _give_to_fund(self, wallet: str, amount: float, symbol: str, time: float) -> None:
+        """Move what is left in a wallet to the insurance fund; a negative amount is the fund's loss."""
+        if amount:
+            kind = "insurance_in" if amount > 0 else "insurance_out"
+            self._post(time, kind, symbol, (wallet, -amount), ("insurance_fund", amount))
 
     # -- liquidation -------------------------------------------------------------------------------------------------
 
@@ -441,9 +446,8 @@ class MarginAccount:
         left = self.wallets[wallet]
         if any(self.held(wallet)) or not left:
             return 0.0
-        if step.forfeits_rest and (abs(left) > self._noise() or not position.is_isolated):
-            kind = "insurance_in" if left > 0 else "insurance_out"
-            self._post(time, kind, step.symbol, (wallet, -left), ("insurance_fund", left))
+        if step.forfeits_rest or abs(left) <= self._noise():
+            self._give_to_fund(wallet, left, step.symbol, time)
             return 0.0
         if not position.is_isolated:
             self._floor(wallet, step.symbol, time)
