@@ -1,79 +1,16 @@
 """The order of events inside and between bars, on frames of a few bars whose numbers can be redone by hand.
 
-Unless a test says otherwise: no fees, flat maintenance 1 %, 10x isolated, 1 000 of cash, profile 'market' without a
-liquidation fee. A long of 1 at 100 holds 10 of margin, is bankrupt at 90 and dies at 90 / 0.99 = 90.909.
+The terms are those of ``playing``: flat maintenance 1 %, 10x isolated, no fees; a long of 1 at 100 dies at 90.909.
 """
-
-from collections.abc import Callable
 
 import backtrader as bt
 import pandas as pd
 import pytest
+from playing import CALM, buy, close, frame, play, rate_column, sell
 
-from bt_margin import FundingSchedule, MarginBroker, PerpCommInfo, PerpData, TierSchedule, TierTable
+from bt_margin import FundingSchedule, TierSchedule, TierTable
 
 LIMIT_PRICE = 90 / 0.99
-Action = Callable[[bt.Strategy], None]
-
-
-class Script(bt.Strategy):
-    """Does one scripted thing after each bar: ``script[n]`` after bar n (from 1), so its orders fill on bar n + 1."""
-
-    params = (("script", None),)
-
-    def __init__(self):
-        self.orders: dict[int, tuple] = {}
-        self.events: list[dict] = []
-        self.cash: list[float] = []
-
-    def notify_order(self, order):
-        self.orders[order.ref] = (order.getstatusname(), order.executed.size, order.executed.price, order.executed.comm, order.info)
-
-    def notify_margin(self, event):
-        self.events.append(event)
-
-    def next(self):
-        self.cash.append(self.broker.getcash())
-        action = self.p.script.get(len(self.data))
-        if action is not None:
-            action(self)
-
-
-def frame(rows, *, start="2024-01-01 01:00", freq="h", marks=None, drop=()) -> pd.DataFrame:
-    """Return candles from (open, high, low, close) rows; ``drop`` leaves bars out."""
-    index = pd.date_range(start, periods=len(rows), freq=freq, tz="UTC")
-    candles = pd.DataFrame(rows, columns=["open", "high", "low", "close"], index=index, dtype=float)
-    candles["volume"] = 1.0
-    if marks is not None:
-        candles[["mark_open", "mark_high", "mark_low", "mark_close"]] = pd.DataFrame(marks, index=index, dtype=float)
-    return candles.drop(candles.index[list(drop)])
-
-
-def play(script, *candles, funding=None, terms=None, **broker_args):
-    """Run a script over one or more data frames (AAA, BBB, ...) and return its strategy."""
-    cerebro = bt.Cerebro(stdstats=False)
-    cerebro.broker = MarginBroker(**{"cash": 1_000, "margin_mode": "isolated", "check": True, **broker_args})
-    comminfo = {"leverage": 10, "tiers": 0.01, "liquidation_fee": 0.0, **(terms or {})}
-    cerebro.broker.addcommissioninfo(PerpCommInfo(**comminfo))
-    for number, candle_frame in enumerate(candles):
-        cerebro.adddata(PerpData(dataname=candle_frame, name="ABC"[number] * 3, funding=funding))
-    cerebro.addstrategy(Script, script=script)
-    return cerebro.run()[0]
-
-
-def buy(**kwargs) -> Action:
-    return lambda strategy: strategy.buy(**{"size": 1, **kwargs})
-
-
-def sell(**kwargs) -> Action:
-    return lambda strategy: strategy.sell(**{"size": 1, **kwargs})
-
-
-def close(strategy) -> None:
-    strategy.close()
-
-
-CALM = (100, 101, 99, 100)
 
 
 # -- liquidation -------------------------------------------------------------------------------------------------------
@@ -182,14 +119,10 @@ def test_stop_ends_the_run_after_the_strategy_has_seen_it():
 # -- funding -----------------------------------------------------------------------------------------------------------
 
 
-def rate_column(candles: pd.DataFrame, **rates: float) -> pd.Series:
-    return pd.Series({pd.Timestamp(f"2024-01-{key[1:3]} {key[3:]}:00", tz="UTC"): rate for key, rate in rates.items()})
-
-
 def test_a_stamp_is_paid_on_the_position_held_before_the_fills_of_its_bar():
     bars = frame([CALM] * 4, start="2024-01-01 06:00")  # bars open at 06, 07, 08, 09
-    opened_at_stamp = play({2: buy()}, bars, funding=rate_column(bars, d0108=0.01))
-    closed_at_stamp = play({1: buy(), 2: close}, bars, funding=rate_column(bars, d0108=0.01))
+    opened_at_stamp = play({2: buy()}, bars, funding=rate_column(d0108=0.01))
+    closed_at_stamp = play({1: buy(), 2: close}, bars, funding=rate_column(d0108=0.01))
     assert opened_at_stamp.broker.record.funding == []
     (row,) = closed_at_stamp.broker.record.funding
     assert (row.amount, row.mark_price) == (-1.0, 100)
@@ -198,26 +131,26 @@ def test_a_stamp_is_paid_on_the_position_held_before_the_fills_of_its_bar():
 
 def test_funding_at_the_open_can_kill_before_the_fills():
     bars = frame([CALM, (100, 101, 91, 91), (91, 100, 91, 95)], start="2024-01-01 06:00")
-    strategy = play({1: buy(), 2: close}, bars, funding=rate_column(bars, d0108=0.01))
+    strategy = play({1: buy(), 2: close}, bars, funding=rate_column(d0108=0.01))
     (row,) = strategy.broker.record.liquidations
     assert (row.trigger, row.mark_price) == ("funding", 91)  # 10 - 9 - 0.91 = 0.09 is below 0.91
 
 
 def test_stamps_inside_a_long_bar_use_the_line_from_mark_open_to_close():
     bars = frame([CALM, CALM, (100, 124, 99, 124)], start="2024-01-01", freq="D")
-    strategy = play({1: buy()}, bars, funding=rate_column(bars, d0308=0.001, d0316=0.001))
+    strategy = play({1: buy()}, bars, funding=rate_column(d0308=0.001, d0316=0.001))
     assert [row.mark_price for row in strategy.broker.record.funding] == [pytest.approx(108), pytest.approx(116)]
 
 
 def test_a_stamp_at_the_close_belongs_to_the_next_bar_and_none_is_paid_after_the_last():
     bars = frame([CALM] * 3, start="2024-01-01 05:00")  # the last bar closes at 08:00
-    strategy = play({1: buy()}, bars, funding=rate_column(bars, d0108=0.01))
+    strategy = play({1: buy()}, bars, funding=rate_column(d0108=0.01))
     assert strategy.broker.record.funding == []
 
 
 def test_a_stamp_in_a_gap_uses_the_last_known_mark_and_is_counted():
     bars = frame([CALM, CALM, CALM, (120, 121, 119, 120), (120, 121, 119, 120)], start="2024-01-01 06:00", drop=[2])
-    strategy = play({1: buy()}, bars, funding=rate_column(bars, d0108=0.01))
+    strategy = play({1: buy()}, bars, funding=rate_column(d0108=0.01))
     (row,) = strategy.broker.record.funding
     assert row.mark_price == 100  # the close before the gap, not the 120 after it
     assert strategy.broker.record.gap_stamps == 1
@@ -232,7 +165,7 @@ def test_a_stamp_of_its_own_mark_is_paid_at_it():
 
 def test_in_cross_a_short_receives_what_a_long_pays():
     bars = frame([CALM] * 4, start="2024-01-01 06:00")
-    strategy = play({1: sell()}, bars, funding=rate_column(bars, d0108=0.01), margin_mode="cross")
+    strategy = play({1: sell()}, bars, funding=rate_column(d0108=0.01), margin_mode="cross")
     assert strategy.broker.equity == pytest.approx(1_001)
 
 
