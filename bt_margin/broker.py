@@ -449,7 +449,7 @@ class MarginBroker(OrderBook):
         if order.exectype in LIMITS:  # the host slips a stop-limit beyond its limit
             price = (min if order.isbuy() else max)(price, order.created.pricelimit or price)
         slot = self.slot_of(order.data)
-        size = self._fill_size(order, slot, price)
+        size = self._fill_size(order, slot, price, ago or 0)
         if not size:
             return
         before, group = (slot.position.size, slot.position.entry_price), self._ocos[order.ref]

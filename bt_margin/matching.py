@@ -92,10 +92,10 @@ class OrderBook(AccountView):
         contract = self.slot_of(order.data).position.contract
         return contract.maker if self._is_maker(order, price) else contract.taker
 
-    def _fill_size(self, order, slot: Slot, price: float) -> float:
+    def _fill_size(self, order, slot: Slot, price: float, ago: int = 0) -> float:
         if self.p.filler is None:
             return order.executed.remsize
-        filled = self.p.filler(order, price, 0)
+        filled = self.p.filler(order, price, ago)
         whole = slot.position.contract.floor_size(filled)
         if abs(filled) >= abs(order.executed.remsize):
             return order.executed.remsize

@@ -78,13 +78,11 @@ class Slot:
 
     def load(self, retier: Callable[[str, float], None]) -> None:
         """Read the new bar: prices, marks, instants, tiers in force at its opening instant (R5)."""
-        data = self.data
-        if getattr(data, "tick_open", None) is None:
-            index = self._clock._idx
-            opens, highs, lows, closes = self._prices
-            self.open, self.high, self.low, self.close = opens.array[index], highs.array[index], lows.array[index], closes.array[index]
-        else:
-            self.open, self.high, self.low, self.close = data.tick_open, data.tick_high, data.tick_low, data.tick_close
+        data, index = self.data, self._clock._idx
+        opens, highs, lows, closes = self._prices
+        self.open, self.high, self.low, self.close = opens.array[index], highs.array[index], lows.array[index], closes.array[index]
+        if getattr(data, "tick_close", None) == self.close:  # a replayed bar grows by ticks; elsewhere the host may leave stale ones
+            self.open, self.high, self.low = data.tick_open, data.tick_high, data.tick_low
         if not (self.open > 0 and self.high > 0 and self.low > 0 and self.close > 0):
             raise ValueError(
                 f"{self.symbol}: the bar at {bt.num2date(self.day_number):%Y-%m-%d %H:%M} UTC has no usable price "

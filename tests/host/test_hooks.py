@@ -782,6 +782,20 @@ def test_a_limit_sale_without_slippage_is_never_worse_than_its_price():
     assert strategy.ends()[-1][:3] == ("Completed", -1, 110)
 
 
+@UTCNOW
+def test_the_last_bar_of_a_resampled_data_is_marked_at_its_own_close():
+    """The host delivers a resampled data's last bar without its ticks; ten from 100 end at 110."""
+    engine = bt.Cerebro(stdstats=False)
+    engine.broker = margin_broker()
+    engine.resampledata(feed([100.0] * 9 + [110.0]), timeframe=bt.TimeFrame.Minutes, compression=240, name="D0")
+    engine.addstrategy(Scripted, script={1: buy(10)})
+
+    (strategy,) = engine.run()
+
+    assert strategy.data.close[0] == 110
+    assert strategy.values[-1] == strategy.broker.record.column("equity")[-1] == 10_000 + 10 * 10
+
+
 def test_an_order_history_is_filled_at_its_own_prices():
     engine = engine_of(margin_broker(), [100.0] * 4)
     engine.addstrategy(Scripted)
