@@ -1,6 +1,7 @@
 """bt_margin: perpetual-futures margin, funding and liquidation for Backtrader backtests."""
 
 from . import venues
+from .backtest import run
 from .broker import MarginBroker
 from .comminfo import PerpCommInfo
 from .core.account import MarginAccount, Risk
@@ -9,6 +10,8 @@ from .core.funding import FundingSchedule
 from .core.liquidation import bankruptcy_price, liquidation_price, plan_liquidation
 from .core.tiers import Tier, TierSchedule, TierTable
 from .feeds import PerpData
+from .plug import plug
+from .result import Result
 
 __all__ = [
     "Contract",
@@ -17,6 +20,7 @@ __all__ = [
     "MarginBroker",
     "PerpCommInfo",
     "PerpData",
+    "Result",
     "Risk",
     "Tier",
     "TierSchedule",
@@ -24,5 +28,7 @@ __all__ = [
     "bankruptcy_price",
     "liquidation_price",
     "plan_liquidation",
+    "plug",
+    "run",
     "venues",
 ]

@@ -1,0 +1,68 @@
+# make demo    a strategy at 20x on the candles we ship: a table and one picture
+# make test    the whole suite, slow tests too
+# make check   format, lint, types, floors
+# make bench   measure, and rewrite benchmarks/RESULTS.md
+#
+# Everything is installed into $(VENV) on first use, and again when the versions asked for change. Another interpreter:
+# make test PYTHON=python3.13 VENV=.venv-3.13. Options for pytest or the benchmark: make test ARGS="-k funding".
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+ASKED := setup.cfg pyproject.toml constraints.txt
+
+.PHONY: demo test check format lint types floors bench gate dist clean
+
+demo: $(VENV)/installed
+	$(BIN)/bt-margin demo $(ARGS)
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n auto -m "slow or not slow" $(ARGS)
+
+check: lint types floors
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+floors: $(VENV)/installed-test
+	$(BIN)/python -m pytest tests/test_tidy.py
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+gate: $(VENV)/installed
+	$(BIN)/python benchmarks/run.py --gate $(ARGS)
+
+dist: $(VENV)/installed-test
+	$(BIN)/python -m build $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# pip would compile the tests of every package too, one file after another: most of the time of a first install.
+define install
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.$(1)'
+$(BIN)/python -W ignore -m compileall -q -j 0 -x '/(tests|pip|setuptools)/' $(VENV)/lib || true
+touch $@
+endef
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(ASKED) | $(BIN)/python
+	$(call install,)
+
+$(VENV)/installed-test: $(ASKED) | $(VENV)/installed
+	$(call install,[test])
+
+$(VENV)/installed-dev: $(ASKED) | $(VENV)/installed
+	$(call install,[dev])

@@ -1,0 +1,143 @@
+"""run(): a whole backtest in one call, beside stock Backtrader's if asked."""
+
+from collections.abc import Mapping
+from math import isfinite
+from numbers import Real
+from typing import Any
+
+import backtrader as bt
+
+from . import venues
+from .feeds import PerpData
+from .plug import START_CASH, by_symbol, plug
+from .result import Baseline, Result
+from .slots import seconds
+
+Sizer = type[bt.Sizer] | tuple[type[bt.Sizer], Mapping[str, Any]] | float
+
+
+def run(
+    strategy: type[bt.Strategy],
+    data: Mapping[str, Any],
+    venue: str | None = "binance",
+    leverage: float | Mapping[str, float] = 1,
+    margin_mode: str | Mapping[str, str] = "cross",
+    cash: float = START_CASH,
+    params: Mapping[str, Any] | None = None,
+    sizer: Sizer | None = None,
+    intrabar: str = "adverse",
+    on_liquidation: str = "continue",
+    mark: Any = None,
+    funding: Any = None,
+    baseline: bool = False,
+    check: bool = False,
+) -> Result:
+    """Run a strategy on candles under a venue's margin rules and return the Result.
+
+    ``data`` maps each symbol to a DataFrame, the path of a CSV or Parquet file, or a PerpData. ``mark`` and ``funding``
+    are given to the feeds made here (see PerpData): one for the only symbol, or a mapping by symbol; a number as
+    ``funding`` may stand for all. ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
+    every order as a number. The rest is ``plug``'s.
+
+    ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
+    and sizer; ``result.baseline`` is what it says the account was worth.
+    """
+    _check_strategy(strategy, params)
+    feeds = _feeds(data, mark, funding)
+    cerebro = _cerebro(feeds, strategy, params, sizer)
+    plug(cerebro, venue, leverage, margin_mode, cash, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
+    stock = None
+    if baseline:
+        stock = _run_stock(_cerebro([_copy(feed) for feed in feeds], strategy, params, sizer), venue, leverage, cash)
+    return Result(cerebro.run()[0], baseline=stock)
+
+
+def _check_strategy(strategy: Any, params: Mapping[str, Any] | None) -> None:
+    if not (isinstance(strategy, type) and issubclass(strategy, bt.Strategy)):
+        raise ValueError(f"strategy is a class derived from backtrader.Strategy, was {strategy!r}")
+    params_class: Any = strategy.params  # type: ignore[attr-defined]
+    known = list(params_class._getkeys())
+    unknown = [name for name in params or {} if name not in known]
+    if unknown:
+        raise ValueError(f"{strategy.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+
+
+def _feeds(data: Mapping[str, Any], mark: Any, funding: Any) -> list[PerpData]:
+    if not isinstance(data, Mapping) or not data:
+        was = "empty" if isinstance(data, Mapping) else f"a {type(data).__name__}"
+        raise ValueError(f"data maps each symbol to its candles, such as {{'BTCUSDT': frame}}, was {was}")
+    marks, rates = _apart("mark", mark, data), _apart("funding", funding, data)
+    feeds = []
+    for symbol, source in data.items():
+        if isinstance(source, PerpData):
+            if marks[symbol] is not None or rates[symbol] is not None:
+                raise ValueError(f"{symbol}: its PerpData has mark and funding of its own; give them there or not at all")
+            feeds.append(_copy(source, name=symbol))
+        else:
+            feeds.append(PerpData(dataname=source, name=symbol, mark=marks[symbol], funding=rates[symbol]))
+    return feeds
+
+
+def _apart(what: str, value: Any, symbols: Mapping[str, Any]) -> dict[str, Any]:
+    """Return mark or funding by symbol; a series is one contract's, so only a number may stand for several."""
+    if not (value is None or isinstance(value, Mapping | int | float) or len(symbols) == 1):
+        raise ValueError(f"{what} is one contract's, but there are {', '.join(symbols)}; give a mapping by symbol")
+    return by_symbol(what, value, symbols)
+
+
+def _copy(feed: PerpData, **changed: Any) -> PerpData:
+    """Return a feed of the same candles for another run: one Cerebro must not find the other's state in it."""
+    return type(feed)(**{**feed.p._getkwargs(), **changed})
+
+
+def _cerebro(feeds: list[PerpData], strategy: type[bt.Strategy], params: Mapping[str, Any] | None, sizer: Sizer | None) -> bt.Cerebro:
+    cerebro = bt.Cerebro(stdstats=False)
+    for feed in feeds:
+        cerebro.adddata(feed)
+    cerebro.addstrategy(strategy, **(params or {}))
+    if sizer is not None:
+        kind, terms = _sizer(sizer)
+        cerebro.addsizer(kind, **terms)
+    return cerebro
+
+
+def _sizer(sizer: Any) -> tuple[type[bt.Sizer], Mapping[str, Any]]:
+    if isinstance(sizer, Real) and not isinstance(sizer, bool) and sizer > 0:
+        return bt.sizers.FixedSize, {"stake": sizer}
+    kind, terms = sizer if isinstance(sizer, tuple) and len(sizer) == 2 else (sizer, {})
+    if not (isinstance(kind, type) and issubclass(kind, bt.Sizer) and isinstance(terms, Mapping)):
+        raise ValueError(f"sizer is a class derived from backtrader.Sizer, (class, params) or a size above 0, was {sizer!r}")
+    return kind, terms
+
+
+class _ValueByBar(bt.Analyzer):
+    """Appends (time, account value) to ``rows`` on every bar, those of the strategy's warm-up too."""
+
+    params = (("rows", None),)
+
+    def next(self) -> None:
+        newest = max(data.datetime[0] for data in self.datas if len(data))
+        self.p.rows.append((seconds(newest), self.strategy.broker.getvalue()))
+
+
+def _run_stock(cerebro: bt.Cerebro, venue: str | None, leverage: float | Mapping[str, float], cash: float) -> Baseline:
+    """Run stock Backtrader's broker and return what it said the account was worth, bar by bar.
+
+    It lets an account fall below zero; arithmetic that fails on such money ends the run, and the reason is kept.
+    """
+    rows: list[tuple[float, float]] = []
+    rules = venues.load("generic" if venue is None else venue)
+    symbols = {data._name: data for data in cerebro.datas}
+    cerebro.broker.setcash(cash)
+    for symbol, multiple in by_symbol("leverage", leverage, symbols).items():
+        contract = rules.contract(symbol)
+        cerebro.broker.setcommission(commission=contract.taker, leverage=multiple, mult=contract.multiplier, name=symbol)
+    cerebro.addanalyzer(_ValueByBar, rows=rows)
+    failure = ""
+    try:
+        cerebro.run()
+    except (ArithmeticError, ValueError) as error:
+        failure = f"{type(error).__name__}: {error}"
+    if not failure and not all(isfinite(value) for _, value in rows):
+        failure = "its value is no longer a number"
+    return Baseline(tuple(time for time, _ in rows), tuple(value for _, value in rows), failure)

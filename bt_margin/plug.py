@@ -1,0 +1,121 @@
+"""plug(): a venue's rules for every data of a Cerebro, in one line."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from math import inf
+from numbers import Real
+from typing import Any, TypeVar
+
+import backtrader as bt
+
+from . import venues
+from .broker import MarginBroker
+from .comminfo import PerpCommInfo
+from .core.account import check_leverage
+from .core.tiers import TierSchedule
+from .feeds import PerpData
+
+T = TypeVar("T")
+
+START_CASH = 10_000.0
+
+# What a script may have set on the stock broker besides money and fees, and what means the same under margin.
+KEPT_PARAMS = ("eosbar", "filler", "slip_perc", "slip_fixed", "slip_open", "slip_match", "slip_limit", "slip_out", "coc", "coo")
+
+
+def plug(
+    cerebro: bt.Cerebro,
+    venue: str | None = "binance",
+    leverage: float | Mapping[str, float] = 1,
+    margin_mode: str | Mapping[str, str] = "cross",
+    cash: float | None = None,
+    **params: Any,
+) -> MarginBroker:
+    """Give a Cerebro a MarginBroker with the venue's rules for every data added so far, and return it.
+
+    A data's name is its symbol. ``leverage`` and ``margin_mode`` are one value for all, or a mapping that names every
+    symbol. ``venue=None`` is 'generic': a flat 0.5 % of maintenance and no fees. ``cash=None`` keeps what the present
+    broker was given. ``params`` go to the MarginBroker (``intrabar``, ``on_liquidation``, ``stamp``, ``check`` and the
+    host's own); slippage, fillers and cheat-on-open or -close set on the present broker are kept.
+
+    ValueError where a data has no name, the venue does not know a symbol, a mapping leaves one out, or the leverage is
+    above what the venue allowed when the data begins.
+    """
+    symbols = _symbols(cerebro)
+    rules = venues.load("generic" if venue is None else venue)
+    leverages = by_symbol("leverage", leverage, symbols)
+    modes = by_symbol("margin_mode", margin_mode, symbols)
+    present = cerebro.broker
+    kept = {name: getattr(present.p, name) for name in KEPT_PARAMS if hasattr(present.p, name)}
+    broker = MarginBroker(**{**kept, "cash": getattr(present.p, "cash", START_CASH) if cash is None else cash, **params})
+    broker.venue = rules.name
+    for symbol, datas in symbols.items():
+        contract = rules.contract(symbol)
+        opening = min(map(_first_opening, datas))
+        check_leverage(symbol, _number(symbol, leverages[symbol]), contract.tiers.at(opening).brackets)
+        comminfo = PerpCommInfo(
+            leverage=leverages[symbol],
+            margin_mode=modes[symbol],
+            commission=contract.taker,
+            maker=contract.maker,
+            mult=contract.multiplier,
+            lot=contract.lot,
+            tiers=_tiers(rules, symbol),
+            liquidation_fee=contract.liquidation_fee,
+            profile=rules.profile,
+        )
+        broker.addcommissioninfo(comminfo, name=symbol)
+    cerebro.broker = broker
+    return broker
+
+
+def by_symbol(what: str, value: T | Mapping[str, T], symbols: Mapping[str, Any]) -> dict[str, T]:
+    """Return a value for each symbol, from one for all or from a mapping that names exactly them."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(symbols, value)
+    missing = [symbol for symbol in symbols if symbol not in value]
+    unknown = [str(name) for name in value if name not in symbols]
+    if missing:
+        raise ValueError(f"{what} says nothing of {', '.join(missing)}; name every symbol, or give one {what} for all")
+    if unknown:
+        raise ValueError(f"{what} names {', '.join(unknown)}, but the datas are {', '.join(symbols)}; leave it out or add that data")
+    return dict(value)
+
+
+def _symbols(cerebro: bt.Cerebro) -> dict[str, list[Any]]:
+    """Return the datas by symbol; a resampled or replayed copy without a name belongs to its source's symbol."""
+    if not cerebro.datas:
+        raise ValueError("plug() reads the datas of the Cerebro and there are none yet; call adddata() before plug()")
+    symbols: dict[str, list[Any]] = {}
+    for number, data in enumerate(cerebro.datas, 1):
+        source = data
+        while not source._name and isinstance(source, bt.feed.DataClone):
+            source = source.p.dataname
+        if not source._name:
+            raise ValueError(f"data number {number} has no name, and its name says which contract it is; use adddata(data, name='BTCUSDT')")
+        data._name = source._name
+        symbols.setdefault(data._name, []).append(data)
+    return symbols
+
+
+def _tiers(rules: venues.Venue, symbol: str) -> TierSchedule | None:
+    """Return a listed contract's tiers; None lets the comminfo say by itself that the generic rate stands in (R28)."""
+    is_listed = venues.plain_symbol(symbol) in rules.contracts
+    return rules.contract(symbol).tiers if is_listed else None
+
+
+def _number(symbol: str, leverage: Any) -> float:
+    if not isinstance(leverage, Real) or isinstance(leverage, bool):
+        raise ValueError(f"{symbol}: leverage is a number of 1 or more, was {leverage!r}")
+    return float(leverage)
+
+
+def _first_opening(data: Any) -> float:
+    """Return the opening instant of a data's first bar, -infinity where it is not known before the run (R5)."""
+    if isinstance(data, PerpData):
+        return data.perp.stamps[0] - data.perp.bar_seconds
+    day = data.p.fromdate
+    if day is None:
+        return -inf
+    moment = day if isinstance(day, datetime) else datetime(day.year, day.month, day.day)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,397 @@
+"""Result: what a run under margin came to, read from its journal and its record.
+
+Frames are built when asked for. Every time is UTC; a bar's time is its closing instant.
+"""
+
+import json
+import platform
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .core.contract import Contract
+from .core.ledger import Journal, Row
+from .core.tiers import TierSchedule
+from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
+from .record import BAR_COLUMNS, FillRow, FundingRow, LiquidationRow, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EQUITY_COLUMNS = (
+    "equity",
+    "wallet_balance",
+    "unrealized_pnl",
+    "initial_margin",
+    "maintenance_margin",
+    "order_margin",
+    "available_margin",
+    "margin_ratio",
+    "effective_leverage",
+    "lowest_equity",
+    "notional",
+)
+TRADE_COLUMNS = (
+    "symbol",
+    "side",
+    "opened",
+    "closed",
+    "size",
+    "entry_price",
+    "exit_price",
+    "realized_pnl",
+    "fees",
+    "funding",
+    "net_pnl",
+    "liquidated",
+)
+EPOCH = 719_163  # Backtrader's day number of 1970-01-01
+
+
+class Baseline(NamedTuple):
+    """What stock Backtrader said the account was worth: seconds UTC, values, and why its run ended early ('' if not)."""
+
+    times: Sequence[float]
+    values: Sequence[float]
+    failure: str = ""
+
+
+class Result:
+    """A finished run.
+
+    Attributes (frames are pandas DataFrames, made when first asked for):
+
+      - ``summary``: dict of plain numbers, see ``Result.summary``
+      - ``equity``: by bar time, EQUITY_COLUMNS; ``lowest_equity`` is the worst inside the bar, ``margin_ratio`` is
+        maintenance margin / equity (liquidation at 1; blank while flat), ``effective_leverage`` is notional / equity
+      - ``fills``, ``funding``, ``liquidations``, ``journal``: the rows of ``record`` and ``core.ledger``
+      - ``trades``: closed positions from flat to flat, TRADE_COLUMNS, rebuilt from the fills
+      - ``insurance_fund``: what the fund gained from this account (negative: what it paid)
+      - ``baseline``: stock Backtrader's value by bar time, or None where it was not run
+      - ``strategy``: the finished strategy; ``settings``: how it was run
+    """
+
+    def __init__(self, strategy: Any, *, baseline: Baseline | None = None) -> None:
+        broker = strategy.broker
+        record = getattr(broker, "record", None)
+        if not isinstance(record, Record):
+            kind = type(broker).__name__
+            raise ValueError(f"a Result is read from a run with a MarginBroker, this one had a {kind}; use plug(cerebro, ...) before run()")
+        if not len(record):
+            raise ValueError("a Result is read from a finished run, this one has no bar yet; call cerebro.run() first")
+        self.strategy = strategy
+        self._broker, self._record, self._stock = broker, record, baseline
+        self._times = record.column("time")
+        self._ledger: Journal = broker.journal
+
+    @classmethod
+    def of(cls, strategy: Any) -> "Result":
+        """Return the Result of a strategy that ``cerebro.run()`` has returned."""
+        return cls(strategy)
+
+    # -- the run in numbers ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The run in plain numbers; money as the account sees it (paid is negative), fractions plain.
+
+          - ``start_cash``, ``final_equity``, ``net_deposits`` (paid in less taken out after the start)
+          - ``total_return``, ``annual_return`` (365 days; None for less than a day), ``sharpe`` (daily UTC returns,
+            sqrt(365), no risk-free rate): time-weighted, so what is paid in or out is no return
+          - ``max_drawdown`` positive, inside bars: from the highest equity of any bar before to the worst inside a bar
+          - ``trades`` closed positions, ``open_trades`` those still held, ``win_rate`` closed with a profit after costs
+          - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit less fees of forced fills
+          - ``liquidations``, ``possible_liquidations`` (those of them that only one of the two paths has)
+          - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
+            price as a fraction of mark, None where none was ever in reach
+          - ``time_in_market`` share of bars that ended with a position, ``bars``
+          - ``journal_imbalance`` largest unbalanced entry relative to turnover; ``flags`` the policies that were used
+        """
+        record, times, start = self._record, self._times, self._start_cash
+        equity, lowest = without_flows(start, record.column("equity"), record.column("lowest_equity"), self._flows)
+        total_return = equity[-1] / start - 1
+        opened = [time - self.bar_seconds for time in times]
+        trips, open_trips = self._round_trips
+        balances = self._ledger.balances()
+        return {
+            "start_cash": start,
+            "final_equity": record.column("equity")[-1],
+            "net_deposits": sum(self._flows.values(), 0.0),
+            "total_return": total_return,
+            "annual_return": annual_return(total_return, times[-1] - opened[0]),
+            "max_drawdown": max_drawdown(start, equity, lowest),
+            "sharpe": sharpe(daily_returns(start, opened, equity)),
+            "trades": len(trips),
+            "open_trades": open_trips,
+            "win_rate": sum(trip.net_pnl > 0 for trip in trips) / len(trips) if trips else None,
+            "fees": -balances.get("fees", 0.0) + 0.0,
+            "funding": -balances.get("funding", 0.0) + 0.0,
+            "liquidations": len(record.liquidations),
+            "possible_liquidations": sum(row.certainty == "possible" for row in record.liquidations),
+            "liquidation_loss": sum((row.realized_pnl - row.fee for row in record.liquidations), 0.0),
+            "insurance_fund": self.insurance_fund,
+            "closest_call": record.closest_call if record.closest_call < inf else None,
+            "time_in_market": record.bars_held / len(record),
+            "bars": len(record),
+            "journal_imbalance": self._ledger.imbalance(),
+            "flags": self._flags(),
+        }
+
+    @cached_property
+    def insurance_fund(self) -> float:
+        """What the insurance fund gained from this account; negative is what it paid for shortfalls."""
+        return self._ledger.balances().get("insurance_fund", 0.0)
+
+    @cached_property
+    def bar_seconds(self) -> float:
+        """Length of a bar: the shortest time between two of them, 0 where there is only one."""
+        return min((later - earlier for earlier, later in pairwise(self._times) if later > earlier), default=0.0)
+
+    @property
+    def _start_cash(self) -> float:
+        return self._ledger.entries[0].postings[0][1]
+
+    @cached_property
+    def _flows(self) -> dict[int, float]:
+        """Money from outside after the start, by the index of the bar whose equity is the first to contain it.
+
+        A transfer is booked as a bar begins to be worked on, an adjustment by a strategy once it is over.
+        """
+        flows: dict[int, float] = {}
+        for entry in self._ledger.entries[1:]:
+            if entry.kind in ("deposit", "withdraw", "adjust"):
+                bisect = bisect_right if entry.kind == "adjust" else bisect_left
+                row = bisect(self._times, entry.time)
+                if row < len(self._times):
+                    flows[row] = flows.get(row, 0.0) + entry.postings[0][1]
+        return flows
+
+    @cached_property
+    def _round_trips(self) -> tuple[list[RoundTrip], int]:
+        return round_trips(self._record.fills, self._record.funding)
+
+    # -- how it was run ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """How the run was made: rules, money, data, strategy, versions."""
+        broker, terms = self._broker, self._terms()
+        return {
+            "venue": getattr(broker, "venue", None),
+            "leverage": {symbol: comminfo.p.leverage for symbol, comminfo in terms.items()},
+            "margin_mode": {symbol: comminfo.p.margin_mode or broker.p.margin_mode for symbol, comminfo in terms.items()},
+            "cash": self._start_cash,
+            "intrabar": broker.p.intrabar,
+            "on_liquidation": broker.p.on_liquidation,
+            "profile": broker.profile.name,
+            "fees": {symbol: _fees(comminfo.contract(symbol)) for symbol, comminfo in terms.items()},
+            "strategy": type(self.strategy).__name__,
+            "params": dict(self.strategy.p._getkwargs()),
+            "data": {
+                "first": _iso(self._times[0] - self.bar_seconds),
+                "last": _iso(self._times[-1]),
+                "bars": len(self._times),
+                "bar_seconds": self.bar_seconds,
+            },
+            "versions": {"bt_margin": _version("bt_margin"), "backtrader": _version("backtrader"), "python": platform.python_version()},
+        }
+
+    @property
+    def symbols(self) -> list[str]:
+        """The contracts of the run, in the order their datas were added; resampled copies left out unless traded."""
+        traded = {fill.symbol for fill in self._record.fills}
+        return [symbol for symbol in self._broker.slots if symbol in traded or "#" not in symbol]
+
+    def _terms(self) -> dict[str, Any]:
+        return {symbol: self._broker.getcommissioninfo(self._broker.slots[symbol].data) for symbol in self.symbols}
+
+    def _flags(self) -> list[str]:
+        """Return the stated policies that this run used, a sentence each (R30)."""
+        slots = {symbol: self._broker.slots[symbol] for symbol in self.symbols}
+        groups = {
+            "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
+            "generic tiers (flat 0.5 %)": [symbol for symbol, comminfo in self._terms().items() if comminfo.is_generic],
+            "constant funding": [symbol for symbol, slot in slots.items() if _has_constant_funding(slot)],
+            "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None],
+        }
+        flags = [f"{policy}: {', '.join(symbols)}" for policy, symbols in groups.items() if symbols]
+        first, last = self._times[0] - self.bar_seconds, self._times[-1]
+        for symbol, slot in slots.items():
+            flags.extend(_tier_flag(symbol, slot.position.contract.tiers, first, last))
+        if self._record.gap_stamps:
+            flags.append(f"funding stamps in data gaps, settled at the last known mark: {self._record.gap_stamps}")
+        flags.append(f"intrabar: {self._broker.p.intrabar}")
+        if self._stock is not None and self._stock.failure:
+            flags.append(f"the stock baseline ended {_iso(self._stock.times[-1])}: {self._stock.failure}")
+        return flags
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def equity(self) -> "pd.DataFrame":
+        """Equity and margin by bar time."""
+        import numpy as np
+        import pandas as pd
+
+        rows = np.array(self._record.bars).reshape(-1, len(BAR_COLUMNS))
+        frame = pd.DataFrame(dict(zip(BAR_COLUMNS[1:], rows.T[1:], strict=True)), index=_instants(rows[:, 0], name="time"))
+        frame["unrealized_pnl"] = frame["equity"] - frame["wallet_balance"]
+        holds = frame["notional"] > 0
+        frame["margin_ratio"] = (frame["maintenance_margin"] / frame["equity"]).where(holds)
+        frame["effective_leverage"] = (frame["notional"] / frame["equity"]).where(holds, 0.0)
+        return frame[list(EQUITY_COLUMNS)]
+
+    @cached_property
+    def fills(self) -> "pd.DataFrame":
+        """One row for each execution."""
+        return _frame(FillRow, self._record.fills)
+
+    @cached_property
+    def funding(self) -> "pd.DataFrame":
+        """One row for each funding payment, at its stamp."""
+        return _frame(FundingRow, self._record.funding)
+
+    @cached_property
+    def liquidations(self) -> "pd.DataFrame":
+        """One row for each position taken from its owner."""
+        return _frame(LiquidationRow, self._record.liquidations)
+
+    @cached_property
+    def journal(self) -> "pd.DataFrame":
+        """One row for each posting; those of one ``entry_id`` sum to zero."""
+        return _frame(Row, list(_postings(self._ledger)))
+
+    @cached_property
+    def trades(self) -> "pd.DataFrame":
+        """One row for each closed position, from flat to flat."""
+        import pandas as pd
+
+        trips = self._round_trips[0]
+        kinds = {**RoundTrip.__annotations__, "net_pnl": float}
+        frame = pd.DataFrame({name: pd.Series([getattr(trip, name) for trip in trips], dtype=kinds[name]) for name in TRADE_COLUMNS})
+        return frame.assign(opened=_instants(frame["opened"]), closed=_instants(frame["closed"]))
+
+    @cached_property
+    def baseline(self) -> "pd.Series | None":
+        """What stock Backtrader said the account was worth, by bar time; None where it was not run."""
+        import pandas as pd
+
+        if self._stock is None:
+            return None
+        return pd.Series(self._stock.values, index=_instants(self._stock.times, name="time"), name="baseline", dtype=float)
+
+    def candles(self, symbol: str | None = None) -> "pd.DataFrame":
+        """Return a contract's candles by bar time (default: the first contract's), as the strategy saw them."""
+        import pandas as pd
+
+        slot = self._broker.slots[self.symbols[0] if symbol is None else symbol]
+        data, size = slot.data, len(slot.data)
+        times = [round((day - EPOCH) * DAY, 3) for day in data.datetime.get(size=size)]
+        prices = {name: list(getattr(data, name).get(size=size)) for name in ("open", "high", "low", "close")}
+        return pd.DataFrame(prices, index=_instants(times, name="time"))
+
+    # -- for machines ------------------------------------------------------------------------------------------------
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return everything as JSON: times as ISO 8601 UTC, blanks as null, ``equity`` and ``baseline`` by column."""
+        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "funding", "journal")}
+        whole = {
+            "settings": self.settings,
+            "summary": self.summary,
+            **{name: records(frame) for name, frame in tables.items()},
+            "equity": _columns(self.equity),
+            "baseline": None if self.baseline is None else _columns(self.baseline.to_frame()),
+        }
+        return json.dumps(plain(whole), indent=indent, allow_nan=False)
+
+
+def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return a frame's rows as dicts of plain values, times as ISO 8601 UTC."""
+    columns = _columns(frame.set_index(frame.columns[0]))
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: no NaN or infinity, keys and unknown things as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def _columns(frame: "pd.DataFrame") -> dict[str, list[Any]]:
+    frame = frame.reset_index()
+    return {str(name): _texts(column) if str(column.dtype).startswith("datetime") else column.tolist() for name, column in frame.items()}
+
+
+def _texts(times: "pd.Series") -> list[str]:
+    return [time.isoformat().replace("+00:00", "Z") for time in times]
+
+
+def _frame(kind: Any, rows: Sequence[Sequence[Any]]) -> "pd.DataFrame":
+    """Return rows of a NamedTuple as a frame whose columns keep their types when there are none."""
+    import pandas as pd
+
+    columns = list(zip(*rows, strict=True)) or [()] * len(kind._fields)
+    frame = {}
+    for name, values in zip(kind._fields, columns, strict=True):
+        frame[name] = _instants(values) if name == "time" else pd.Series(list(values), dtype=kind.__annotations__[name])
+    return pd.DataFrame(frame)
+
+
+def _instants(seconds: Iterable[float], *, name: str | None = None) -> "pd.DatetimeIndex":
+    """Return seconds since 1970 as UTC instants, to the microsecond."""
+    import numpy as np
+    import pandas as pd
+
+    micros = np.rint(np.fromiter(seconds, dtype="float64") * 1e6).astype("int64")
+    return pd.DatetimeIndex(micros.view("datetime64[us]"), name=name).tz_localize("UTC")
+
+
+def _postings(journal: Journal) -> Iterator[tuple[float, str, str, str, float, int]]:
+    for entry_id, (time, kind, symbol, postings) in enumerate(journal.entries):
+        for account, amount in postings:
+            yield time, kind, symbol, account, amount, entry_id
+
+
+def _iso(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _day(time: float) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d}"
+
+
+def _fees(contract: Contract) -> dict[str, float]:
+    return {"maker": contract.maker, "taker": contract.taker, "liquidation_fee": contract.liquidation_fee}
+
+
+def _has_constant_funding(slot: Any) -> bool:
+    series = slot.series
+    return series is not None and series.constant_funding and slot.schedule is series.funding
+
+
+def _tier_flag(symbol: str, tiers: TierSchedule, first: float, last: float) -> list[str]:
+    """Return which dated tables a run used; nothing for tiers without a date (R5)."""
+    if tiers.dates[0] == -inf:
+        return []
+    used = [tiers.dates[index] for index in range(tiers.index_at(first), tiers.index_at(last) + 1)]
+    span = _day(used[0]) if len(used) == 1 else f"{_day(used[0])} to {_day(used[-1])} ({len(used)} tables)"
+    before = f", the first known, also before that day (from {_day(first)})" if first < used[0] else ""
+    return [f"tiers as of {span}: {symbol}{before}"]
+
+
+def _version(package: str) -> str:
+    """Return an installed package's version; a checkout on the path alone has none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
