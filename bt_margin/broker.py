@@ -368,7 +368,10 @@ class MarginBroker(OrderBook):
             self.notify(other)
 
     def add_cash(self, cash):
-        """Queue a deposit (positive) or withdrawal (negative) for the next step; a withdrawal beyond what is available is refused with a warning."""
+        """Queue a deposit (positive) or withdrawal (negative) for the next step.
+
+        A withdrawal beyond what is available is refused with a warning.
+        """
         if not isfinite(cash):
             raise ValueError(f"add_cash takes a finite amount of money, was {cash}")
         (self._cash_addition if self._is_running else self._early_cash).append(cash)
@@ -480,9 +483,7 @@ class MarginBroker(OrderBook):
         comminfo, (held, entry_price) = self.getcommissioninfo(order.data), before
         closed = booked.closed
         lot = slot.lots.get((order.owner, order.tradeid))
-        if closed == -held and lot is not None and len(slot.lots) == 1:
-            closed = -lot
-        elif not slot.position.size and lot is not None and len(slot.lots) == 1:
+        if (closed == -held or not slot.position.size) and lot is not None and len(slot.lots) == 1:
             closed = -lot
         shown = self.positions[order.data]
         shown.update(filled, price, order.data.datetime.datetime())

@@ -13,7 +13,7 @@ bar takes the host's own matching, in the host's order, so that a run without da
 """
 
 from collections.abc import Iterable, Sequence
-from math import inf
+from math import inf, isnan
 from typing import TYPE_CHECKING, Any
 
 from .core.account import Position
@@ -236,7 +236,7 @@ class BarClock:
 
     def _pay(self, slot: "Slot", settlement: "Settlement") -> None:
         mark_price = settlement.mark_price
-        if not mark_price == mark_price:
+        if isnan(mark_price):
             if settlement.stamp < slot.open_time:  # in a gap of the data: the last known mark stands in (R23)
                 mark_price = self.marks[slot.symbol]
                 self.record.gap_stamps += 1

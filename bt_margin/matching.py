@@ -26,6 +26,7 @@ class OrderBook(AccountView):
     _first_tries: dict[int, int]
     _tried: set[int]  # tried at the open of a walked bar: not again on this bar
     _triggered_before: set[int]
+    _fundval: float
 
     def match_like_host(self) -> None:
         """Try every order of the book once, in the host's order."""
@@ -215,7 +216,7 @@ class OrderBook(AccountView):
         if stop is not None:
             slip, edge = (self._slip_up, slot.high) if order.isbuy() else (self._slip_down, slot.low)
             stop_fill = slip(edge, stop, lim=limit is not None)
-        price = limit if limit is not None else stop
+        price = order.created.price if limit is None else limit
         size = self._fill_size(order, slot, price)
         return WorkingOrder(
             ref=order.ref,

@@ -86,7 +86,7 @@ class Slot:
         if not (self.open > 0 and self.high > 0 and self.low > 0 and self.close > 0):
             raise ValueError(
                 f"{self.symbol}: the bar at {bt.num2date(self.day_number):%Y-%m-%d %H:%M} UTC has no usable price "
-                f"(open {self.open}, high {self.high}, low {self.low}, close {self.close}); repair or drop it, margin cannot be judged without"
+                f"(open {self.open}, high {self.high}, low {self.low}, close {self.close}); repair or drop it"
             )
         self._set_times()
         if self.has_own_mark:
@@ -123,7 +123,11 @@ class Slot:
 
     def _load_marks(self) -> None:
         series = self.series
-        assert series is not None and series.mark_open is not None
+        assert series is not None
+        assert series.mark_open is not None
+        assert series.mark_high is not None
+        assert series.mark_low is not None
+        assert series.mark_close is not None
         bulk = getattr(self.data, "_bulk", False)
         row = self.count - 1 if bulk else series.row_at(self.close_time)
         first = row if bulk else min(max(self.mark_row + 1, series.row_at(self.open_time) + 1), row)

@@ -193,7 +193,8 @@ class AccountView(bt.brokers.BackBroker):
         limit = max((b.cap for b in position.brackets if b.max_leverage >= leverage), default=0.0)
         if position.size and position.notional(self._mark(position)) > limit:
             raise ValueError(
-                f"{slot.symbol}: a position of notional {position.notional(self._mark(position)):.8g} allows no {leverage:g}x, its tier ends at {limit:.8g}"
+                f"{slot.symbol}: a position of notional {position.notional(self._mark(position)):.8g} allows no {leverage:g}x, "
+                f"its tier ends at {limit:.8g}"
             )
         position.leverage = leverage
         for ref, amount in reserved.items():
@@ -210,7 +211,8 @@ class AccountView(bt.brokers.BackBroker):
         position = slot.position
         if position.is_isolated and position.size:
             raise ValueError(
-                f"{slot.symbol}: the leverage of an open isolated position cannot fall from {position.leverage:g} to {leverage:g}; add margin or close it"
+                f"{slot.symbol}: the leverage of an open isolated position cannot fall from {position.leverage:g} to {leverage:g}; "
+                "add margin or close it"
             )
         more = reserved - sum(self._reserved_at(slot, position.leverage).values())
         if position.size:
@@ -255,7 +257,8 @@ class AccountView(bt.brokers.BackBroker):
             raise ValueError(f"{slot.symbol}: an amount of margin is a positive number, was {amount}")
         if not (slot.position.is_isolated and slot.position.size):
             raise ValueError(
-                f"{slot.symbol}: margin belongs to an open isolated position, this one is {'flat' if slot.position.is_isolated else 'in cross margin'}"
+                f"{slot.symbol}: margin belongs to an open isolated position, "
+                f"this one is {'flat' if slot.position.is_isolated else 'in cross margin'}"
             )
         return slot
 

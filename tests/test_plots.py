@@ -126,6 +126,14 @@ def test_a_long_wait_for_the_first_order_is_left_out():
     assert any("drawn from" in word for word in words_of(figure))
 
 
+def test_names_of_curves_that_end_together_do_not_cover_each_other():
+    figure = overview(run(Stubborn, {"BTCUSDT": frame([CALM] * 5)}, baseline=True))
+    names = [text for text in figure.axes[1].texts if text.get_text().startswith(("under margin", "stock Backtrader"))]
+    figure.canvas.draw()
+    lower, upper = sorted((name.get_window_extent() for name in names), key=lambda box: box.y0)
+    assert lower.y1 <= upper.y0
+
+
 def test_thinning_keeps_both_ends_and_every_extreme():
     rng = np.random.default_rng(7)
     low = rng.normal(size=10_000)

@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import isnan, sqrt
 
 import backtrader as bt
+import numpy as np
 import pandas as pd
 import pytest
 from playing import CALM, Script, buy, close, frame, play, rate_column, sell
@@ -221,6 +222,22 @@ def test_journal_frame_balances_by_entry_and_sums_to_the_wallet(liquidated):
     assert journal.groupby("entry_id")["amount"].sum().abs().max() < 1e-12
     wallets = journal[journal["account"].str.startswith("wallet:")]["amount"].sum()
     assert wallets == pytest.approx(liquidated.summary["final_equity"])
+
+
+def test_closed_trades_explain_every_cent_the_account_gained_or_lost():
+    rng = np.random.default_rng(11)
+    closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.02, 400)))
+    opens = np.concatenate([[100.0], closes[:-1]])
+    rows = list(zip(opens, np.maximum(opens, closes) * 1.01, np.minimum(opens, closes) * 0.99, closes, strict=True))
+    script = {bar: buy(size=int(rng.integers(1, 4))) if rng.random() < 0.5 else sell(size=int(rng.integers(1, 4))) for bar in range(1, 380, 2)}
+    result = Result.of(play({**script, 390: close}, frame(rows), terms=COSTS, funding=0.001, cash=10_000))
+    summary, trades = result.summary, result.trades
+    assert summary["liquidations"] == trades["liquidated"].sum() > 3
+    assert len(trades) > 20
+    assert summary["open_trades"] == 0
+    assert trades["funding"].sum() == pytest.approx(summary["funding"], rel=1e-12)
+    assert trades["fees"].sum() == pytest.approx(-result.fills["fee"].sum(), rel=1e-12)
+    assert trades["net_pnl"].sum() == pytest.approx(summary["final_equity"] - 10_000 - -min(summary["insurance_fund"], 0.0), abs=1e-6)
 
 
 # -- shapes ----------------------------------------------------------------------------------------------------------

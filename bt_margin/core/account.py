@@ -301,7 +301,8 @@ class MarginAccount:
         if notional > limit:
             reason = f"{symbol}: a notional of {notional:.8g} would pass the {limit:.8g} that its tiers allow at {position.leverage:g}x"
         elif needed > available:
-            reason = f"{symbol}: opening {abs(size):.8g} at {price:.8g} with {position.leverage:g}x needs {needed:.8g}, available is {available:.8g}"
+            opening = f"opening {abs(size):.8g} at {price:.8g} with {position.leverage:g}x"
+            reason = f"{symbol}: {opening} needs {needed:.8g}, available is {available:.8g}"
         else:
             return None
         fits = self.max_opening(symbol, price=price, fee_rate=fee_rate, marks=marks, besides=besides, credit=credit)

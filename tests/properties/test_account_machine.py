@@ -29,7 +29,9 @@ class AccountMachine(RuleBasedStateMachine):
             self.account.add_contract(contract, leverage=leverage, margin_mode="isolated" if symbol == "BBB" else "cross")
         self.account.deposit(cash, time=0)
 
-    @rule(symbol=st.sampled_from(SYMBOLS), share=st.floats(-1.2, 1.2), slip=st.floats(0.97, 1.03), fee=st.sampled_from((0.0, 0.0005, -0.0001)))
+    @rule(
+        symbol=st.sampled_from(SYMBOLS), share=st.floats(-1.2, 1.2), slip=st.floats(0.97, 1.03), fee=st.sampled_from((0.0, 0.0005, -0.0001))
+    )
     def fill(self, symbol, share, slip, fee):
         price = self.marks[symbol] * slip
         most = self.account.max_opening(symbol, price=price, fee_rate=fee, marks=self.marks)

@@ -241,5 +241,5 @@ def test_money_moved_by_the_strategy_is_in_the_journal():
 
     strategy = play({1: buy(), 2: move}, frame([CALM] * 4))
     kinds = [row.kind for row in strategy.broker.journal]
-    assert [kind for kind in dict.fromkeys(kinds)] == ["deposit", "transfer", "adjust"]
+    assert list(dict.fromkeys(kinds)) == ["deposit", "transfer", "adjust"]
     assert strategy.broker.account.wallets == {"wallet:cross": 1_000 - 10 - 30 + 100 - 7, "wallet:AAA": 40}

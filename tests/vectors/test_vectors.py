@@ -331,11 +331,11 @@ def all_ids() -> list[str]:
 
 def position_rows() -> list[tuple[str, str, Any, float | None]]:
     """Return (entry, check, value, tolerance) of every check, computed today or later (tolerance None)."""
-    rows = []
-    for case in load(POSITIONS)["cases"]:
-        for check in case["checks"] + case.get("later", []):
-            rows.append((case["entry"], check["check"], check["value"], check.get("tolerance")))
-    return rows
+    return [
+        (case["entry"], check["check"], check["value"], check.get("tolerance"))
+        for case in load(POSITIONS)["cases"]
+        for check in case["checks"] + case.get("later", [])
+    ]
 
 
 def test_every_file_of_cases_has_its_test() -> None:
