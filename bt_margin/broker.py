@@ -290,7 +290,7 @@ class MarginBroker(OrderBook):
 
     def _opening_refusal(self, slot: Slot, opened: float, price: float, besides: float, credit: float) -> Refusal | None:
         if not slot.position.size:
-            slot.use_tiers(self.account.set_tiers, slot.bar_open())
+            slot.use_tiers(self.account.set_tiers, slot.open_time)
         taker = slot.position.contract.taker
         return self.account.refusal(slot.symbol, size=opened, price=price, fee_rate=taker, marks=self.marks, besides=besides, credit=credit)
 
@@ -400,7 +400,8 @@ class MarginBroker(OrderBook):
             return
         self.fresh = [slot for slot in self.slots.values() if slot.refresh()]
         for slot in self.fresh:
-            self.now = max(self.now, slot.bar_close())
+            if slot.close_time > self.now:
+                self.now = slot.close_time
         if not self._is_funded:
             self._fund()
         if self.pending or self.submitted or self._cash_addition or self._userhist:
@@ -422,7 +423,7 @@ class MarginBroker(OrderBook):
         return active
 
     def _fund(self) -> None:
-        opening = min((slot.bar_open() for slot in self.fresh), default=self.now)
+        opening = min((slot.open_time for slot in self.fresh), default=self.now)
         self.account.deposit(self.p.cash, time=opening)
         self._is_funded = True
 

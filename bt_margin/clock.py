@@ -12,6 +12,7 @@ A bar is walked like this only where ``equity <= maintenance`` could hold somewh
 bar takes the host's own matching, in the host's order, so that a run without danger equals stock Backtrader's.
 """
 
+from array import array
 from collections.abc import Iterable, Sequence
 from math import inf, isnan
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ class BarClock:
         self.least_headroom: float | None = None  # of a bar's one position, as a fraction of its notional
         self.fills_before = 0
         self.walked = False
+        self.flat_state: tuple[int, float] | None = None
+        self.flat_row = array("d")
 
     def note_positions(self, slots: Iterable["Slot"]) -> None:
         """Remember which slots hold something, after anything that can change it."""
@@ -291,6 +294,9 @@ class BarClock:
 
     def write(self, time: float) -> None:
         """Append this bar's row: equity and margin at the closing marks, and equity at the bar's worst."""
+        if not self.held and not self.walked:
+            self._write_flat(time)
+            return
         account, marks = self.account, self.marks
         wallet_balance = equity = lowest = sum(account.wallets.values())
         cross_free = account.wallets[CROSS]
@@ -320,6 +326,19 @@ class BarClock:
         available = cross_free - order_margin
         self.record.bars.extend((time, equity, lowest, wallet_balance, initial, maintenance, order_margin, available, notional))
         self.broker.publish(equity, available, notional)
+
+    def _write_flat(self, time: float) -> None:
+        """Append the row of a bar without positions, which differs from the last such one only where money has moved."""
+        account = self.account
+        state = (len(self.broker.journal.entries), account.order_margin)
+        if state != self.flat_state:
+            balance, order_margin = account.wallet_balance, account.order_margin
+            available = account.wallets[CROSS] - order_margin
+            self.flat_state = state
+            self.flat_row = array("d", (balance, balance, balance, 0.0, 0.0, order_margin, available, 0.0))
+            self.broker.publish(balance, available, 0.0)
+        self.record.bars.append(time)
+        self.record.bars.extend(self.flat_row)
 
     def _note_closest_call(self) -> None:
         """Keep the least distance to a liquidation price, each mark at its own worst and the others at their close."""

@@ -37,7 +37,8 @@ class Slot:
         self.lots: dict[tuple[Any, int], float] = {}
         self.count, self.day_number = 0, 0.0
         self.version = 0
-        self.is_fresh = False
+        self.is_fresh = self.is_bulk = False
+        self.bar_seconds = self.series.bar_seconds if self.series is not None else 0.0
         self.mark_row = -1
         self.open_time = self.close_time = -inf
         self.open = self.high = self.low = self.close = 0.0
@@ -58,23 +59,18 @@ class Slot:
         day_number = line.array[line._idx]
         self.is_fresh = count != self.count or day_number != self.day_number
         if self.is_fresh:
-            if self.series is None and day_number > self.day_number > 0:
+            if not self.version:
+                self.is_bulk = self.series is not None and getattr(self.data, "_bulk", False)
+            elif self.series is None and day_number > self.day_number:
                 self.shortest_step = min(self.shortest_step, seconds(day_number) - seconds(self.day_number))
             self.count, self.day_number = count, day_number
             self.version += 1
+            if self.is_bulk:
+                self.close_time = self.series.stamps[count - 1]  # type: ignore[union-attr]  # bulk feeds have a series
+                self.open_time = self.close_time - self.bar_seconds
+            else:
+                self.open_time, self.close_time = self._times()
         return self.is_fresh
-
-    def bar_close(self) -> float:
-        """Return the closing instant of the data's present bar without reading its prices."""
-        if self.series is not None and getattr(self.data, "_bulk", False):
-            return self.series.stamps[self.count - 1]
-        return self._times()[1]
-
-    def bar_open(self) -> float:
-        """Return the opening instant of the data's present bar without reading its prices."""
-        if self.series is not None and getattr(self.data, "_bulk", False):
-            return self.series.stamps[self.count - 1] - self.series.bar_seconds
-        return self._times()[0]
 
     def load(self, retier: Callable[[str, float], None]) -> None:
         """Read the new bar: prices, marks, instants, tiers in force at its opening instant (R5)."""
@@ -88,7 +84,6 @@ class Slot:
                 f"{self.symbol}: the bar at {bt.num2date(self.day_number):%Y-%m-%d %H:%M} UTC has no usable price "
                 f"(open {self.open}, high {self.high}, low {self.low}, close {self.close}); repair or drop it"
             )
-        self._set_times()
         if self.has_own_mark:
             self._load_marks()
         else:
@@ -102,13 +97,6 @@ class Slot:
         self.tier_index = schedule.index_at(time)
         self.next_tiers = schedule.dates[self.tier_index + 1] if self.tier_index + 1 < len(schedule.dates) else inf
         retier(self.symbol, time)
-
-    def _set_times(self) -> None:
-        if self.series is not None and getattr(self.data, "_bulk", False):
-            self.close_time = self.series.stamps[self.count - 1]
-            self.open_time = self.close_time - self.series.bar_seconds
-        else:
-            self.open_time, self.close_time = self._times()
 
     def _times(self) -> tuple[float, float]:
         """Return the opening and closing instants by the stamp and the bar's length."""
@@ -128,9 +116,8 @@ class Slot:
         assert series.mark_high is not None
         assert series.mark_low is not None
         assert series.mark_close is not None
-        bulk = getattr(self.data, "_bulk", False)
-        row = self.count - 1 if bulk else series.row_at(self.close_time)
-        first = row if bulk else min(max(self.mark_row + 1, series.row_at(self.open_time) + 1), row)
+        row = self.count - 1 if self.is_bulk else series.row_at(self.close_time)
+        first = row if self.is_bulk else min(max(self.mark_row + 1, series.row_at(self.open_time) + 1), row)
         self.mark_row = row
         self.mark_open, self.mark_close = (series.mark_open[first], series.mark_close[row])
         self.mark_high, self.mark_low = series.mark_high[row], series.mark_low[row]

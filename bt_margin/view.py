@@ -185,7 +185,7 @@ class AccountView(bt.brokers.BackBroker):
         slot = self.slot_of(data)
         position = slot.position
         if not position.size and slot.count:
-            slot.use_tiers(self.account.set_tiers, slot.bar_open())
+            slot.use_tiers(self.account.set_tiers, slot.open_time)
         check_leverage(slot.symbol, leverage, position.brackets)
         reserved = self._reserved_at(slot, leverage)
         if leverage < position.leverage:
