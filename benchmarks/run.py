@@ -152,7 +152,7 @@ One process that makes the candles ({bars:,} bars, with pandas), runs W once and
 ({len(imports)} processes, modules compiled before). Target: at most 30 ms and 3 MB."""
 
 
-def machine_section(command: str) -> str:
+def machine_section(command: str, load: float) -> str:
     """Return what was measured where, and with which versions."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("backtrader", "numpy", "pandas"))
     return f"""# Benchmarks
@@ -162,7 +162,7 @@ Written by `{command}` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; do not edit. C
 | | |
 |---|---|
 | processor | {processor()}, {os.cpu_count()} cores |
-| system | {platform.system()} {platform.machine()} |
+| system | {platform.system()} {platform.machine()}, load average {load:.1f} when this began |
 | Python | {platform.python_implementation()} {platform.python_version()} |
 | packages | bt_margin {version("bt_margin")}, {packages} |"""
 
@@ -177,13 +177,13 @@ def gate(bench: Bench, bars: int, rounds: int) -> int:
 
 def report(bench: Bench, bars: int, rounds: int, swap_bars: int, command: str) -> str:
     """Measure everything and return the page."""
-    few = min(rounds, PROCESS_ROUNDS)
+    load, few = os.getloadavg()[0], min(rounds, PROCESS_ROUNDS)
     processes = {engine: bench.processes(engine, bars, few) for engine in ("stock", "ours")}
     imports = bench.imports(IMPORT_ROUNDS if rounds > QUICK_ROUNDS else QUICK_ROUNDS)
     whole = bench.group("whole", bars, rounds)
     swap = bench.group("swap", swap_bars, rounds)
     sections = [
-        machine_section(command),
+        machine_section(command, load),
         whole_section(bars, whole["seconds"], whole["fills"]),
         swap_section(swap_bars, swap["seconds"]),
         process_section(bars, processes, imports),
@@ -194,7 +194,7 @@ def report(bench: Bench, bars: int, rounds: int, swap_bars: int, command: str) -
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure bt_margin beside stock Backtrader.")
     parser.add_argument("--bars", type=int, default=100_000, help="bars of workload W (default: %(default)s; a year has 525600)")
-    parser.add_argument("--swap-bars", type=int, default=50_000, help="bars for the broker alone (default: %(default)s)")
+    parser.add_argument("--swap-bars", type=int, default=20_000, help="bars for the broker alone (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_BARS} bars, {QUICK_ROUNDS} rounds, print and write nothing")
     parser.add_argument("--gate", action="store_true", help=f"measure W only; exit with 1 above {GATE} of stock's CPU")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from math import isfinite
-from numbers import Real
 from typing import Any
 
 import backtrader as bt
@@ -102,7 +101,7 @@ def _cerebro(feeds: list[PerpData], strategy: type[bt.Strategy], params: Mapping
 
 
 def _sizer(sizer: Any) -> tuple[type[bt.Sizer], Mapping[str, Any]]:
-    if isinstance(sizer, Real) and not isinstance(sizer, bool) and sizer > 0:
+    if isinstance(sizer, int | float) and not isinstance(sizer, bool) and sizer > 0:
         return bt.sizers.FixedSize, {"stake": sizer}
     kind, terms = sizer if isinstance(sizer, tuple) and len(sizer) == 2 else (sizer, {})
     if not (isinstance(kind, type) and issubclass(kind, bt.Sizer) and isinstance(terms, Mapping)):

@@ -77,6 +77,8 @@ class MarginBroker(OrderBook):
         ("check", False),
     )
 
+    venue: str | None = None  # the rules that ``plug`` put in, for results to name
+
     def __init__(self):
         expect("margin_mode", self.p.margin_mode, MARGIN_MODES)
         expect("intrabar", self.p.intrabar, INTRABAR)

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 INK, GREY, PALE = "#222222", "#6B6B6B", "#C9C9C9"
 BLUE, SKY, GREEN, RED = "#0072B2", "#56B4E9", "#009E73", "#C8102E"
 IMPOSSIBLE = "IMPOSSIBLE: no venue lets an account fall below zero"
+DEPTH = 1.45  # how far below stock Backtrader's lowest value its panel reaches
+NAME_HEIGHT = 0.16  # of a panel, taken by the two lines that name a curve
 STEPS = 1_200  # across a panel, about one for each pixel
 WARM_UP = 0.06  # of what is drawn: how much of the time before the first fill is shown
+LONG_WAIT = 0.1  # of the run: a shorter wait for the first fill is drawn
+MANY_FILLS = 60  # from here on their marks are smaller
 CROWDED = 0.2  # of what is drawn: liquidations within less than this are shown again, enlarged
 BOX = (0.39, 0.34)  # their share of the price panel: width, height
 PLACES = [(left, bottom) for bottom in (0.58, 0.12) for left in (0.06, 0.18, 0.3, 0.42, 0.54)]  # of the box's lower left corner
@@ -98,7 +102,7 @@ def _draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp"
     axes.set_yscale("log")
     _candle_line(axes, candles)
     fills = result.fills[(result.fills["symbol"] == symbol) & ~result.fills["liquidation"]]
-    _mark_fills(axes, fills, 9)
+    _mark_fills(axes, fills, 9 if len(fills) < MANY_FILLS else 5)
     _mark_deaths(axes, deaths["time"], deaths["mark_price"])
     if _is_crowded(deaths["time"], candles.index):
         _enlarge(axes, candles, fills, deaths)
@@ -173,7 +177,8 @@ def _emptiest_place(axes: "Axes", candles: "pd.DataFrame") -> tuple[float, float
 
 
 def _draw_equity(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
-    frame, stock = result.equity.loc[start:], result.baseline
+    frame = result.equity.loc[start:]
+    stock = None if result.baseline is None else result.baseline.loc[start:].dropna()
     equity, lowest = frame["equity"].to_numpy(), frame["lowest_equity"].to_numpy()
     rows = kept_rows(lowest, equity)
     times = _naive(frame.index)[rows]
@@ -181,13 +186,15 @@ def _draw_equity(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
     axes.plot(times, equity[rows], color=BLUE, linewidth=2.8, zorder=4)
     deaths = result.liquidations["time"].unique()
     _mark_deaths(axes, deaths, result.equity["equity"].reindex(deaths), 13)
-    _say(axes, f"under margin\n{equity[-1]:,.0f}", frame.index[-1], equity[-1], (10, 0), BLUE)
-    drawn = equity if stock is None else [*equity, *stock.loc[start:]]
+    axes.axhline(0, color=INK, linewidth=1.2, zorder=2)
+    drawn = [*equity, *(stock if stock is not None else ())]
     bends = _scale(axes, result.summary["start_cash"], lowest=min(drawn), highest=max(drawn))
     axes.set_title(f"Equity{bends}", loc="left", size=14, color=GREY)
-    axes.axhline(0, color=INK, linewidth=1.2, zorder=2)
-    if stock is not None:
-        _draw_stock(axes, stock.loc[start:])
+    ends = [(frame.index[-1], float(equity[-1]), "under margin", BLUE)]
+    if stock is not None and len(stock):
+        _draw_stock(axes, stock)
+        ends.append((stock.index[-1], float(stock.iloc[-1]), "stock Backtrader", GREY))
+    _name_ends(axes, ends)
 
 
 def _scale(axes: "Axes", start: float, *, lowest: float, highest: float) -> str:
@@ -195,8 +202,8 @@ def _scale(axes: "Axes", start: float, *, lowest: float, highest: float) -> str:
     if highest <= 3 * start:
         return ""
     axes.set_yscale("symlog", linthresh=start, linscale=1)
-    steps = [start * step for step in (-1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100, 1_000, 10_000)]
-    axes.set_yticks([step for step in steps if 1.6 * min(lowest, 0) < step <= 1.2 * highest])
+    steps = [start * step for step in (-100, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100, 1_000, 10_000)]
+    axes.set_yticks([step for step in steps if DEPTH * min(lowest, 0) <= step <= 1.2 * highest])
     axes.set_yticks([], minor=True)
     return f", log scale above {start:,.0f}"
 
@@ -205,10 +212,9 @@ def _draw_stock(axes: "Axes", stock: "pd.Series") -> None:
     values = stock.to_numpy()
     rows = kept_rows(values, values)
     axes.plot(_naive(stock.index)[rows], values[rows], color=GREY, linewidth=2.2, linestyle=(0, (4, 1.6)), zorder=3)
-    _say(axes, f"stock Backtrader\n{values[-1]:,.0f}", stock.index[-1], values[-1], (10, 0), GREY)
     if values.min() >= 0:
         return
-    bottom = values.min() * 1.45
+    bottom = values.min() * DEPTH
     axes.set_ylim(bottom=bottom)
     axes.axhspan(bottom, 0, facecolor="#FDEDEA", edgecolor="#F3C6C0", hatch="//", linewidth=0, zorder=0)
     lowest = stock.idxmin()
@@ -216,16 +222,27 @@ def _draw_stock(axes: "Axes", stock: "pd.Series") -> None:
     axes.text(0.99, 0.03, IMPOSSIBLE, transform=axes.transAxes, ha="right", va="bottom", size=15, weight="bold", color=RED, zorder=9)
 
 
+def _name_ends(axes: "Axes", ends: "list[tuple[pd.Timestamp, float, str, str]]") -> None:
+    """Name curves where they end, with what they came to; names that would cover each other are moved apart."""
+    ends = sorted(ends, key=lambda end: end[1])
+    heights = (axes.transScale + axes.transLimits).transform([(0.0, value) for _, value, _, _ in ends])[:, 1]
+    crowded = max(NAME_HEIGHT - (heights[-1] - heights[0]), 0.0) if len(ends) > 1 else 0.0
+    shift = crowded / 2 * axes.bbox.height * 72 / axes.figure.dpi
+    for number, (time, value, name, color) in enumerate(ends):
+        _say(axes, f"{name}\n{value:,.0f}", time, value, (10, shift if number else -shift), color)
+
+
 # -- dress -----------------------------------------------------------------------------------------------------------
 
 
 def _drawn_from(result: Result) -> "pd.Timestamp":
-    """Return where drawing begins: the first bar, or a little before the first fill where that comes late."""
+    """Return where drawing begins: the first bar, or a little before the first fill where the wait for it is long."""
     first, last = result.equity.index[[0, -1]]
     if result.fills.empty:
         return first
     opening = result.fills["time"].iloc[0]
-    return max(first, opening - (last - opening) * WARM_UP)
+    start = opening - (last - opening) * WARM_UP
+    return start if start - first > LONG_WAIT * (last - first) else first
 
 
 def _subtitle(result: Result, start: "pd.Timestamp") -> str:

@@ -19,8 +19,9 @@ T = TypeVar("T")
 
 START_CASH = 10_000.0
 
-# What a script may have set on the stock broker besides money and fees, and what means the same under margin.
-KEPT_PARAMS = ("eosbar", "filler", "slip_perc", "slip_fixed", "slip_open", "slip_match", "slip_limit", "slip_out", "coc", "coo")
+# What a script may have set on the present broker, besides money and fees, and what means the same under margin.
+HOST_PARAMS = ("eosbar", "filler", "slip_perc", "slip_fixed", "slip_open", "slip_match", "slip_limit", "slip_out", "coc", "coo")
+OWN_PARAMS = ("intrabar", "on_liquidation", "stamp", "check")
 
 
 def plug(
@@ -35,8 +36,9 @@ def plug(
 
     A data's name is its symbol. ``leverage`` and ``margin_mode`` are one value for all, or a mapping that names every
     symbol. ``venue=None`` is 'generic': a flat 0.5 % of maintenance and no fees. ``cash=None`` keeps what the present
-    broker was given. ``params`` go to the MarginBroker (``intrabar``, ``on_liquidation``, ``stamp``, ``check`` and the
-    host's own); slippage, fillers and cheat-on-open or -close set on the present broker are kept.
+    broker was given. ``params`` go to the MarginBroker: ``intrabar``, ``on_liquidation``, ``stamp``, ``check`` and the
+    host's own. What the present broker was given of these, slippage and cheat-on-open among them, is kept; its
+    commissions are not, the venue's replace them.
 
     ValueError where a data has no name, the venue does not know a symbol, a mapping leaves one out, or the leverage is
     above what the venue allowed when the data begins.
@@ -46,7 +48,7 @@ def plug(
     leverages = by_symbol("leverage", leverage, symbols)
     modes = by_symbol("margin_mode", margin_mode, symbols)
     present = cerebro.broker
-    kept = {name: getattr(present.p, name) for name in KEPT_PARAMS if hasattr(present.p, name)}
+    kept = {name: getattr(present.p, name) for name in HOST_PARAMS + OWN_PARAMS if hasattr(present.p, name)}
     broker = MarginBroker(**{**kept, "cash": getattr(present.p, "cash", START_CASH) if cash is None else cash, **params})
     broker.venue = rules.name
     for symbol, datas in symbols.items():

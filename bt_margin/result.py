@@ -15,6 +15,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .core.contract import Contract
+from .core.funding import FundingSchedule
 from .core.ledger import Journal, Row
 from .core.tiers import TierSchedule
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
@@ -50,6 +51,7 @@ TRADE_COLUMNS = (
     "net_pnl",
     "liquidated",
 )
+LONGEST_FUNDING_INTERVAL = 8 * 3600.0  # seconds; no venue of ours settles more rarely
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01
 
 
@@ -100,17 +102,17 @@ class Result:
     def summary(self) -> dict[str, Any]:
         """The run in plain numbers; money as the account sees it (paid is negative), fractions plain.
 
-          - ``start_cash``, ``final_equity``, ``net_deposits`` (paid in less taken out after the start)
-          - ``total_return``, ``annual_return`` (365 days; None for less than a day), ``sharpe`` (daily UTC returns,
-            sqrt(365), no risk-free rate): time-weighted, so what is paid in or out is no return
-          - ``max_drawdown`` positive, inside bars: from the highest equity of any bar before to the worst inside a bar
-          - ``trades`` closed positions, ``open_trades`` those still held, ``win_rate`` closed with a profit after costs
-          - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit less fees of forced fills
-          - ``liquidations``, ``possible_liquidations`` (those of them that only one of the two paths has)
-          - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
-            price as a fraction of mark, None where none was ever in reach
-          - ``time_in_market`` share of bars that ended with a position, ``bars``
-          - ``journal_imbalance`` largest unbalanced entry relative to turnover; ``flags`` the policies that were used
+        - ``start_cash``, ``final_equity``, ``net_deposits`` (paid in less taken out after the start)
+        - ``total_return``, ``annual_return`` (365 days; None for less than a day), ``sharpe`` (daily UTC returns,
+          sqrt(365), no risk-free rate): time-weighted, so what is paid in or out is no return
+        - ``max_drawdown`` positive, inside bars: from the highest equity of any bar before to the worst inside a bar
+        - ``trades`` closed positions, ``open_trades`` those still held, ``win_rate`` closed with a profit after costs
+        - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit less fees of forced fills
+        - ``liquidations``, ``possible_liquidations`` (those of them that only one of the two paths has)
+        - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
+          price as a fraction of mark, None where none was ever in reach
+        - ``time_in_market`` share of bars that ended with a position, ``bars``
+        - ``journal_imbalance`` largest unbalanced entry relative to turnover; ``flags`` the policies that were used
         """
         record, times, start = self._record, self._times, self._start_cash
         equity, lowest = without_flows(start, record.column("equity"), record.column("lowest_equity"), self._flows)
@@ -223,6 +225,9 @@ class Result:
         first, last = self._times[0] - self.bar_seconds, self._times[-1]
         for symbol, slot in slots.items():
             flags.extend(_tier_flag(symbol, slot.position.contract.tiers, first, last))
+            series = slot.series
+            span = (first, last) if series is None else (series.stamps[0] - series.bar_seconds, series.stamps[-1])
+            flags.extend(_funding_flag(symbol, slot.schedule, *span))
         if self._record.gap_stamps:
             flags.append(f"funding stamps in data gaps, settled at the last known mark: {self._record.gap_stamps}")
         flags.append(f"intrabar: {self._broker.p.intrabar}")
@@ -387,6 +392,19 @@ def _tier_flag(symbol: str, tiers: TierSchedule, first: float, last: float) -> l
     span = _day(used[0]) if len(used) == 1 else f"{_day(used[0])} to {_day(used[-1])} ({len(used)} tables)"
     before = f", the first known, also before that day (from {_day(first)})" if first < used[0] else ""
     return [f"tiers as of {span}: {symbol}{before}"]
+
+
+def _funding_flag(symbol: str, schedule: FundingSchedule | None, first: float, last: float) -> list[str]:
+    """Return what part of the run has no funding stamps, where some were given: it paid none there (R30)."""
+    if schedule is None:
+        return []
+    stamps = [first, *(stamp for stamp in schedule.stamps if first <= stamp <= last), last]
+    holes = [(early, late) for early, late in pairwise(stamps) if late - early > LONGEST_FUNDING_INTERVAL]
+    if not holes:
+        return []
+    longest = max(holes, key=lambda hole: hole[1] - hole[0])
+    count = "" if len(holes) == 1 else f" and {len(holes) - 1} shorter times"
+    return [f"no funding stamps, none paid: {symbol} {_iso(longest[0])} to {_iso(longest[1])}{count}"]
 
 
 def _version(package: str) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import backtrader as bt
 import pytest
+from matplotlib.figure import Figure
 from playing import frame
 
-from bt_margin import cli
+from bt_margin import cli, plots
 from bt_margin.backtest import run
 from bt_margin.result import Result
 
@@ -33,11 +34,12 @@ def said(capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str, str]
 
 @pytest.fixture
 def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a run of 8 bars, each but the first with a liquidation, in the place of the demo's."""
+    """Put in the place of the demo a run of 8 bars, each but the first with a liquidation, and an empty picture."""
     prices = [100 * 0.9**step for step in range(8)]
     falls = [(now, now, now * 0.88, now * 0.9) for now in prices]
     terms = {"leverage": 20, "margin_mode": "isolated", "cash": 1_000, "sizer": 9, "baseline": True}
     monkeypatch.setattr(cli, "_demo_result", lambda: run(Stubborn, {"BTCUSDT": frame(falls)}, **terms))
+    monkeypatch.setattr(plots, "overview", lambda *_, **__: Figure(figsize=(1, 1)))
 
 
 @pytest.fixture(scope="module")

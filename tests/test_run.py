@@ -177,6 +177,9 @@ def test_plug_keeps_what_the_old_broker_was_given():
     assert (broker.getcash(), broker.p.slip_fixed, broker.p.coc) == (777, 0.5, True)
     assert plug(cerebro, cash=50, slip_fixed=0.0).getcash() == 50
     assert cerebro.broker.p.slip_fixed == 0.0
+    cerebro.broker = MarginBroker(cash=888, intrabar="close", check=True)
+    again = plug(cerebro)
+    assert (again.getcash(), again.p.intrabar, again.p.check) == (888, "close", True)
 
 
 def test_plug_hands_the_venues_terms_over():

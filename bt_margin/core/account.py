@@ -439,7 +439,7 @@ class MarginAccount:
         if fund:
             self._post(time, "insurance_in" if fund > 0 else "insurance_out", step.symbol, ("insurance_fund", fund), ("pnl", -fund))
         returned = self._empty_wallet(position, step, time)
-        return Liquidated(realized, returned, max(fund, 0.0), max(-fund, 0.0))
+        return Liquidated(realized, returned, max(fund, 0.0), max(-fund, 0.0) + 0.0)
 
     def _empty_wallet(self, position: Position, step: Step, time: float) -> float:
         """Hand on what is left in a wallet that holds nothing more; return what went back to the cross wallet."""
