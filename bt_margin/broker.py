@@ -242,15 +242,25 @@ class MarginBroker(OrderBook):
 
     def _reject(self, order, reason: str):
         """Give an order the status Rejected, with the reason and the numbers a refusal for margin has."""
+        self._say_why(order, reason)
+        order.reject()
+        self.notify(order)
+        return order
+
+    def _say_why(self, order, reason: str) -> None:
         slot = self.slot_of(order.data)
         price = order.data.close[0] if len(order.data) else None
         order.info["reason"] = reason
         order.info["needed"] = self._need_of_a_lot(slot, price) if price is not None else None
         order.info["available"] = self.available_margin
         order.info["max_size"] = self.max_size(order.data, order.isbuy()) if price is not None and self._is_funded else None
-        order.reject()
-        self.notify(order)
-        return order
+
+    def _take_children(self, order):
+        parent = super()._take_children(order)
+        if parent is None:  # the host has rejected an exit whose entry is gone; its notification shares this info
+            slot = self.slot_of(order.data)
+            self._say_why(order, f"{slot.symbol}: the entry that this exit belongs to was refused or has ended")
+        return parent
 
     def _need_of_a_lot(self, slot: Slot, price: float) -> float:
         """Return what the smallest order takes at a price."""

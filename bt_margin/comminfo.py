@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import isfinite
 
 import backtrader as bt
 
@@ -52,6 +53,8 @@ class PerpCommInfo(bt.CommInfoBase):
             raise ValueError(f"profile is one of {', '.join(map(repr, sorted(PROFILES)))}, was {self.p.profile!r}")
         if self.p.margin_mode not in (None, "cross", "isolated"):
             raise ValueError(f"margin_mode is 'cross', 'isolated' or None (the broker's), was {self.p.margin_mode!r}")
+        if not (isfinite(self.p.leverage) and self.p.leverage >= 1):
+            raise ValueError(f"leverage is a finite number of 1 or more, was {self.p.leverage}")
         self.schedule = tier_schedule(self.p.tiers)
         self.terms = self.contract("")
 

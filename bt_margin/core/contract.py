@@ -31,16 +31,17 @@ class Contract:
     tiers: TierSchedule = field(default_factory=lambda: TierSchedule.constant(TierTable.flat(GENERIC_RATE)))
 
     def __post_init__(self) -> None:
+        name = self.symbol or "contract"
         if not (isfinite(self.multiplier) and self.multiplier > 0):
-            raise ValueError(f"{self.symbol}: the multiplier is a positive number of base units per contract, was {self.multiplier}")
+            raise ValueError(f"{name}: the multiplier is a positive number of base units per contract, was {self.multiplier}")
         if not (isfinite(self.lot) and self.lot >= 0):
-            raise ValueError(f"{self.symbol}: the lot is a positive size, or 0 for any size, was {self.lot}")
-        for name in ("maker", "taker", "liquidation_fee"):
-            rate = getattr(self, name)
+            raise ValueError(f"{name}: the lot is a positive size, or 0 for any size, was {self.lot}")
+        for fee in ("maker", "taker", "liquidation_fee"):
+            rate = getattr(self, fee)
             if not (isfinite(rate) and -0.1 < rate < 0.1):
-                raise ValueError(
-                    f"{self.symbol}: {name} is a fraction of notional (0.0005 = 5 bp), was {rate}; 5 % and more is refused as a slip"
-                )
+                raise ValueError(f"{name}: {fee} is a fraction of notional (0.0005 = 5 bp), was {rate}; 10 % and more is refused as a slip")
+        if self.liquidation_fee < 0:
+            raise ValueError(f"{name}: a liquidation fee costs, it is 0 or more, was {self.liquidation_fee}")
 
     def notional(self, size: float, price: float) -> float:
         """Return ``|size| * multiplier * price``."""

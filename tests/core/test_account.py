@@ -276,6 +276,7 @@ def test_the_margin_mode_of_an_open_position_stays():
         ({"multiplier": 0}, "multiplier is a positive number"),
         ({"lot": -1}, "lot is a positive size"),
         ({"taker": 0.5}, "taker is a fraction of notional"),
+        ({"liquidation_fee": -0.001}, "a liquidation fee costs"),
         ({"maker": math.nan}, "maker is a fraction of notional"),
     ],
 )

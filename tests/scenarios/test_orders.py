@@ -262,3 +262,14 @@ def test_a_bar_without_a_usable_price_is_an_error_that_names_it():
     cerebro.addstrategy(Script, script={1: buy()})
     with pytest.raises(ValueError, match="AAA: the bar at 2024-01-01 03:00 UTC has no usable price"):
         cerebro.run()
+
+
+def test_the_exits_of_a_rejected_entry_say_why_they_are_rejected():
+    def bracket(strategy):
+        strategy.buy_bracket(size=0.04, exectype=bt.Order.Market, stopprice=90, limitprice=110)
+
+    strategy = play({1: bracket}, frame([STILL] * 3), terms={"lot": 0.1})
+    assert statuses(strategy) == ["Rejected"] * 3
+    reasons = [info["reason"] for *_, info in strategy.orders.values()]
+    assert "no whole lot of 0.1" in reasons[0]
+    assert all("reason" in info and "max_size" in info for *_, info in strategy.orders.values())
