@@ -428,8 +428,10 @@ class MarginBroker(OrderBook):
 
     def _load_active(self) -> list[Slot]:
         """Read the new bars of the contracts that are held or have orders."""
-        ordered = {id(order.data) for order in self.pending} if self.pending else ()
-        active = [slot for slot in self.fresh if slot.position.size or id(slot.data) in ordered]
+        active = [slot for slot in self.fresh if slot.position.size]
+        if self.pending:
+            ordered = {id(order.data) for order in self.pending}
+            active = [slot for slot in self.fresh if slot.position.size or id(slot.data) in ordered]
         for slot in active:
             slot.load(self.account.set_tiers)
         return active

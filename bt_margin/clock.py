@@ -64,7 +64,11 @@ class BarClock:
         self.least_headroom = None
         if len(self.held) == 1 and not self.broker.pending and self._is_single_safe(*self.held[0]):
             self.walked = False
-            self._run_plain(fresh)
+            for slot in fresh:
+                if slot.has_stamps_due():
+                    self._run_plain((slot,))
+                else:
+                    self.marks[slot.symbol] = slot.mark_close
             return
         self.fills_before = len(self.record.fills)
         self.walked = not self._is_safe(fresh)
@@ -318,7 +322,8 @@ class BarClock:
             lowest += units * (worst - position.entry_price)
         if self.held:
             self.record.bars_held += 1
-            self._note_closest_call()
+            if self.least_headroom is None or self.walked or self.least_headroom < self.record.closest_call * 2:
+                self._note_closest_call()
         if self.walked:
             lowest = self.lowest_equity
         if lowest > equity:
