@@ -40,17 +40,26 @@ class Batch:
     def __init__(self) -> None:
         self.credit = 0.0
         self.refs: set[int] = set()
-        self._sizes: dict[tuple[str, int], float] = {}
+        self._orders: dict[tuple[str, int], list[tuple[float, float]]] = {}
 
-    def held(self, slot: Slot, group: int) -> float:
-        """Return the position once every order noted so far has filled, those of this group left out."""
-        queued = sum(size for (symbol, other), size in self._sizes.items() if symbol == slot.symbol and other != group)
-        return slot.position.size + queued
+    def held(self, slot: Slot, group: int, size: float) -> float:
+        """Return the position that an order of this size meets once every order noted so far has filled.
 
-    def note(self, ref: int, slot: Slot, group: int, size: float) -> None:
-        """Count an accepted order."""
+        The order's own group is left out; of another group the member counts that leaves the order least to close.
+        """
+        worst = max if size > 0 else min
+        others = [orders for (symbol, other), orders in self._orders.items() if symbol == slot.symbol and other != group]
+        return slot.position.size + sum(worst(change for change, _ in orders) for orders in others)
+
+    def opened(self, slot: Slot, group: int, size: float) -> float:
+        """Return what the orders noted so far open on the side of this size, the order's own group left out."""
+        others = [orders for (symbol, other), orders in self._orders.items() if symbol == slot.symbol and other != group]
+        return sum(max((opened for _, opened in orders if opened * size > 0), key=abs, default=0.0) for orders in others)
+
+    def note(self, ref: int, slot: Slot, group: int, size: float, opened: float) -> None:
+        """Count an accepted order of this size, of which so much opens."""
         self.refs.add(ref)
-        self._sizes[slot.symbol, group] = size
+        self._orders.setdefault((slot.symbol, group), []).append((size, opened))
 
 
 class MarginBroker(OrderBook):
@@ -133,6 +142,8 @@ class MarginBroker(OrderBook):
     def _open_slot(self, data: Any) -> None:
         if data._compensate is not None:
             raise ValueError(f"{data._name}: data.compensate() is not possible under margin, every data is a contract of its own")
+        if not data._name and isinstance(data, bt.feed.DataClone):
+            data._name = data.p.dataname._name  # a resampled copy trades on the terms of its source
         symbol = self._free_symbol(data)
         comminfo = self.getcommissioninfo(data)
         if not isinstance(comminfo, PerpCommInfo):
@@ -284,17 +295,17 @@ class MarginBroker(OrderBook):
         slot = self.slot_of(order.data)
         size, group = order.executed.remsize, self._ocos[order.ref]
         price = order.data.open[0] if self.p.coo and order.exectype == Order.Market else order.created.price
-        held = batch.held(slot, group)
+        held = batch.held(slot, group, size)
         closed, opened = split_fill(held, size)
         if slot.position.size * size < 0 and abs(size) <= abs(slot.position.size):
             opened = 0.0  # reduces what is really held, whatever else is queued
         credit = batch.credit + self.account.group_reservation(group)
-        refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, held + closed, batch), credit) if opened else None
+        refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, batch), credit) if opened else None
         if refused is not None and not closed:
             self._refuse(order, refused)
             return
         self.submit_accept(order)
-        batch.note(order.ref, slot, group, size)
+        batch.note(order.ref, slot, group, size, opened)
         if opened and refused is None:
             self._reserve(order, slot, opened, price, group)
         if closed and order.exectype == Order.Market:
@@ -310,10 +321,10 @@ class MarginBroker(OrderBook):
         """Set aside what an opening needs, as far as it is not margin that orders before it have yet to free."""
         need = self.account.opening_need(slot.symbol, size=opened, price=price, fee_rate=slot.position.contract.taker)
         free = self.account.spendable(slot.symbol, self.marks) + self.account.group_reservation(group)
-        self.account.reserve(order.ref, min(need, max(free, 0.0)), group=group)
+        self.account.reserve(order.ref, min(need, max(free, 0.0)), symbol=slot.symbol, group=group)
 
-    def _besides(self, order, slot: Slot, held: float, batch: "Batch") -> float:
-        """Return what counts to the same side already: the position and the earlier resting openings (R4)."""
+    def _besides(self, order, slot: Slot, batch: "Batch") -> float:
+        """Return what counts to the same side already: the position and the openings ordered before (R4)."""
         size, group = order.executed.remsize, self._ocos[order.ref]
         resting = sum(
             other.executed.remsize
@@ -324,7 +335,8 @@ class MarginBroker(OrderBook):
             and other.executed.remsize * size > 0
             and self.account.reservation(other.ref)
         )
-        return (held if held * size > 0 else 0.0) + resting
+        held = slot.position.size if slot.position.size * size > 0 else 0.0
+        return held + resting + batch.opened(slot, group, size)
 
     def _freed(self, slot: Slot, closed: float, price: float) -> float:
         """Return the margin that a closing market order will free at the next open, at its own price."""
@@ -403,7 +415,11 @@ class MarginBroker(OrderBook):
             except ValueError as refused:
                 warnings.warn(f"{utc(self.now):%Y-%m-%d %H:%M} UTC: {refused}", stacklevel=2)
                 continue
-            self._fundshares += amount / self._fundval
+            if self._fundval > 0:
+                self._fundshares += amount / self._fundval
+            else:  # the shares of an account that has lost everything are worth nothing: new money starts anew
+                self._fundval = self.p.fundstartval
+                self._fundshares = amount / self._fundval
 
     def next(self):
         """Take the account from the last bar to this one; the order of events is in ``clock``."""
@@ -483,7 +499,7 @@ class MarginBroker(OrderBook):
             self.record.fills.append(FillRow(self.now, slot.symbol, filled, price, fee, booked.realized_pnl, maker, False, order.ref))
             if order.alive() and reserved and refused is None:
                 rest = abs(order.executed.remsize)
-                self.account.reserve(order.ref, reserved * rest / (rest + abs(size)), group=group)
+                self.account.reserve(order.ref, reserved * rest / (rest + abs(size)), symbol=slot.symbol, group=group)
             self.notify(order)
             self._ococheck(order)
         if refused is not None:

@@ -71,6 +71,7 @@ class BarClock:
                     self.marks[slot.symbol] = slot.mark_close
             return
         self.fills_before = len(self.record.fills)
+        self.broker.begin_bar()
         self.walked = not self._is_safe(fresh)
         if self.walked:
             self._run_walked(fresh)
@@ -86,7 +87,10 @@ class BarClock:
             self.marks[slot.symbol] = slot.mark_open
         fills = len(self.record.fills)
         if self.broker.pending:
+            worst = self._worst_equity()
             self.broker.match_like_host()
+            if any(fill.price != self.broker.slots[fill.symbol].open for fill in self.record.fills[fills:]):
+                self.lowest_equity = worst  # what was held went into the bar with its extremes before it
         for slot in fresh:
             if slot.has_stamps_due():
                 for settlement in slot.stamps_inside():
@@ -94,6 +98,10 @@ class BarClock:
             self.marks[slot.symbol] = slot.mark_close
         if len(self.record.fills) > fills:
             self._test("fill")
+
+    def _worst_equity(self) -> float:
+        """Return equity with every position at its own worst mark of the bar."""
+        return self.account.wallet_balance + sum(position.unrealized_pnl(slot.worst_mark()) for slot, position in self.held)
 
     def _run_walked(self, fresh: Sequence["Slot"]) -> None:
         self.record.walked_bars += 1
@@ -298,7 +306,7 @@ class BarClock:
 
     def write(self, time: float) -> None:
         """Append this bar's row: equity and margin at the closing marks, and equity at the bar's worst."""
-        if not self.held and not self.walked:
+        if not self.held and self.lowest_equity == inf:
             self._write_flat(time)
             return
         account, marks = self.account, self.marks
@@ -324,10 +332,7 @@ class BarClock:
             self.record.bars_held += 1
             if self.least_headroom is None or self.walked or self.least_headroom < self.record.closest_call * 2:
                 self._note_closest_call()
-        if self.walked:
-            lowest = self.lowest_equity
-        if lowest > equity:
-            lowest = equity
+        lowest = min(self.lowest_equity if self.walked else min(lowest, self.lowest_equity), equity)
         available = cross_free - order_margin
         self.record.bars.extend((time, equity, lowest, wallet_balance, initial, maintenance, order_margin, available, notional))
         self.broker.publish(equity, available, notional)

@@ -28,6 +28,10 @@ class OrderBook(AccountView):
     _triggered_before: set[int]
     _fundval: float
 
+    def begin_bar(self) -> None:
+        """Forget what was tried on the bar before."""
+        self._tried.clear()
+
     def match_like_host(self) -> None:
         """Try every order of the book once, in the host's order."""
         if not self.pending:
@@ -142,7 +146,6 @@ class OrderBook(AccountView):
 
     def fill_at_open(self) -> None:
         """Fill what the open fills: market orders, limits and stops that gapped, in the host's order."""
-        self._tried = set()
         self._triggered_before = {order.ref for order in self.pending if order.triggered}
         for order in list(self.pending):
             slot = self.slot_of(order.data)

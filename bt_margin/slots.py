@@ -17,6 +17,7 @@ from .feeds import PerpData, PerpSeries
 DAY = 86_400.0
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01
 UNITS = {bt.TimeFrame.Seconds: 1.0, bt.TimeFrame.Minutes: 60.0, bt.TimeFrame.Days: DAY, bt.TimeFrame.Weeks: 7 * DAY}
+UNEVEN = {bt.TimeFrame.Months: 31 * DAY, bt.TimeFrame.Years: 366 * DAY}  # at most this long
 
 
 def seconds(day_number: float) -> float:
@@ -46,6 +47,7 @@ class Slot:
         self.funded_until = -inf
         self.next_stamp = inf if self.schedule is None else -inf
         self.shortest_step = inf
+        self.previous_stamp = -inf
         dates = position.contract.tiers.dates
         self.tier_index = 0
         self.next_tiers = dates[1] if len(dates) > 1 else inf
@@ -61,8 +63,10 @@ class Slot:
         if self.is_fresh:
             if not self.version:
                 self.is_bulk = self.series is not None and getattr(self.data, "_bulk", False)
-            elif self.series is None and day_number > self.day_number:
-                self.shortest_step = min(self.shortest_step, seconds(day_number) - seconds(self.day_number))
+            else:
+                self.previous_stamp = seconds(self.day_number)
+                if self.series is None and day_number > self.day_number:
+                    self.shortest_step = min(self.shortest_step, seconds(day_number) - self.previous_stamp)
             self.count, self.day_number = count, day_number
             self.version += 1
             if self.is_bulk:
@@ -101,13 +105,26 @@ class Slot:
     def _times(self) -> tuple[float, float]:
         """Return the opening and closing instants by the stamp and the bar's length."""
         stamp = seconds(self.day_number)
-        length = UNITS.get(self.data._timeframe, DAY) * self.data._compression
-        stamps_are_opens = self.stamps_are_opens and self.series is None
+        length = self._length(stamp)
+        return (stamp, stamp + length) if self.stamps_are_opens and self.series is None else (stamp - length, stamp)
+
+    def _length(self, stamp: float) -> float:
+        """Return the bar's length: the feed's own, else by its timeframe.
+
+        Feeds other than PerpData often leave the timeframe at its default of one day. There no bar is longer than the
+        shortest step between two stamps, and the first one counts as an instant, for its length is not known yet.
+        """
+        timeframe = self.data._timeframe
         if self.series is not None and not isinstance(self.data, bt.feed.DataClone) and not self.data._filters:
-            length = self.series.bar_seconds
-        else:  # feeds often leave the timeframe at its default, one day
-            length = min(length, self.shortest_step)
-        return (stamp, stamp + length) if stamps_are_opens else (stamp - length, stamp)
+            return self.bar_seconds
+        if timeframe in UNEVEN:
+            return min(UNEVEN[timeframe] * self.data._compression, stamp - self.previous_stamp)
+        label = UNITS.get(timeframe, DAY) * self.data._compression
+        if self.series is not None:
+            return label
+        if self.shortest_step == inf and timeframe == bt.TimeFrame.Days:
+            return 0.0
+        return min(label, self.shortest_step)
 
     def _load_marks(self) -> None:
         series = self.series

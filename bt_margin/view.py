@@ -114,29 +114,31 @@ class AccountView(bt.brokers.BackBroker):
 
     @property
     def cash(self):
-        """The available margin; assigning books the difference on the wallet as an adjustment."""
+        """The available margin; assigning books the difference on the wallet as an adjustment, a negative amount is refused."""
         return self.available_margin
 
     @cash.setter
     def cash(self, amount):
         if not self._is_booting:
-            self._adjust(amount - self.available_margin)
+            self._set_available(amount)
 
     def set_cash(self, cash):
         """Set the first deposit; in a running strategy, adjust the wallet so that this much is available (alias: ``setcash``)."""
-        if self._is_funded:
-            self._adjust(cash - self.account.available_margin(self.marks))
-        else:
-            self._set_first_deposit(cash)
+        self._set_available(cash)
 
     setcash = set_cash
 
-    def _adjust(self, amount: float) -> None:
+    def _set_available(self, amount: float) -> None:
+        """Before the first bar set the first deposit; then adjust the wallet so that this much is available."""
         if not self._is_funded:
-            self._set_first_deposit(self.p.cash + amount)
-        elif amount:
-            self.account.adjust(amount, time=self.now)
-            self._value += amount
+            self._set_first_deposit(amount)
+            return
+        if not (isfinite(amount) and amount >= 0):
+            raise ValueError(f"cash is what is available, 0 or more; it cannot be set to {amount:.8g}")
+        difference = amount - self.account.available_margin(self.marks)
+        if difference:
+            self.account.adjust(difference, time=self.now)
+            self._value += difference
             self._available = None
 
     def _set_first_deposit(self, cash: float) -> None:
@@ -198,7 +200,7 @@ class AccountView(bt.brokers.BackBroker):
             )
         position.leverage = leverage
         for ref, amount in reserved.items():
-            self.account.reserve(ref, amount, group=self._ocos[ref])
+            self.account.reserve(ref, amount, symbol=slot.symbol, group=self._ocos[ref])
         self._available = None
 
     def _reserved_at(self, slot: Slot, leverage: float) -> dict[int, float]:

@@ -95,6 +95,14 @@ class Refusal(NamedTuple):
     max_size: float
 
 
+class Reservation(NamedTuple):
+    """Margin set aside for a resting order; orders of one ``group`` can fill only once."""
+
+    symbol: str
+    group: int
+    amount: float
+
+
 class Step(NamedTuple):
     """One position taken from its owner.
 
@@ -138,7 +146,7 @@ class MarginAccount:
         self.wallets: dict[str, float] = {CROSS: 0.0}
         self.positions: dict[str, Position] = {}
         self.turnover = 0.0
-        self._reserved: dict[int, tuple[int, float]] = {}
+        self._reserved: dict[int, Reservation] = {}
         self._order_margin: float | None = 0.0
 
     # -- contracts ---------------------------------------------------------------------------------------------------
@@ -216,8 +224,8 @@ class MarginAccount:
         """Margin reserved for resting orders; of a group that can fill only once, the largest member (R7)."""
         if self._order_margin is None:
             largest: dict[int, float] = {}
-            for group, amount in self._reserved.values():
-                largest[group] = max(largest.get(group, 0.0), amount)
+            for reserved in self._reserved.values():
+                largest[reserved.group] = max(largest.get(reserved.group, 0.0), reserved.amount)
             self._order_margin = sum(largest.values())
         return self._order_margin
 
@@ -226,14 +234,14 @@ class MarginAccount:
         """References of the orders that hold a reservation."""
         return frozenset(self._reserved)
 
-    def reserve(self, ref: int, amount: float, *, group: int) -> None:
+    def reserve(self, ref: int, amount: float, *, symbol: str, group: int) -> None:
         """Set margin aside for an order until ``release``; orders of one group share their largest."""
-        self._reserved[ref] = (group, amount)
+        self._reserved[ref] = Reservation(symbol, group, amount)
         self._order_margin = None
 
     def reservation(self, ref: int) -> float:
         """Return what is set aside for an order, 0 if nothing."""
-        return self._reserved[ref][1] if ref in self._reserved else 0.0
+        return self._reserved[ref].amount if ref in self._reserved else 0.0
 
     def release(self, ref: int) -> None:
         """Free what was set aside for an order, if anything."""
@@ -242,11 +250,16 @@ class MarginAccount:
 
     def group_reservation(self, group: int) -> float:
         """Return what is set aside for a group of orders, its largest member."""
-        return max((amount for member, amount in self._reserved.values() if member == group), default=0.0)
+        return max((reserved.amount for reserved in self._reserved.values() if reserved.group == group), default=0.0)
 
     def release_group(self, group: int) -> None:
         """Free what was set aside for a group of which one order fills, which ends the others."""
-        for ref in [ref for ref, (member, _) in self._reserved.items() if member == group]:
+        for ref in [ref for ref, reserved in self._reserved.items() if reserved.group == group]:
+            self.release(ref)
+
+    def release_symbol(self, symbol: str) -> None:
+        """Free what was set aside for the orders of a contract, which a liquidation cancels."""
+        for ref in [ref for ref, reserved in self._reserved.items() if reserved.symbol == symbol]:
             self.release(ref)
 
     def opening_need(self, symbol: str, *, size: float, price: float, fee_rate: float) -> float:

@@ -233,6 +233,7 @@ class _Walk:
         self._record("liquidation", wallet, 0.0)
         for step in liquidation_steps(self.account, wallet, self.marks, self.profile):
             self.account.apply(step, time=0.0)
+            self.account.release_symbol(step.symbol)  # also of orders that this bar cannot reach
             self.liquidated.add(step.symbol)
             for order in [order for order in self.orders if order.symbol == step.symbol]:
                 self._end(order)
@@ -269,7 +270,7 @@ class _Walk:
         self.orders.remove(order)
         if order.rest and refused is None and reserved:
             share = abs(order.rest) / (abs(order.rest) + abs(order.size))
-            self.account.reserve(order.ref, reserved * share, group=order.oco)
+            self.account.reserve(order.ref, reserved * share, symbol=order.symbol, group=order.oco)
         ends_bracket = order.bracket is not None and (not order.rest or refused is not None)
         for other in list(self.orders):
             if other.oco == order.oco or (ends_bracket and other.bracket == order.bracket):

@@ -84,16 +84,16 @@ def test_available_counts_cross_profit_but_no_isolated_one():
     account = account_of((flat_contract("BTC"), 10, "cross"), (flat_contract("ETH"), 5, "isolated"))
     account.apply_fill("BTC", size=1, price=100, fee_rate=0.0, time=0)
     account.apply_fill("ETH", size=1, price=50, fee_rate=0.0, time=0)
-    account.reserve(7, 30.0, group=7)
+    account.reserve(7, 30.0, symbol="BTC", group=7)
     marks = {"BTC": 120.0, "ETH": 500.0}
     assert account.available_margin(marks) == pytest.approx(1_000 - 50 / 5 + 20 - 120 / 10 - 30)
 
 
 def test_an_oco_group_reserves_its_largest_member():
     account = account_of()
-    account.reserve(1, 30.0, group=1)
-    account.reserve(2, 50.0, group=1)
-    account.reserve(3, 5.0, group=3)
+    account.reserve(1, 30.0, symbol="BTC", group=1)
+    account.reserve(2, 50.0, symbol="BTC", group=1)
+    account.reserve(3, 5.0, symbol="BTC", group=3)
     assert account.order_margin == 55
     account.release(2)
     assert account.order_margin == 35

@@ -170,7 +170,7 @@ def test_cash_sent_before_a_run_opens_every_run_and_none_leaks_from_one_to_the_n
 
 def test_an_adjustment_below_zero_is_refused():
     def overdraw(strategy):
-        with pytest.raises(ValueError, match="would take the cross wallet of 1000 below zero"):
+        with pytest.raises(ValueError, match="cash is what is available, 0 or more; it cannot be set to -1"):
             strategy.broker.cash -= 1_001
 
     assert play({1: overdraw}, frame([STILL] * 2)).broker.equity == 1_000
@@ -273,3 +273,84 @@ def test_the_exits_of_a_rejected_entry_say_why_they_are_rejected():
     reasons = [info["reason"] for *_, info in strategy.orders.values()]
     assert "no whole lot of 0.1" in reasons[0]
     assert all("reason" in info and "max_size" in info for *_, info in strategy.orders.values())
+
+
+def test_a_deposit_after_everything_was_lost_starts_anew():
+    script = {1: buy(size=10), 4: lambda s: s.broker.add_cash(500)}
+    bars = frame([STILL, STILL, (100, 100, 60, 60), *[(60, 60, 60, 60)] * 3])
+    strategy = play(script, bars, terms={"profile": "forfeit"}, margin_mode="cross", cash=101)
+    assert strategy.broker.equity == 500
+    assert strategy.broker.fundvalue == 100
+
+
+def test_an_order_left_by_the_filler_on_a_walked_bar_goes_on_filling_on_calm_ones():
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=101, check=True, filler=bt.broker.fillers.FixedSize(size=3))
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01, liquidation_fee=0.0), name="AAA")
+    bars = frame([STILL, STILL, (100, 100, 90.5, 100), *[STILL] * 4])
+    bars["volume"] = 10.0
+    cerebro.adddata(PerpData(dataname=bars, name="AAA"))
+    cerebro.addstrategy(Script, script={1: buy(), 2: buy(size=9)})
+    broker = cerebro.run()[0].broker
+    assert [fill.size for fill in broker.record.fills] == [1, 3, 3, 3]
+    assert broker.record.walked_bars >= 1
+
+
+def test_orders_that_a_liquidation_cancels_free_their_margin_for_the_fills_after_it():
+    """AAA dies at 90.909 and takes its order for the session's close with it, whose 40 the limit of BBB then needs."""
+
+    def act(strategy):
+        strategy.buy(strategy.datas[0], size=4, exectype=bt.Order.Close)
+        strategy.buy(strategy.datas[1], size=4, exectype=bt.Order.Limit, price=90)
+
+    script = {1: lambda s: (s.buy(s.datas[0], size=1), s.buy(s.datas[1], size=1)), 2: act}
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=100, check=True)
+    for name, mode, bars in (("AAA", "isolated", (100, 100, 80, 82)), ("BBB", "cross", (100, 100, 86, 88))):
+        terms = PerpCommInfo(leverage=10, tiers=0.01, liquidation_fee=0.0, margin_mode=mode)
+        cerebro.broker.addcommissioninfo(terms, name=name)
+        cerebro.adddata(PerpData(dataname=frame([STILL, STILL, bars, (88, 88, 88, 88)]), name=name))
+    cerebro.addstrategy(Script, script=script)
+    broker = cerebro.run()[0].broker
+    assert broker.equity == pytest.approx(100 - (100 - 90 / 0.99) - 12 - 4 * 2)
+
+
+def test_openings_of_one_side_count_against_the_tiers_also_within_a_batch():
+    limit = {"exectype": bt.Order.Limit, "price": 95}
+    orders = together(buy(size=9, **limit), sell(size=9, exectype=bt.Order.Limit, price=105), buy(size=9, **limit))
+    strategy = play({1: orders}, frame([STILL] * 3), terms={"tiers": [(1_000, 0.01, 50), (None, 0.02, 5)]}, margin_mode="cross")
+    assert statuses(strategy) == ["Accepted", "Accepted", "Margin"]
+
+
+def test_a_position_that_ends_inside_a_bar_shows_how_low_the_bar_took_it():
+    bars = frame([STILL, STILL, (100, 121, 60, 118)])
+    script = {1: buy(size=10), 2: sell(size=10, exectype=bt.Order.Limit, price=120)}
+    strategy = play(script, bars, terms={"leverage": 1}, margin_mode="cross", cash=2_000)
+    assert strategy.broker.record.column("lowest_equity")[-1] == 2_000 - 10 * 40
+    assert strategy.broker.equity == 2_200
+
+
+def test_a_resampled_copy_trades_on_the_terms_of_its_source():
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000, check=True)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01, profile="forfeit"), name="AAA")
+    data = PerpData(dataname=frame([STILL] * 9), name="AAA")
+    cerebro.adddata(data)
+    cerebro.resampledata(data, timeframe=bt.TimeFrame.Minutes, compression=240)
+    cerebro.addstrategy(Script, script={1: buy()})
+    broker = cerebro.run()[0].broker
+    assert list(broker.slots) == ["AAA", "AAA#1"]
+    assert broker.profile.name == "forfeit"
+
+
+@pytest.mark.parametrize("stamp", ["open", "close"])
+def test_the_times_of_a_stock_feed_follow_its_own_step(stamp):
+    candles = frame([STILL] * 5).tz_localize(None)
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000, check=True, stamp=stamp)
+    cerebro.adddata(bt.feeds.PandasData(dataname=candles, name="AAA"))
+    cerebro.addstrategy(Script, script={})
+    times = pd.to_datetime(list(cerebro.run()[0].broker.record.column("time")), unit="s")
+    shift = pd.Timedelta(hours=1 if stamp == "open" else 0)
+    assert list(times[1:]) == list(candles.index[1:] + shift)
+    assert times[0] == candles.index[0]  # the length of the first bar is not known when it comes
