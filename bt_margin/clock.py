@@ -152,6 +152,8 @@ class BarClock:
         """
         if any(slot.position.size and slot.next_stamp < slot.open_time for slot in fresh):
             return False  # a stamp in a gap of the data is judged at marks that this bar does not show
+        if not self.broker.pending:
+            return self._is_held_safe()
         orders = self.broker.possible_fills()
         headroom = self.account.wallets[CROSS]
         holds_cross = False
@@ -164,6 +166,20 @@ class BarClock:
             else:
                 holds_cross = True
                 headroom += _worst_headroom(slot, position, fills)
+        return not holds_cross or headroom > 0
+
+    def _is_held_safe(self) -> bool:
+        """The screen for positions without orders: each wallet with every position at its own adverse extreme."""
+        headroom, holds_cross = self.account.wallets[CROSS], False
+        for slot, position in self.held:
+            share = _headroom_share(position, slot.worst_mark())
+            if slot.has_stamps_due():
+                share -= _funding_bound(slot, abs(position.size) * position.contract.multiplier)
+            if position.wallet == CROSS:
+                headroom += share
+                holds_cross = True
+            elif self.account.wallets[position.wallet] + share <= 0:
+                return False
         return not holds_cross or headroom > 0
 
     def _is_single_safe(self, slot: "Slot", position: Position) -> bool:
@@ -353,19 +369,21 @@ class BarClock:
     def _note_closest_call(self) -> None:
         """Keep the least distance to a liquidation price, each mark at its own worst and the others at their close."""
         if self.least_headroom is not None and not self.walked:
-            self._note_distance(*self.held[0], self.least_headroom)
+            slot, position = self.held[0]
+            self._note_distance(slot, position, self.least_headroom, slot.worst_mark())
             return
         has_fills = self.walked and len(self.record.fills) > self.fills_before  # held from inside the bar: its extremes may lie before
+        at_close = {id(position): _headroom_share(position, self.marks[slot.symbol]) for slot, position in self.held}
+        wallets = dict(self.account.wallets)
+        for _, position in self.held:
+            wallets[position.wallet] += at_close[id(position)]
         for slot, position in self.held:
             if slot.is_fresh:
-                marks = {**self.marks, slot.symbol: slot.mark_close if has_fills else slot.worst_mark()}
-                headroom = self.account.wallets[position.wallet]
-                for other in self.account.held(position.wallet):
-                    mark_price = marks[other.contract.symbol]
-                    headroom += other.unrealized_pnl(mark_price) - other.maintenance_margin(mark_price)
-                self._note_distance(slot, position, headroom / position.notional(marks[slot.symbol]), marks)
+                worst = slot.mark_close if has_fills else slot.worst_mark()
+                headroom = wallets[position.wallet] - at_close[id(position)] + _headroom_share(position, worst)
+                self._note_distance(slot, position, headroom / position.notional(worst), worst)
 
-    def _note_distance(self, slot: "Slot", position: Position, headroom: float, marks: dict[str, float] | None = None) -> None:
+    def _note_distance(self, slot: "Slot", position: Position, headroom: float, worst: float) -> None:
         """Note the distance to a liquidation price unless ``headroom``, a fraction of notional, shows that it is no record.
 
         distance = headroom / (1 - rate) for a long and headroom / (1 + rate) for a short, with rates from 0 to the last
@@ -374,12 +392,16 @@ class BarClock:
         closest = self.record.closest_call
         if headroom >= (min(closest, 1.0) if position.size > 0 else closest * (1 + position.brackets[-1].rate)):
             return
-        marks = marks if marks is not None else {slot.symbol: slot.worst_mark()}
-        price = account_liquidation_price(self.account, slot.symbol, marks)
+        price = account_liquidation_price(self.account, slot.symbol, {**self.marks, slot.symbol: worst})
         if price is not None:
-            worst = marks[slot.symbol]
             distance = max((worst - price) / worst if position.size > 0 else (price - worst) / worst, 0.0)
             self.record.closest_call = min(closest, distance)
+
+
+def _headroom_share(position: Position, mark_price: float) -> float:
+    """Return what a position adds to its wallet's headroom: unrealized profit less maintenance margin."""
+    units = position.size * position.contract.multiplier
+    return units * (mark_price - position.entry_price) - maintenance_margin(position.brackets, abs(units) * mark_price)
 
 
 def _mark_range(slot: "Slot") -> tuple[float, float]:

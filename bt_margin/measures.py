@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from math import sqrt
-from statistics import fmean, stdev
 
 from .core.contract import RESIDUE, split_fill
 from .record import FillRow, FundingRow
@@ -86,6 +85,8 @@ def sharpe(returns: Sequence[float], *, periods: int = DAYS_A_YEAR) -> float | N
     >>> round(sharpe([0.01, 0.03]), 4)                                      # 0.02 / 0.01414 x 19.105
     27.0185
     """
+    from statistics import fmean, stdev  # slow to import, and needed by results only
+
     deviation = stdev(returns) if len(returns) > 1 else 0.0
     return fmean(returns) / deviation * sqrt(periods) if deviation > 0 else None
 

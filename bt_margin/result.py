@@ -9,7 +9,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -409,6 +408,8 @@ def _funding_flag(symbol: str, schedule: FundingSchedule | None, first: float, l
 
 def _version(package: str) -> str:
     """Return an installed package's version; a checkout on the path alone has none."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom asked for
+
     try:
         return version(package)
     except PackageNotFoundError:
