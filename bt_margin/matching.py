@@ -187,13 +187,15 @@ class OrderBook(AccountView):
 
     def fill_at_close(self) -> None:
         """After a walked path: fill what waits for the session's close, and let trailing stops follow the close."""
+        if self.p.intrabar == "close":  # without a path the host's matching has done both
+            return
         for order in list(self.pending):
             slot = self.slot_of(order.data)
             if order not in self.pending or not order.active() or not self._is_new_to(order, slot):
                 continue
             if order.exectype == Order.Close and order.ref not in self._tried:
                 self._try_apart(order, super()._try_exec)
-            elif order.exectype in TRAILS and order.ref not in self._triggered_before and self.p.intrabar != "close":
+            elif order.exectype in TRAILS and order.ref not in self._triggered_before:
                 order.trailadjust(slot.close)
         self.clock.note_positions(self.slots.values())
 

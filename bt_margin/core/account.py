@@ -156,6 +156,8 @@ class MarginAccount:
 
         Some table of the contract must allow the leverage; while the one in force does not, openings are refused (R4).
         """
+        if wallet_of(contract.symbol) == CROSS:
+            raise ValueError(f"{contract.symbol}: this name is the shared wallet's; give the contract another")
         brackets = contract.tiers.at(time).brackets
         check_leverage(contract.symbol, leverage, max((table.brackets for table in contract.tiers.tables), key=lambda b: b[0].max_leverage))
         self.positions[contract.symbol] = Position(contract, leverage, CROSS, brackets)

@@ -246,6 +246,11 @@ def test_an_impossible_leverage_is_refused_with_the_symbol(leverage):
         account_of((flat_contract("BTC", rate=0.01), leverage, "cross"))
 
 
+def test_a_contract_cannot_take_the_shared_wallets_name():
+    with pytest.raises(ValueError, match="cross: this name is the shared wallet's"):
+        account_of((flat_contract("cross"), 10, "isolated"))
+
+
 @pytest.mark.parametrize("amount", [0.0, -1.0, math.nan, math.inf])
 def test_a_deposit_is_a_positive_amount(amount):
     with pytest.raises(ValueError, match="a deposit is a positive amount of money"):

@@ -354,3 +354,18 @@ def test_the_times_of_a_stock_feed_follow_its_own_step(stamp):
     shift = pd.Timedelta(hours=1 if stamp == "open" else 0)
     assert list(times[1:]) == list(candles.index[1:] + shift)
     assert times[0] == candles.index[0]  # the length of the first bar is not known when it comes
+
+
+def test_an_order_for_the_close_fills_once_a_bar_also_without_a_path():
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=200, check=True, intrabar="close", filler=bt.broker.fillers.FixedSize(size=4))
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01, liquidation_fee=0.0), name="AAA")
+    bars = frame([STILL, STILL, (100, 100, 70, 95), *[(95, 95, 95, 95)] * 2], start="2024-01-01", freq="D")
+    bars["volume"] = 10.0
+    cerebro.adddata(PerpData(dataname=bars, name="AAA", stamp="close"))
+    cerebro.addstrategy(Script, script={1: buy(size=8), 2: buy(size=9, exectype=bt.Order.Close)})
+    broker = cerebro.run()[0].broker
+    assert broker.record.walked_bars == 1
+    assert [fill.size for fill in broker.record.fills] == [4, 4, 4, 4]  # two of the entry, two of the order for the close
+    by_bar = [(fill.order_ref, fill.time) for fill in broker.record.fills]
+    assert len(set(by_bar)) == len(by_bar)
