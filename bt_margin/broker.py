@@ -489,8 +489,7 @@ class MarginBroker(OrderBook):
         before, group = (slot.position.size, slot.position.entry_price), self._ocos[order.ref]
         reserved = self.account.reservation(order.ref)
         self.account.release_group(group)
-        maker = self._is_maker(order, price)
-        rate = slot.position.contract.maker if maker else slot.position.contract.taker
+        maker, rate = self._is_maker(order), self._fee_rate(order)
         booked, refused = self.account.execute(slot.symbol, size=size, price=price, fee_rate=rate, marks=self.marks, time=self.now)
         filled = size if refused is None else booked.closed
         if filled:

@@ -84,7 +84,7 @@ class OrderBook(AccountView):
         elif plow <= plimit <= phigh:
             self._execute(order, ago=0, price=plimit)
 
-    def _is_maker(self, order, price: float) -> bool:
+    def _is_maker(self, order) -> bool:
         """A limit makes unless it fills at the open of its first bar; everything else takes (R32)."""
         if order.exectype != Order.Limit:
             return False
@@ -93,9 +93,9 @@ class OrderBook(AccountView):
         limit = order.created.price
         return not (is_first and (limit >= slot.open if order.isbuy() else limit <= slot.open))
 
-    def _fee_rate(self, order, price: float) -> float:
+    def _fee_rate(self, order) -> float:
         contract = self.slot_of(order.data).position.contract
-        return contract.maker if self._is_maker(order, price) else contract.taker
+        return contract.maker if self._is_maker(order) else contract.taker
 
     def _fill_size(self, order, slot: Slot, price: float, ago: int = 0) -> float:
         if self.p.filler is None:
@@ -231,7 +231,7 @@ class OrderBook(AccountView):
             stop=stop,
             stop_fill=stop_fill,
             limit=limit,
-            fee_rate=self._fee_rate(order, price),
+            fee_rate=self._fee_rate(order),
             oco=self._ocos[order.ref],
             bracket=order.parent.ref if order.parent is not None else None,
         )

@@ -49,7 +49,6 @@ class Slot:
         self.shortest_step = inf
         self.previous_stamp = -inf
         dates = position.contract.tiers.dates
-        self.tier_index = 0
         self.next_tiers = dates[1] if len(dates) > 1 else inf
 
     def refresh(self) -> bool:
@@ -98,8 +97,7 @@ class Slot:
     def use_tiers(self, retier: Callable[[str, float], None], time: float) -> None:
         """Put the tier table of an instant in force."""
         schedule = self.position.contract.tiers
-        self.tier_index = schedule.index_at(time)
-        self.next_tiers = schedule.dates[self.tier_index + 1] if self.tier_index + 1 < len(schedule.dates) else inf
+        self.next_tiers = next((date for date in schedule.dates[1:] if date > time), inf)
         retier(self.symbol, time)
 
     def _times(self) -> tuple[float, float]:

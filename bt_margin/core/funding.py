@@ -5,7 +5,7 @@ and, where the venue published it, the mark price of that instant. Stamps are in
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, inf, isfinite, nan
@@ -62,12 +62,6 @@ class FundingSchedule:
             stamps.append(stamp)
             stamp += interval_seconds
         return cls(tuple(stamps), (rate,) * len(stamps))
-
-    @classmethod
-    def from_pairs(cls, pairs: Iterable[tuple[float, float]]) -> "FundingSchedule":
-        """Return a schedule from (stamp, rate) pairs in rising order."""
-        rows = list(pairs)
-        return cls(tuple(stamp for stamp, _ in rows), tuple(rate for _, rate in rows))
 
     def __len__(self) -> int:
         return len(self.stamps)
