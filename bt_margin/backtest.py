@@ -1,6 +1,6 @@
 """run(): a whole backtest in one call, beside stock Backtrader's if asked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
@@ -13,6 +13,9 @@ from .result import Baseline, Result
 from .slots import seconds
 
 Sizer = type[bt.Sizer] | tuple[type[bt.Sizer], Mapping[str, Any]] | float
+Progress = Callable[[float], bool | None]
+
+REPORTS = 1_000  # how often a run says how far it is
 
 
 def run(
@@ -30,6 +33,7 @@ def run(
     funding: Any = None,
     baseline: bool = False,
     check: bool = False,
+    progress: Progress | None = None,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
@@ -40,15 +44,25 @@ def run(
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
     and sizer; ``result.baseline`` is what it says the account was worth.
+
+    ``progress`` is called about a thousand times a run with the share that is done, 0 to 1 (of both runs, if there are
+    two). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
     """
     _check_strategy(strategy, params)
     feeds = _feeds(data, mark, funding)
     cerebro = _cerebro(feeds, strategy, params, sizer)
     plug(cerebro, venue, leverage, margin_mode, cash, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
+    watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline)
+    if watch is not None:
+        cerebro.addanalyzer(_Progress, watch=watch)
+    finished = cerebro.run()[0]
     stock = None
-    if baseline:
-        stock = _run_stock(_cerebro([_copy(feed) for feed in feeds], strategy, params, sizer), venue, leverage, cash)
-    return Result(cerebro.run()[0], baseline=stock)
+    if baseline and (watch is None or not watch.is_over):
+        again = _cerebro([_copy(feed) for feed in feeds], strategy, params, sizer)
+        if watch is not None:
+            again.addanalyzer(_Progress, watch=watch)
+        stock = _run_stock(again, venue, leverage, cash)
+    return Result(finished, baseline=stock)
 
 
 def _check_strategy(strategy: Any, params: Mapping[str, Any] | None) -> None:
@@ -107,6 +121,41 @@ def _sizer(sizer: Any) -> tuple[type[bt.Sizer], Mapping[str, Any]]:
     if not (isinstance(kind, type) and issubclass(kind, bt.Sizer) and isinstance(terms, Mapping)):
         raise ValueError(f"sizer is a class derived from backtrader.Sizer, (class, params) or a size above 0, was {sizer!r}")
     return kind, terms
+
+
+class _Watch:
+    """How far a run, or several after each other, have come in the time that their data spans."""
+
+    def __init__(self, report: Progress, feeds: list[PerpData], *, runs: int) -> None:
+        self.report, self.runs, self.done, self.is_over = report, runs, 0, False
+        self.first = min(feed.perp.stamps[0] for feed in feeds)
+        self.last = max(feed.perp.stamps[-1] for feed in feeds)
+        self.every = max(max(len(feed.perp.stamps) for feed in feeds) // REPORTS, 1)
+
+    def tell(self, time: float) -> bool:
+        """Report how far the present run is; return whether it may go on."""
+        span = self.last - self.first
+        share = (time - self.first) / span if span else 1.0
+        self.is_over = self.is_over or self.report((self.done + share) / self.runs) is False
+        self.done += time >= self.last
+        return not self.is_over
+
+
+class _Progress(bt.Analyzer):
+    """Tells the ``watch`` the time now and then, and ends the run where that says so."""
+
+    params = (("watch", None),)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def next(self) -> None:
+        self.count += 1
+        watch = self.p.watch
+        newest = max((data.datetime[0] for data in self.datas if len(data)), default=0.0)
+        is_due = self.count % watch.every == 0 or seconds(newest) >= watch.last
+        if is_due and not watch.tell(seconds(newest)):
+            self.strategy.env.runstop()
 
 
 class _ValueByBar(bt.Analyzer):

@@ -153,7 +153,7 @@ class MarginBroker(OrderBook):
         contract = comminfo.contract(symbol)
         self.account.add_contract(contract, leverage=comminfo.p.leverage, margin_mode=comminfo.p.margin_mode or self.p.margin_mode)
         funding = self._funding.get(symbol, self._funding.get(""))
-        slot = Slot(data, symbol, self.account.positions[symbol], funding, stamps_are_opens=self.p.stamp == "open")
+        slot = Slot(data, symbol, self.account.positions[symbol], funding, stamps_are_opens=self.p.stamp == "open", number=len(self.slots))
         if slot.series is None and slot.schedule is not None and self.p.stamp is None:
             warnings.warn(
                 f"{symbol}: funding is given but not what the feed's stamps mean; bars are taken as stamped at their close. "

@@ -14,13 +14,14 @@ bar takes the host's own matching, in the host's order, so that a run without da
 
 from array import array
 from collections.abc import Iterable, Sequence
-from math import inf, isnan
+from math import inf, isnan, nan
 from typing import TYPE_CHECKING, Any
 
 from .core.account import Position
 from .core.ledger import CROSS, MONEY_TOLERANCE
-from .core.liquidation import account_liquidation_price, liquidation_steps
+from .core.liquidation import account_liquidation_price, collateral_of, liquidation_steps
 from .core.path import PathEvent, PathStamp, Plan, Track, plan_path
+from .core.rescue import Rescue, rescue
 from .core.tiers import maintenance_margin
 from .record import FundingRow, LiquidationRow
 
@@ -293,7 +294,9 @@ class BarClock:
 
     def _liquidate(self, wallet: str, trigger: str, certain: set[str] | None) -> None:
         """Plan a failed wallet's liquidation and apply it; without a set of certain symbols all are certain."""
-        for step in liquidation_steps(self.account, wallet, self.marks, self.broker.profile):
+        steps = liquidation_steps(self.account, wallet, self.marks, self.broker.profile)
+        rescues = [self._rescue(step.symbol) for step in steps]
+        for step, (worst_mark, (margin_to_add, safe_leverage)) in zip(steps, rescues, strict=True):
             position = self.account.positions[step.symbol]
             entry_price, isolated = position.entry_price, position.is_isolated
             self.broker.cancel_orders_of(step.symbol)
@@ -313,10 +316,29 @@ class BarClock:
                 moved.realized_pnl,
                 "isolated" if isolated else "cross",
                 entry_price,
+                position.leverage,
+                worst_mark,
+                margin_to_add,
+                nan if safe_leverage is None else safe_leverage,
             )
             self.record.liquidations.append(row)
             self.record.closest_call = 0.0
             self.broker.show_liquidation(step, row)
+
+    def _rescue(self, symbol: str) -> tuple[float, Rescue]:
+        """Return the bar's worst mark for a position, never better than the present one, and what would have met it."""
+        slot, position = self.broker.slots[symbol], self.account.positions[symbol]
+        worst = (min if position.size > 0 else max)(slot.worst_mark(), self.marks[symbol])
+        return worst, rescue(
+            size=position.size,
+            entry_price=position.entry_price,
+            worst_mark=worst,
+            collateral=collateral_of(self.account, position, self.marks),
+            leverage=position.leverage,
+            is_isolated=position.is_isolated,
+            brackets=position.brackets,
+            multiplier=position.contract.multiplier,
+        )
 
     # -- the record --------------------------------------------------------------------------------------------------
 
@@ -330,6 +352,7 @@ class BarClock:
         cross_free = account.wallets[CROSS]
         initial = maintenance = notional = 0.0
         order_margin = account.order_margin
+        row, holdings = len(self.record), self.record.holdings
         for slot, position in self.held:
             units = position.size * position.contract.multiplier
             mark = marks[slot.symbol]
@@ -339,8 +362,10 @@ class BarClock:
             notional += value
             margin = value / position.leverage
             initial += margin
-            if position.wallet == CROSS:
+            is_isolated = position.wallet != CROSS
+            if not is_isolated:
                 cross_free += profit - margin
+            holdings.extend((row, slot.number, position.size, position.entry_price, mark, account.wallets[position.wallet], is_isolated))
             maintenance += maintenance_margin(position.brackets, value)
             worst = (slot.mark_low if units > 0 else slot.mark_high) if slot.is_fresh else mark
             lowest += units * (worst - position.entry_price)

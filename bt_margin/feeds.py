@@ -6,6 +6,7 @@ of every ``perp`` column. Times are UTC. A delivered stamp is the instant a bar 
 """
 
 import math
+import warnings
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -23,6 +24,18 @@ CSV_SUFFIXES = (".csv", ".gz", ".zip", ".bz2", ".xz", ".zst")
 EPOCH_DAY = 719_163  # the host's number of 1970-01-01
 SECOND, MINUTE, HOUR, DAY = (10**6, 60 * 10**6, 3_600 * 10**6, 86_400 * 10**6)  # microseconds
 FRAME_MICROS = {bt.TimeFrame.Seconds: SECOND, bt.TimeFrame.Minutes: MINUTE, bt.TimeFrame.Days: DAY}
+
+
+class LocalTimeWarning(UserWarning):
+    """Stamps without a zone, read as UTC, lie where no venue's candles or settlements do: they seem to be local time."""
+
+
+class EmptyWindowError(ValueError):
+    """No row is left between ``fromdate`` and ``todate``; ``told`` says what rows there are."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__(f"{told}, which leave none between fromdate and todate, compared with the bars' closes; widen them")
+        self.told = told
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,9 @@ class PerpData(bt.feed.DataBase):
     rows at the shorter ones that are off the grid. As with every host feed, ``fromdate`` and ``todate`` are compared with the
     delivered stamp and are read in ``tz`` where that is given; rows outside them are in neither lines nor ``perp``,
     while funding keeps every stamp it was given.
+
+    Stamps without a zone that cannot be UTC (four-hour candles at 01:00, eight-hour settlements at 03:00) are a
+    LocalTimeWarning.
     """
 
     params = (("stamp", "open"), ("mark", None), ("funding", None), ("timeframe", None), ("compression", None))
@@ -102,6 +118,7 @@ class PerpData(bt.feed.DataBase):
         table = _table(self.p.dataname, f"{title}: candle")
         bar = _bar_micros(table, self.p.timeframe, self.p.compression)
         self.p.timeframe, self.p.compression = _labels(bar, self.p.timeframe, self.p.compression)
+        _warn_of_local_time(table, bar)
         delivered = table.micros + (bar if self.p.stamp == "open" else 0)
         days = _day_numbers(delivered)
         rows = _rows_within(table, days, self._window)
@@ -277,6 +294,7 @@ class _Table:
     frame: Any
     columns: dict[str, Any]  # lower-case name -> the frame's own
     micros: Any  # int64 microseconds since the epoch, rising
+    has_zone: bool  # whether the times said that they are UTC, or how far from it
 
     def where(self, row: int) -> str:
         return f"{self.title} row {row} ({_utc(self.micros[row])})"
@@ -290,7 +308,8 @@ def _table(source: Any, title: str) -> _Table:
             raise ValueError(f"{title} columns name {str(name).lower()!r} twice, drop or rename one")
     if not len(frame):
         raise ValueError(f"{title} frame has no rows, give at least one")
-    table = _Table(title, frame, columns, _micros(frame, columns, title))
+    micros, has_zone = _micros(frame, columns, title)
+    table = _Table(title, frame, columns, micros, has_zone)
     _check_rising(table)
     return table
 
@@ -323,21 +342,53 @@ def _stem(source: Any) -> str:
     return Path(source).name.split(".")[0] if isinstance(source, str | Path) else ""
 
 
-def _micros(frame: Any, columns: dict[str, Any], title: str) -> Any:
+def _micros(frame: Any, columns: dict[str, Any], title: str) -> tuple[Any, bool]:
+    """Return the times in microseconds UTC, and whether they came with a zone."""
     import pandas as pd
 
     index = frame.index
+    has_zone = isinstance(index, pd.DatetimeIndex) and index.tz is not None
     if not isinstance(index, pd.DatetimeIndex):
         if "datetime" not in columns:
             raise ValueError(
                 f"{title} frame needs a UTC DatetimeIndex or a 'datetime' column, had an index of {index.dtype} and columns "
                 f"{_listed(frame.columns)}; use frame.set_index(pd.to_datetime(..., utc=True))"
             )
-        index = _parsed(frame[columns["datetime"]], title)
+        column = frame[columns["datetime"]]
+        index, has_zone = _parsed(column, title), _names_zone(column)
     if index.hasnans:
         raise ValueError(f"{title} row {int(index.isna().argmax())} has no time, drop it")
     naive = index.tz_convert(None) if index.tz is not None else index
-    return naive.to_numpy().astype("datetime64[us]").astype("int64")
+    return naive.to_numpy().astype("datetime64[us]").astype("int64"), has_zone
+
+
+def _names_zone(column: Any) -> bool:
+    """Return whether a column of times says what zone they are in: by its type, or by the text of its first row."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        return True
+    text = str(column.iloc[0]).strip()
+    return text.endswith(("Z", "z")) or any(sign in text[len("2024-01-31") :] for sign in "+-")
+
+
+def _warn_of_local_time(table: _Table, length: int, *, offset: int = 0) -> None:
+    """Warn where stamps without a zone lie off the whole lengths since midnight UTC, or off these moved by ``offset``.
+
+    Only for lengths from an hour on that divide the day: venues begin those at midnight UTC.
+    """
+    import numpy as np
+
+    phases = np.unique((table.micros + MINUTE // 2) // MINUTE * MINUTE % length)
+    if table.has_zone or length < HOUR or DAY % length or len(phases) > 1 or phases[0] in (0, offset):
+        return
+    clock = timedelta(microseconds=int(phases[0]))
+    warnings.warn(
+        f"{table.title} stamps have no zone and come every {_span(length)} from {clock} on, which no venue's do in UTC: they seem to be "
+        "local time; convert them, or write the zone beside them (2024-01-31T08:00+08:00)",
+        LocalTimeWarning,
+        stacklevel=2,
+    )
 
 
 def _parsed(column: Any, title: str) -> Any:
@@ -410,10 +461,7 @@ def _rows_within(table: _Table, days: Any, window: tuple[float, float]) -> Any:
 
     first, end = (int(np.searchsorted(days, window[0], "left")), int(np.searchsorted(days, window[1], "right")))
     if first >= end:
-        raise ValueError(
-            f"{table.title} rows from {_utc(table.micros[0])} to {_utc(table.micros[-1])} leave none between fromdate and todate, "
-            "which are compared with the bars' closes; widen them"
-        )
+        raise EmptyWindowError(f"{table.title} rows are from {_utc(table.micros[0])} to {_utc(table.micros[-1])}")
     return np.arange(first, end)
 
 
@@ -503,10 +551,20 @@ def _funding(table: _Table, source: Any, title: str, *, first: float, last: floa
     return _schedule(rates, names[0], slice(None))
 
 
+def _warn_of_local_funding(table: _Table, stamps: Any) -> None:
+    """Warn where settlements seem to be stamped in local time; BitMEX's are at 04:00, 12:00 and 20:00 UTC."""
+    if len(stamps) < 3:
+        return
+    steps = (stamps[1:] - stamps[:-1] + MINUTE // 2) // MINUTE * MINUTE
+    settlements = _Table(f"{table.title} funding" if "funding" not in table.title else table.title, None, {}, stamps, table.has_zone)
+    _warn_of_local_time(settlements, int(steps.min()), offset=4 * HOUR)
+
+
 def _schedule(table: _Table, name: str, kept: Any) -> FundingSchedule:
     import numpy as np
 
     rows, rates = np.arange(len(table.micros))[kept], _numbers(table, name)[kept]
+    _warn_of_local_funding(table, table.micros[rows])
     _refuse(~(abs(rates) <= 1), table, rows, "a funding rate must be a fraction (0.01 % is 0.0001), was {}", rates)
     try:
         return FundingSchedule(tuple((table.micros[rows] / SECOND).tolist()), tuple(rates.tolist()))

@@ -20,6 +20,7 @@ BAR_COLUMNS = (
     "available_margin",
     "notional",
 )
+HOLDING_COLUMNS = ("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated")
 
 
 class FillRow(NamedTuple):
@@ -52,7 +53,9 @@ class LiquidationRow(NamedTuple):
 
     ``size`` is the position's; ``price`` the owner's, ``mark_price`` the trigger's; ``trigger`` says what met the
     boundary: gap, funding, fill, path or close; ``realized_pnl`` excludes the fee; ``returned`` went back to the cross
-    wallet from an isolated one; the two fund columns are what the insurance fund got and gave.
+    wallet from an isolated one; the two fund columns are what the insurance fund got and gave. ``worst_mark`` is the
+    bar's, ``leverage`` the one that was set; what would have kept the position alive in that bar: ``margin_to_add``
+    (more than this) or any leverage below ``safe_leverage`` (NaN where none of 1 or more), see ``core.rescue``.
     """
 
     time: float
@@ -69,13 +72,22 @@ class LiquidationRow(NamedTuple):
     realized_pnl: float
     margin_mode: str
     entry_price: float
+    leverage: float
+    worst_mark: float
+    margin_to_add: float
+    safe_leverage: float
 
 
 @dataclass(slots=True)
 class Record:
-    """The recorded series of one run; ``bars`` holds BAR_COLUMNS one after the other."""
+    """The recorded series of one run.
+
+    ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
+    which bar (from 0), which contract (in the order of the datas), and the balance of the wallet behind it.
+    """
 
     bars: array = field(default_factory=lambda: array("d"))
+    holdings: array = field(default_factory=lambda: array("d"))
     fills: list[FillRow] = field(default_factory=list)
     funding: list[FundingRow] = field(default_factory=list)
     liquidations: list[LiquidationRow] = field(default_factory=list)

@@ -9,16 +9,17 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import pairwise
-from math import inf, isfinite
+from itertools import groupby, pairwise
+from math import inf, isfinite, nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .core.contract import Contract
 from .core.funding import FundingSchedule
 from .core.ledger import Journal, Row
-from .core.tiers import TierSchedule
+from .core.liquidation import liquidation_price
+from .core.tiers import TierSchedule, TierTable
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
-from .record import BAR_COLUMNS, FillRow, FundingRow, LiquidationRow, Record
+from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,7 @@ TRADE_COLUMNS = (
     "net_pnl",
     "liquidated",
 )
+POSITION_COLUMNS = ("time", "symbol", "size", "entry_price", "mark_price", "liquidation_price")
 LONGEST_FUNDING_INTERVAL = 8 * 3600.0  # seconds; no venue of ours settles more rarely
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01
 
@@ -62,6 +64,30 @@ class Baseline(NamedTuple):
     failure: str = ""
 
 
+class _Holding:
+    """One contract held at the close of a bar, as recorded."""
+
+    def __init__(
+        self, slot: Any, time: float, size: float, entry_price: float, mark_price: float, wallet_balance: float, is_isolated: float
+    ) -> None:
+        self.slot, self.size, self.entry_price, self.mark_price = slot, size, entry_price, mark_price
+        self.wallet_balance, self.is_isolated = wallet_balance, bool(is_isolated)
+        self.table: TierTable = slot.position.contract.tiers.at(time - slot.bar_seconds)  # chosen at the bar's opening (R5)
+
+    @property
+    def headroom(self) -> float:
+        """Unrealized profit less maintenance margin."""
+        units = self.size * self.slot.position.contract.multiplier
+        return units * (self.mark_price - self.entry_price) - self.table.maintenance_margin(abs(units) * self.mark_price)
+
+    def liquidation_price(self, collateral: float) -> float:
+        """Return the liquidation price with this much behind the position, NaN where there is none."""
+        multiplier = self.slot.position.contract.multiplier
+        terms: dict[str, Any] = {"size": self.size, "entry_price": self.entry_price, "collateral": collateral, "multiplier": multiplier}
+        price = liquidation_price(**terms, table=self.table)
+        return nan if price is None else price
+
+
 class Result:
     """A finished run.
 
@@ -70,6 +96,7 @@ class Result:
       - ``summary``: dict of plain numbers, see ``Result.summary``
       - ``equity``: by bar time, EQUITY_COLUMNS; ``lowest_equity`` is the worst inside the bar, ``margin_ratio`` is
         maintenance margin / equity (liquidation at 1; blank while flat), ``effective_leverage`` is notional / equity
+      - ``positions``: one row for each bar and contract held at its close, POSITION_COLUMNS; see ``Result.positions``
       - ``fills``, ``funding``, ``liquidations``, ``journal``: the rows of ``record`` and ``core.ledger``
       - ``trades``: closed positions from flat to flat, TRADE_COLUMNS, rebuilt from the fills
       - ``insurance_fund``: what the fund gained from this account (negative: what it paid)
@@ -230,6 +257,9 @@ class Result:
         if self._record.gap_stamps:
             flags.append(f"funding stamps in data gaps, settled at the last known mark: {self._record.gap_stamps}")
         flags.append(f"intrabar: {self._broker.p.intrabar}")
+        known = max((slot.series.stamps[-1] for slot in slots.values() if slot.series is not None), default=last)
+        if last < known:
+            flags.append(f"ended {_iso(last)}, before the data does, {_iso(known)}")
         if self._stock is not None and self._stock.failure:
             flags.append(f"the stock baseline ended {_iso(self._stock.times[-1])}: {self._stock.failure}")
         return flags
@@ -249,6 +279,43 @@ class Result:
         frame["margin_ratio"] = (frame["maintenance_margin"] / frame["equity"]).where(holds)
         frame["effective_leverage"] = (frame["notional"] / frame["equity"]).where(holds, 0.0)
         return frame[list(EQUITY_COLUMNS)]
+
+    @cached_property
+    def positions(self) -> "pd.DataFrame":
+        """What was held at the close of each bar: size (signed), entry, closing mark, liquidation price (NaN where none).
+
+        The liquidation price is the mark at which the position's wallet would fail, the other marks as at that close.
+        """
+        import numpy as np
+        import pandas as pd
+
+        rows = np.array(self._record.holdings).reshape(-1, len(HOLDING_COLUMNS))
+        row, number, size, entry_price, mark_price = rows.T[:5]
+        symbols = np.array([slot.symbol for slot in self._broker.slots.values()], dtype=object)
+        columns = {
+            "time": _instants(np.array(self._times)[row.astype(int)]),
+            "symbol": pd.Series(symbols[number.astype(int)], dtype=str),
+            "size": size,
+            "entry_price": entry_price,
+            "mark_price": mark_price,
+            "liquidation_price": np.fromiter(self._liquidation_prices(rows.tolist()), dtype="float64", count=len(rows)),
+        }
+        return pd.DataFrame(columns)[list(POSITION_COLUMNS)]
+
+    def _liquidation_prices(self, rows: "list[list[float]]") -> Iterator[float]:
+        """Yield the liquidation price of each holding; those of one bar and the cross wallet carry each other."""
+        slots = list(self._broker.slots.values())
+        solved: dict[int, tuple[Any, float]] = {}  # by contract: the last problem and its answer, for most bars repeat it
+        for row, bar in groupby(rows, key=lambda holding: holding[0]):
+            held = [_Holding(slots[int(number)], self._times[int(row)], *rest) for _, number, *rest in bar]
+            shared = sum(holding.headroom for holding in held if not holding.is_isolated) if len(held) > 1 else 0.0
+            for holding in held:
+                carried = shared - holding.headroom if len(held) > 1 and not holding.is_isolated else 0.0
+                problem = (holding.size, holding.entry_price, holding.wallet_balance + carried, holding.table)
+                number = holding.slot.number
+                if number not in solved or solved[number][0] != problem:
+                    solved[number] = (problem, holding.liquidation_price(problem[2]))
+                yield solved[number][1]
 
     @cached_property
     def fills(self) -> "pd.DataFrame":

@@ -28,8 +28,10 @@ def seconds(day_number: float) -> float:
 class Slot:
     """State of one data between two steps of the broker."""
 
-    def __init__(self, data: Any, symbol: str, position: Position, funding: FundingSchedule | None, *, stamps_are_opens: bool) -> None:
-        self.data, self.symbol, self.position = data, symbol, position
+    def __init__(
+        self, data: Any, symbol: str, position: Position, funding: FundingSchedule | None, *, stamps_are_opens: bool, number: int
+    ) -> None:
+        self.data, self.symbol, self.position, self.number = data, symbol, position, number
         self.series: PerpSeries | None = _series_of(data)
         self.schedule = funding if funding is not None else (self.series.funding if self.series else None)
         self.stamps_are_opens = stamps_are_opens

@@ -390,3 +390,53 @@ def test_a_funding_series_that_covers_only_part_of_the_run_is_said():
     whole = play({}, bars, funding=rate_column(d0108=0.001, d0116=0.001, d0200=0.001, d0208=0.001, d0216=0.001))
     said = [[flag for flag in Result.of(run).summary["flags"] if "no funding stamps" in flag] for run in (part, whole)]
     assert said == [["no funding stamps, none paid: AAA 2024-01-01T16:00:00Z to 2024-01-02T17:00:00Z"], []]
+
+
+# -- positions -------------------------------------------------------------------------------------------------------
+
+
+def test_positions_have_the_liquidation_price_that_the_broker_gave_on_each_bar():
+    said = []
+
+    def ask(strategy):
+        said.extend(
+            (strategy.data.datetime.datetime(), data._name, strategy.broker.liquidation_price(data))
+            for data in strategy.datas
+            if strategy.getposition(data).size
+        )
+
+    def buy_both(strategy):
+        strategy.buy(data=strategy.datas[0], size=3)
+        strategy.sell(data=strategy.datas[1], size=2)
+
+    moves = [CALM, (100, 102, 99, 101), (101, 104, 100, 103), (103, 103, 96, 97), (97, 99, 95, 98)]
+    back = [CALM, (100, 101, 97, 98), (98, 99, 90, 92), (92, 95, 91, 94), (94, 99, 94, 98)]
+    script = {1: buy_both, 2: ask, 3: ask, 4: ask, 5: ask}
+    for mode in ("cross", "isolated"):
+        said.clear()
+        terms = {"tiers": [(250, 0.01, 50), (None, 0.02, 20)], "commission": 0.001, "leverage": 5}
+        result = Result.of(play(script, frame(moves), frame(back), margin_mode=mode, cash=150, terms=terms, funding=0.001))
+        rows = result.positions
+        assert [(time.tz_localize(None), symbol) for time, symbol in zip(rows["time"], rows["symbol"], strict=True)] == [
+            (time, name) for time, name, _ in said
+        ]
+        expected = [price for *_, price in said]
+        assert len(expected) == 8
+        assert list(rows["liquidation_price"]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_positions_are_what_was_held_at_each_close():
+    rows = Result.of(play({1: buy(), 3: close}, frame([CALM, CALM, (100, 104, 99, 103), CALM, CALM]))).positions
+    assert list(rows["mark_price"]) == [100, 103]
+    assert list(rows["size"]) == [1, 1]
+    assert list(rows["liquidation_price"]) == pytest.approx([LIQUIDATION_PRICE] * 2)
+
+
+def test_without_positions_the_frame_keeps_its_shape(idle):
+    assert list(idle.positions.columns) == ["time", "symbol", "size", "entry_price", "mark_price", "liquidation_price"]
+    assert idle.positions.empty
+
+
+def test_a_position_that_nothing_can_liquidate_has_no_price():
+    rows = Result.of(play({1: buy()}, frame([CALM] * 3), margin_mode="cross")).positions
+    assert rows["liquidation_price"].isna().all()

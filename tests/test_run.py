@@ -269,3 +269,31 @@ def test_plug_needs_datas_and_names():
     cerebro.adddata(bt.feeds.PandasData(dataname=frame([CALM] * 3)))
     with pytest.raises(ValueError, match="data number 1 has no name"):
         plug(cerebro)
+
+
+# -- progress --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("baseline", "runs"), [(False, 1), (True, 2)])
+def test_progress_rises_from_bar_to_bar_to_the_whole(baseline, runs):
+    shares = []
+    run(Holder, {"BTCUSDT": frame([CALM] * 5)}, baseline=baseline, progress=shares.append)
+    assert shares == pytest.approx([bar / 4 / runs + done / runs for done in range(runs) for bar in range(5)])
+
+
+def test_progress_of_a_long_run_is_told_some_thousand_times():
+    shares = []
+    run(Holder, {"BTCUSDT": frame([CALM] * 4_001)}, progress=shares.append)
+    assert 1_000 <= len(shares) <= 1_002
+    assert shares[-1] == 1
+
+
+def test_a_progress_that_says_false_ends_the_run_with_what_was_done():
+    result = run(Holder, {"BTCUSDT": frame([CALM] * 5)}, baseline=True, progress=lambda share: share < 0.25)
+    assert result.summary["bars"] == 3
+    assert result.baseline is None
+    assert "ended 2024-01-01T04:00:00Z, before the data does, 2024-01-01T06:00:00Z" in result.summary["flags"]
+
+
+def test_a_whole_run_says_nothing_of_an_early_end():
+    assert not [flag for flag in run(Holder, {"BTCUSDT": frame([CALM] * 5)}).summary["flags"] if flag.startswith("ended")]

@@ -32,6 +32,7 @@ FLOORS = {
     "matching": 2,
     "plug": 2,
     "record": 2,
+    "sizers": 2,
     "slots": 2,
     "view": 2,
     "measures": 3,

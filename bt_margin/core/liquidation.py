@@ -364,19 +364,24 @@ def adl_score(
 def account_liquidation_price(account: MarginAccount, symbol: str, marks: Marks) -> float | None:
     """Return the liquidation price of a held position with the other marks of its wallet fixed."""
     position = account.positions[symbol]
-    collateral = account.wallets[position.wallet]
-    for other in _others(account, position):
-        mark_price = marks[other.contract.symbol]
-        collateral += other.unrealized_pnl(mark_price) - other.maintenance_margin(mark_price)
     return liquidation_price(
         size=position.size,
         entry_price=position.entry_price,
-        collateral=collateral,
+        collateral=collateral_of(account, position, marks),
         table=position.brackets,
         multiplier=position.contract.multiplier,
         kind=position.contract.kind,
         mark_price=marks.get(symbol),
     )
+
+
+def collateral_of(account: MarginAccount, position: Position, marks: Marks) -> float:
+    """Return what backs a position: its wallet's balance, the profit of the others there less their maintenance margin."""
+    collateral = account.wallets[position.wallet]
+    for other in _others(account, position):
+        mark_price = marks[other.contract.symbol]
+        collateral += other.unrealized_pnl(mark_price) - other.maintenance_margin(mark_price)
+    return collateral
 
 
 def account_bankruptcy_price(account: MarginAccount, symbol: str, marks: Marks) -> float | None:

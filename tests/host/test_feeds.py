@@ -13,7 +13,7 @@ import pytest
 from backtrader.utils.date import num2date
 
 from bt_margin.core.funding import FundingSchedule
-from bt_margin.feeds import PerpData
+from bt_margin.feeds import LocalTimeWarning, PerpData
 
 LINES = ("close", "low", "high", "open", "volume", "openinterest", "datetime")
 MODES = {
@@ -654,7 +654,7 @@ REFUSALS = {
     "single month": ({"dataname": small()[:1], "timeframe": bt.TimeFrame.Months}, r"stands alone, say how long its bar is"),
     "window": (
         {**_frame(), "fromdate": datetime(2025, 1, 1)},
-        r"BTCUSDT: candle rows from 2024-01-01 00:00:00 UTC to 2024-01-01 02:00:00 UTC leave none between fromdate and todate",
+        r"BTCUSDT: candle rows are from 2024-01-01 00:00:00 UTC to 2024-01-01 02:00:00 UTC, which leave none between fromdate and todate",
     ),
     "nan": (_frame(close=[11.0, math.nan, 13.0]), ROW1 + r": close must be a finite number, was nan; repair or drop the row"),
     "inf": (_frame(high=[12.0, math.inf, 14.0]), ROW1 + r": high must be a finite number, was inf"),
@@ -802,3 +802,54 @@ def test_the_covid_crash_is_read_as_recorded(reference):
     settled = list(perp.funding.between(datetime(2020, 3, 13, 7, tzinfo=UTC).timestamp(), datetime(2020, 3, 13, 8, tzinfo=UTC).timestamp()))
     assert [s.rate for s in settled] == [-0.003]
     assert min(perp.mark_low) == pytest.approx(3801.83, abs=0.01)
+
+
+# -- stamps that seem to be local time -------------------------------------------------------------------------------
+
+
+def stamped(start: str, freq: str, *, zone: str | None = None) -> pd.DataFrame:
+    index = pd.date_range(start, periods=6, freq=freq, tz=zone)
+    return pd.DataFrame({name: 100.0 for name in ("open", "high", "low", "close")}, index=index)
+
+
+@pytest.mark.parametrize(
+    ("start", "freq", "said"),
+    [
+        ("2024-01-01 01:00", "4h", "come every 4 h from 1:00:00 on"),
+        ("2024-01-01 08:00", "1D", "every 1 d"),
+        ("2024-01-01 00:30", "1h", "every 1 h"),
+    ],
+)
+def test_candles_without_a_zone_that_begin_where_none_do_in_utc_are_warned_of(start, freq, said):
+    with pytest.warns(LocalTimeWarning, match=said):
+        PerpData(dataname=stamped(start, freq), name="BTCUSDT")
+
+
+@pytest.mark.parametrize(
+    ("start", "freq", "zone"),
+    [("2024-01-01 01:00", "4h", "UTC"), ("2024-01-01", "1D", None), ("2024-01-01 04:00", "4h", None), ("2024-01-01 00:07", "5min", None)],
+)
+def test_candles_with_a_zone_or_on_the_grid_are_not_warned_of(start, freq, zone):
+    assert len(PerpData(dataname=stamped(start, freq, zone=zone), name="BTCUSDT").perp.stamps) == 6
+
+
+def settled(*hours: int) -> pd.DataFrame:
+    return pd.DataFrame({"rate": 0.0001}, index=pd.DatetimeIndex([f"2024-01-01 {hour:02}:00:00.003" for hour in hours]))
+
+
+def test_settlements_without_a_zone_at_hours_of_no_venue_are_warned_of():
+    with pytest.warns(LocalTimeWarning, match="funding stamps have no zone and come every 8 h from 1:00:00 on"):
+        PerpData(dataname=stamped("2024-01-01", "1h"), name="BTCUSDT", funding=settled(1, 9, 17))
+
+
+@pytest.mark.parametrize("hours", [(0, 8, 16), (4, 12, 20), (0, 4, 8), (1, 2, 3), (1, 9)])
+def test_settlements_at_the_hours_of_a_venue_are_not_warned_of(hours):
+    assert PerpData(dataname=stamped("2024-01-01", "1h"), name="BTCUSDT", funding=settled(*hours)).perp.funding is not None
+
+
+def test_text_that_names_its_zone_is_converted(tmp_path):
+    path = tmp_path / "BTCUSDT.csv"
+    frame = stamped("2024-01-01 08:00", "4h")
+    frame.index = [f"{time:%Y-%m-%dT%H:%M}+08:00" for time in frame.index]
+    frame.to_csv(path, index_label="datetime")
+    assert PerpData(dataname=path, stamp="close").perp.stamps[0] == pd.Timestamp("2024-01-01", tz="UTC").timestamp()
