@@ -14,7 +14,7 @@ bar takes the host's own matching, in the host's order, so that a run without da
 
 from array import array
 from collections.abc import Iterable, Sequence
-from math import inf, isnan, nan
+from math import inf, isnan
 from typing import TYPE_CHECKING, Any
 
 from .core.account import Position
@@ -319,7 +319,7 @@ class BarClock:
                 position.leverage,
                 worst_mark,
                 margin_to_add,
-                nan if safe_leverage is None else safe_leverage,
+                safe_leverage,
             )
             self.record.liquidations.append(row)
             self.record.closest_call = 0.0

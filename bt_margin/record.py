@@ -55,7 +55,7 @@ class LiquidationRow(NamedTuple):
     boundary: gap, funding, fill, path or close; ``realized_pnl`` excludes the fee; ``returned`` went back to the cross
     wallet from an isolated one; the two fund columns are what the insurance fund got and gave. ``worst_mark`` is the
     bar's, ``leverage`` the one that was set; what would have kept the position alive in that bar: ``margin_to_add``
-    (more than this) or any leverage below ``safe_leverage`` (NaN where none of 1 or more), see ``core.rescue``.
+    (more than this) or any leverage below ``safe_leverage`` (None where none of 1 or more), see ``core.rescue``.
     """
 
     time: float
@@ -75,7 +75,7 @@ class LiquidationRow(NamedTuple):
     leverage: float
     worst_mark: float
     margin_to_add: float
-    safe_leverage: float
+    safe_leverage: float | None
 
 
 @dataclass(slots=True)

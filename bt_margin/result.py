@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, pairwise
 from math import inf, isfinite, nan
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .core.contract import Contract
@@ -53,6 +54,7 @@ TRADE_COLUMNS = (
 )
 POSITION_COLUMNS = ("time", "symbol", "size", "entry_price", "mark_price", "liquidation_price")
 LONGEST_FUNDING_INTERVAL = 8 * 3600.0  # seconds; no venue of ours settles more rarely
+DTYPES = {float | None: float}  # what stands for a NamedTuple's type in a frame, where that is another
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01
 
 
@@ -393,9 +395,13 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    return value if isinstance(value, str | int | bool | None) else str(value)
+    if isinstance(value, bool | str | None):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if isfinite(value) else None
+    return str(value)
 
 
 def _columns(frame: "pd.DataFrame") -> dict[str, list[Any]]:
@@ -414,7 +420,11 @@ def _frame(kind: Any, rows: Sequence[Sequence[Any]]) -> "pd.DataFrame":
     columns = list(zip(*rows, strict=True)) or [()] * len(kind._fields)
     frame = {}
     for name, values in zip(kind._fields, columns, strict=True):
-        frame[name] = _instants(values) if name == "time" else pd.Series(list(values), dtype=kind.__annotations__[name])
+        frame[name] = (
+            _instants(values)
+            if name == "time"
+            else pd.Series(list(values), dtype=DTYPES.get(kind.__annotations__[name]) or kind.__annotations__[name])
+        )
     return pd.DataFrame(frame)
 
 
