@@ -1,6 +1,6 @@
 """bt_margin: perpetual-futures margin, funding and liquidation for Backtrader backtests."""
 
-from . import venues
+from . import calculator, venues
 from .backtest import run
 from .broker import MarginBroker
 from .comminfo import PerpCommInfo
@@ -26,6 +26,7 @@ __all__ = [
     "TierSchedule",
     "TierTable",
     "bankruptcy_price",
+    "calculator",
     "liquidation_price",
     "plan_liquidation",
     "plug",

@@ -6,7 +6,7 @@ from typing import Any
 
 import backtrader as bt
 
-from . import venues
+from .comminfo import PerpCommInfo
 from .feeds import PerpData
 from .plug import START_CASH, by_symbol, plug
 from .result import Baseline, Result
@@ -34,6 +34,7 @@ def run(
     baseline: bool = False,
     check: bool = False,
     progress: Progress | None = None,
+    spot: Mapping[str, float] | None = None,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
@@ -43,7 +44,8 @@ def run(
     every order as a number. The rest is ``plug``'s.
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
-    and sizer; ``result.baseline`` is what it says the account was worth.
+    and sizer; ``result.baseline`` is what it says the account was worth. Contracts that it cannot trade, inverse ones and
+    those of another multiplier than 1, are refused with it.
 
     ``progress`` is called about a thousand times a run with the share that is done, 0 to 1 (of both runs, if there are
     two). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
@@ -51,7 +53,10 @@ def run(
     _check_strategy(strategy, params)
     feeds = _feeds(data, mark, funding)
     cerebro = _cerebro(feeds, strategy, params, sizer)
-    plug(cerebro, venue, leverage, margin_mode, cash, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
+    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
+    terms = {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
+    if baseline:
+        _check_stock(terms)
     watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline)
     if watch is not None:
         cerebro.addanalyzer(_Progress, watch=watch)
@@ -61,7 +66,7 @@ def run(
         again = _cerebro([_copy(feed) for feed in feeds], strategy, params, sizer)
         if watch is not None:
             again.addanalyzer(_Progress, watch=watch)
-        stock = _run_stock(again, venue, leverage, cash)
+        stock = _run_stock(again, terms, cash)
     return Result(finished, baseline=stock)
 
 
@@ -168,18 +173,23 @@ class _ValueByBar(bt.Analyzer):
         self.p.rows.append((seconds(newest), self.strategy.broker.getvalue()))
 
 
-def _run_stock(cerebro: bt.Cerebro, venue: str | None, leverage: float | Mapping[str, float], cash: float) -> Baseline:
+def _check_stock(terms: Mapping[str, PerpCommInfo]) -> None:
+    """Raise ValueError for contracts that stock Backtrader's broker cannot trade."""
+    for symbol, comminfo in terms.items():
+        if comminfo.p.kind == "inverse" or comminfo.p.mult != 1:
+            what = "an inverse contract" if comminfo.p.kind == "inverse" else f"a contract of {comminfo.p.mult:g} base units"
+            raise ValueError(f"{symbol}: stock Backtrader cannot trade {what}, so there is no baseline; leave it out")
+
+
+def _run_stock(cerebro: bt.Cerebro, terms: Mapping[str, PerpCommInfo], cash: float) -> Baseline:
     """Run stock Backtrader's broker and return what it said the account was worth, bar by bar.
 
     It lets an account fall below zero; arithmetic that fails on such money ends the run, and the reason is kept.
     """
     rows: list[tuple[float, float]] = []
-    rules = venues.load("generic" if venue is None else venue)
-    symbols = {data._name: data for data in cerebro.datas}
     cerebro.broker.setcash(cash)
-    for symbol, multiple in by_symbol("leverage", leverage, symbols).items():
-        contract = rules.contract(symbol)
-        cerebro.broker.setcommission(commission=contract.taker, leverage=multiple, mult=contract.multiplier, name=symbol)
+    for symbol, comminfo in terms.items():
+        cerebro.broker.setcommission(commission=comminfo.p.commission, leverage=comminfo.p.leverage, name=symbol)
     cerebro.addanalyzer(_ValueByBar, rows=rows)
     failure = ""
     try:

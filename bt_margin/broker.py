@@ -17,7 +17,7 @@ import backtrader as bt
 from backtrader import Order
 
 from .clock import INTRABAR, BarClock
-from .comminfo import PerpCommInfo, utc
+from .comminfo import PerpCommInfo, one_currency, utc
 from .core.account import MARGIN_MODES, Booking, MarginAccount, Position, Refusal, Step
 from .core.contract import RESIDUE, split_fill
 from .core.funding import FundingSchedule
@@ -87,6 +87,7 @@ class MarginBroker(OrderBook):
     )
 
     venue: str | None = None  # the rules that ``plug`` put in, for results to name
+    currency: str | None = None  # what all money is in, where a contract says
 
     def __init__(self):
         expect("margin_mode", self.p.margin_mode, MARGIN_MODES)
@@ -138,6 +139,7 @@ class MarginBroker(OrderBook):
         if len(profiles) > 1:
             raise ValueError(f"all contracts of one broker share a liquidation profile, were {', '.join(sorted(profiles))}")
         self.profile = PROFILES[profiles.pop()] if profiles else self.profile
+        self.currency = one_currency((slot.data._name or slot.symbol, self.getcommissioninfo(slot.data)) for slot in self.slots.values())
 
     def _open_slot(self, data: Any) -> None:
         if data._compensate is not None:
@@ -151,8 +153,9 @@ class MarginBroker(OrderBook):
                 f"{symbol}: MarginBroker needs a PerpCommInfo, was {type(comminfo).__name__}; use PerpCommInfo(...) or setcommission()"
             )
         contract = comminfo.contract(symbol)
-        self.account.add_contract(contract, leverage=comminfo.p.leverage, margin_mode=comminfo.p.margin_mode or self.p.margin_mode)
-        funding = self._funding.get(symbol, self._funding.get(""))
+        margin_mode = comminfo.p.margin_mode or self.p.margin_mode
+        self.account.add_contract(contract, leverage=comminfo.p.leverage, margin_mode=margin_mode, rules=comminfo.rules)
+        funding = self._funding.get(symbol, self._funding.get("") if contract.kind != "spot" else None)
         slot = Slot(data, symbol, self.account.positions[symbol], funding, stamps_are_opens=self.p.stamp == "open", number=len(self.slots))
         if slot.series is None and slot.schedule is not None and self.p.stamp is None:
             warnings.warn(
@@ -213,7 +216,7 @@ class MarginBroker(OrderBook):
         super().addcommissioninfo(comminfo, name=name)
 
     def set_funding(self, funding, name=""):
-        """Give the FundingSchedule of a data that is no PerpData; without a name, of every data."""
+        """Give the FundingSchedule of a data that is no PerpData; without a name, of every data but spot."""
         self._funding[name] = funding
 
     def buy(self, owner, data, size, *args, **kwargs):
@@ -342,13 +345,17 @@ class MarginBroker(OrderBook):
         """Return the margin that a closing market order will free at the next open, at its own price."""
         position = slot.position
         share = min(abs(closed / position.size), 1.0) if position.size else 0.0
-        units = -closed * position.contract.multiplier
-        fee = abs(units) * price * position.contract.taker
+        contract = position.contract
+        fee = contract.fee(closed, price, maker=False)
         if position.is_isolated:
-            pnl = units * (price - position.entry_price)
-            return max(share * self.account.wallets[position.wallet] + pnl - fee, 0.0) if share else 0.0
+            if not share:
+                return 0.0
+            pnl = contract.unrealized_pnl(size=-closed, entry_price=position.entry_price, mark_price=price)
+            return max(share * self.account.wallets[position.wallet] + pnl - fee, 0.0)
         mark_price = self.marks[slot.symbol] if position.size else price
-        return abs(units) * mark_price / position.leverage + units * (price - mark_price) - fee
+        at_entry = position.size and position.terms.has_initial_at_entry(is_isolated=False)
+        margin = position.opening_margin(-closed, position.entry_price if at_entry else mark_price)
+        return margin + contract.unrealized_pnl(size=-closed, entry_price=mark_price, mark_price=price) - fee
 
     def _refuse(self, order, refused: Refusal) -> None:
         """Give an order the status Margin, with the reason and the numbers in its info."""
@@ -518,7 +525,7 @@ class MarginBroker(OrderBook):
         shown = self.positions[order.data]
         shown.update(filled, price, order.data.datetime.datetime())
         shown.size, shown.price = slot.position.size, slot.position.entry_price
-        margin = slot.position.contract.notional(filled, price) / slot.position.leverage
+        margin = slot.position.opening_margin(filled, price)
         order.execute(
             when, filled, price,
             closed, comminfo.getvaluesize(-closed, entry_price), booked.closing_fee,

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from . import calc
 from .result import Result, plain, records
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def demo(
     console.print(_liquidations(result.liquidations))
     console.print("Stated policies: " + "; ".join(result.summary["flags"]) + ".", highlight=False)
     console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+
+
+calc.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

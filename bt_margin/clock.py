@@ -14,15 +14,16 @@ bar takes the host's own matching, in the host's order, so that a run without da
 
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import partial
 from math import inf, isnan
 from typing import TYPE_CHECKING, Any
 
 from .core.account import Position
 from .core.ledger import CROSS, MONEY_TOLERANCE
-from .core.liquidation import account_liquidation_price, collateral_of, liquidation_steps
+from .core.liquidation import account_liquidation_price, collateral_of, jumps, liquidation_steps
 from .core.path import PathEvent, PathStamp, Plan, Track, plan_path
 from .core.rescue import Rescue, rescue
-from .core.tiers import maintenance_margin
+from .core.tiers import Bracket, maintenance_margin
 from .record import FundingRow, LiquidationRow
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class BarClock:
         """Take the contracts that have a new bar and may be touched by it from its opening to its close."""
         self.lowest_equity = inf
         self.least_headroom = None
-        if len(self.held) == 1 and not self.broker.pending and self._is_single_safe(*self.held[0]):
+        if len(self.held) == 1 and not self.broker.pending and self.held[0][1].is_plain and self._is_single_safe(*self.held[0]):
             self.walked = False
             for slot in fresh:
                 if slot.has_stamps_due():
@@ -149,16 +150,19 @@ class BarClock:
 
         For every subset of the fills that could happen, equity less maintenance is concave in each mark, so its least
         value lies at the mark's extremes; there each possible fill counts as done if that is worse. The screen may only
-        err towards walking.
+        err towards walking, which it does wherever an order could fill and a position is not plain.
         """
         if any(slot.position.size and slot.next_stamp < slot.open_time for slot in fresh):
             return False  # a stamp in a gap of the data is judged at marks that this bar does not show
         if not self.broker.pending:
             return self._is_held_safe()
         orders = self.broker.possible_fills()
+        touched = list(self.broker.touched_slots(self.held, orders))
+        if not all(position.is_plain for _, position in touched):
+            return not orders and self._is_held_safe()
         headroom = self.account.wallets[CROSS]
         holds_cross = False
-        for slot, position in self.broker.touched_slots(self.held, orders):
+        for slot, position in touched:
             fills = orders.get(slot.symbol, ())
             if position.is_isolated:
                 if not _is_isolated_safe(slot, position, self.account.wallets[position.wallet], fills):
@@ -173,9 +177,9 @@ class BarClock:
         """The screen for positions without orders: each wallet with every position at its own adverse extreme."""
         headroom, holds_cross = self.account.wallets[CROSS], False
         for slot, position in self.held:
-            share = _headroom_share(position, slot.worst_mark())
+            share = _plain_share(position, slot.worst_mark()) if position.is_plain else _least_share(slot, position)
             if slot.has_stamps_due():
-                share -= _funding_bound(slot, abs(position.size) * position.contract.multiplier)
+                share -= _funding_bound(slot, position.size)
             if position.wallet == CROSS:
                 headroom += share
                 holds_cross = True
@@ -201,7 +205,7 @@ class BarClock:
         if slot.has_stamps_due():
             if slot.next_stamp < slot.open_time:
                 return False
-            headroom -= _funding_bound(slot, abs(units))
+            headroom -= _funding_bound(slot, position.size)
         return headroom > 0
 
     # -- the path ----------------------------------------------------------------------------------------------------
@@ -237,14 +241,18 @@ class BarClock:
         return Track(slot.symbol, slot.mark_open, slot.mark_high, slot.mark_low, slot.mark_close, last)
 
     def _fails_alone(self, symbol: str, tracks: Sequence[Track]) -> bool:
-        """Whether a position's own extreme fails its wallet with every other contract at its best."""
-        marks = {}
-        for track in tracks:
-            size = self.account.positions[track.symbol].size
-            wants_low = (size > 0) == (track.symbol == symbol)
-            marks[track.symbol] = track.mark_low if wants_low else track.mark_high
+        """Whether one of a position's own extremes fails its wallet with every other contract at its best."""
         position = self.account.positions[symbol]
-        return bool(position.size) and self.account.risk(position.wallet, {**self.marks, **marks}).is_liquidatable
+        if not position.size:
+            return False
+        best, extremes = dict(self.marks), [self.marks[symbol]]
+        for track in tracks:
+            other, ends = self.account.positions[track.symbol], (track.mark_low, track.mark_high)
+            if track.symbol == symbol:
+                extremes = [*ends]
+            elif other.size:
+                best[track.symbol] = max(ends, key=partial(_headroom_share, other))
+        return any(self.account.risk(position.wallet, {**best, symbol: mark}).is_liquidatable for mark in extremes)
 
     def _check_plan(self, plan: Plan, tracks: Sequence[Track]) -> None:
         marks = {**self.marks, **{track.symbol: track.mark_close for track in tracks}}
@@ -329,6 +337,8 @@ class BarClock:
         """Return the bar's worst mark for a position, never better than the present one, and what would have met it."""
         slot, position = self.broker.slots[symbol], self.account.positions[symbol]
         worst = (min if position.size > 0 else max)(slot.worst_mark(), self.marks[symbol])
+        if not position.is_plain:  # a slab's requirement may have jumped on the way that earns
+            worst = min(worst, self.marks[symbol], key=lambda mark: _headroom_share(position, mark))
         return worst, rescue(
             size=position.size,
             entry_price=position.entry_price,
@@ -336,8 +346,9 @@ class BarClock:
             collateral=collateral_of(self.account, position, self.marks),
             leverage=position.leverage,
             is_isolated=position.is_isolated,
-            brackets=position.brackets,
+            brackets=_scaling_brackets(position, worst),
             multiplier=position.contract.multiplier,
+            kind=position.contract.kind,
         )
 
     # -- the record --------------------------------------------------------------------------------------------------
@@ -347,28 +358,32 @@ class BarClock:
         if not self.held and self.lowest_equity == inf:
             self._write_flat(time)
             return
-        account, marks = self.account, self.marks
-        wallet_balance = equity = lowest = sum(account.wallets.values())
-        cross_free = account.wallets[CROSS]
+        account, marks, wallets = self.account, self.marks, self.account.wallets
+        wallet_balance = equity = lowest = sum(wallets.values())
+        cross_free = wallets[CROSS]
         initial = maintenance = notional = 0.0
         order_margin = account.order_margin
         row, holdings = len(self.record), self.record.holdings
         for slot, position in self.held:
-            units = position.size * position.contract.multiplier
-            mark = marks[slot.symbol]
-            value = units * mark if units > 0 else -units * mark
-            profit = units * (mark - position.entry_price)
+            mark, size, entry_price, leverage = marks[slot.symbol], position.size, position.entry_price, position.leverage
+            if position.is_plain:
+                units = size * position.contract.multiplier
+                value = units * mark if units > 0 else -units * mark
+                profit = units * (mark - entry_price)
+                margin = value / leverage
+                worst = (slot.mark_low if units > 0 else slot.mark_high) if slot.is_fresh else mark
+                lowest += units * (worst - entry_price)
+            else:
+                value, profit, margin = position.notional(mark), position.unrealized_pnl(mark), position.initial_margin(mark)
+                lowest += position.unrealized_pnl(slot.worst_mark() if slot.is_fresh else mark)
             equity += profit
             notional += value
-            margin = value / position.leverage
             initial += margin
             is_isolated = position.wallet != CROSS
             if not is_isolated:
                 cross_free += profit - margin
-            holdings.extend((row, slot.number, position.size, position.entry_price, mark, account.wallets[position.wallet], is_isolated))
+            holdings.extend((row, slot.number, size, entry_price, mark, wallets[position.wallet], is_isolated, leverage))
             maintenance += maintenance_margin(position.brackets, value)
-            worst = (slot.mark_low if units > 0 else slot.mark_high) if slot.is_fresh else mark
-            lowest += units * (worst - position.entry_price)
         if self.held:
             self.record.bars_held += 1
             if self.least_headroom is None or self.walked or self.least_headroom < self.record.closest_call * 2:
@@ -409,24 +424,62 @@ class BarClock:
                 self._note_distance(slot, position, headroom / position.notional(worst), worst)
 
     def _note_distance(self, slot: "Slot", position: Position, headroom: float, worst: float) -> None:
-        """Note the distance to a liquidation price unless ``headroom``, a fraction of notional, shows that it is no record.
-
-        distance = headroom / (1 - rate) for a long and headroom / (1 + rate) for a short, with rates from 0 to the last
-        tier's; a long with a distance of 1 or more has no liquidation price.
-        """
+        """Note the distance to a liquidation price unless ``headroom``, a fraction of notional, shows that it is no record."""
         closest = self.record.closest_call
-        if headroom >= (min(closest, 1.0) if position.size > 0 else closest * (1 + position.brackets[-1].rate)):
+        if headroom >= _record_headroom(position, closest):
             return
         price = account_liquidation_price(self.account, slot.symbol, {**self.marks, slot.symbol: worst})
         if price is not None:
-            distance = max((worst - price) / worst if position.size > 0 else (price - worst) / worst, 0.0)
-            self.record.closest_call = min(closest, distance)
+            self.record.closest_call = min(closest, abs(worst - price) / worst if headroom > 0 else 0.0)
 
 
 def _headroom_share(position: Position, mark_price: float) -> float:
     """Return what a position adds to its wallet's headroom: unrealized profit less maintenance margin."""
+    if position.is_plain:
+        return _plain_share(position, mark_price)
+    return position.unrealized_pnl(mark_price) - position.maintenance_margin(mark_price)
+
+
+def _plain_share(position: Position, mark_price: float) -> float:
     units = position.size * position.contract.multiplier
     return units * (mark_price - position.entry_price) - maintenance_margin(position.brackets, abs(units) * mark_price)
+
+
+def _least_share(slot: "Slot", position: Position) -> float:
+    """Return the least that any position may add to its wallet's headroom inside a bar.
+
+    Profit and notional are straight lines in the mark (in 1 / mark, of an inverse contract) and maintenance never falls
+    with the notional. So the least profit and the most maintenance lie at the ends; and where maintenance does not jump
+    it is convex and headroom concave, whose least value lies at an end too.
+    """
+    ends = _mark_range(slot)
+    if jumps(position.brackets):
+        return min(map(position.unrealized_pnl, ends)) - max(map(position.maintenance_margin, ends))
+    return min(position.unrealized_pnl(mark) - position.maintenance_margin(mark) for mark in ends)
+
+
+def _scaling_brackets(position: Position, mark_price: float) -> tuple[Bracket, ...]:
+    """Return brackets that hold for a smaller position too: one that stands for a whole is taken as a rate."""
+    if position.is_plain or len(position.brackets) > 1:
+        return position.brackets
+    return (Bracket(inf, position.maintenance_margin(mark_price) / position.notional(mark_price), 0.0, inf),)
+
+
+def _record_headroom(position: Position, closest: float) -> float:
+    """Return the headroom, a fraction of notional, from which on a liquidation price is no closer than the closest so far.
+
+    distance = headroom / (1 - rate) for a long and headroom / (1 + rate) for a short, with rates from 0 to the last tier's;
+    a long with a distance of 1 or more has no liquidation price. Of an inverse contract d / (1 + d) with d = headroom /
+    (1 + rate) for a long, and d / (1 - d) with d = headroom / (1 - rate) for a short. A jump may lie anywhere.
+    """
+    rate = position.brackets[-1].rate
+    if not position.is_plain and jumps(position.brackets):
+        return inf
+    if position.contract.kind == "inverse":
+        if position.size < 0:
+            return closest
+        return (1 + rate) * closest / (1 - closest) if closest < 1 else inf
+    return min(closest, 1.0) if position.size > 0 else closest * (1 + rate)
 
 
 def _mark_range(slot: "Slot") -> tuple[float, float]:
@@ -445,7 +498,7 @@ def _worst_headroom(slot: "Slot", position: Position, fills: Sequence[tuple[floa
         profit = position.unrealized_pnl(mark)
         profit += sum(min(change * multiplier * (mark - price), 0.0) for change, price in fills)
         worst = min(worst, profit - maintenance_margin(position.brackets, largest * multiplier * mark))
-    return worst - costs - _funding_bound(slot, largest * multiplier)
+    return worst - costs - _funding_bound(slot, largest)
 
 
 def _is_isolated_safe(slot: "Slot", position: Position, balance: float, fills: Sequence[tuple[float, float]]) -> bool:
@@ -459,7 +512,7 @@ def _is_isolated_safe(slot: "Slot", position: Position, balance: float, fills: S
     rate = _rate_at(position, max(abs(size) + same, other - abs(size)) * multiplier * high)
     for mark in (low, high):
         headroom = balance + position.unrealized_pnl(mark) - position.maintenance_margin(mark)
-        if size and headroom <= _funding_bound(slot, abs(size) * multiplier):
+        if size and headroom <= _funding_bound(slot, size):
             return False
     for change, price in fills:
         units = abs(change) * multiplier
@@ -468,7 +521,7 @@ def _is_isolated_safe(slot: "Slot", position: Position, balance: float, fills: S
             return False
         if closes and other <= abs(size):
             continue
-        margin = units * price / position.leverage - _funding_bound(slot, units)
+        margin = units * price / position.leverage - _funding_bound(slot, change)
         if any(margin + change * multiplier * (mark - price) <= rate * units * mark for mark in (low, high)):
             return False
     return True
@@ -480,16 +533,20 @@ def _isolated_opening_cost(position: Position, fills: Sequence[tuple[float, floa
     return sum(abs(change) * position.contract.multiplier * price * rate for change, price in fills)
 
 
-def _funding_bound(slot: "Slot", units: float) -> float:
-    """Return the most that the stamps of this bar could cost a position of either sign."""
+def _funding_bound(slot: "Slot", size: float) -> float:
+    """Return the most that the stamps of this bar could cost a position of this size, of either sign."""
     if not slot.is_fresh or not slot.has_stamps_due():
         return 0.0
     assert slot.schedule is not None
-    cost = 0.0
+    cost, contract = 0.0, slot.position.contract
     since = slot.funded_until if slot.position.size else max(slot.funded_until, slot.open_time)
     for settlement in slot.schedule.between(since, slot.close_time):
         own = settlement.mark_price
-        cost += units * (own if own > slot.mark_high else slot.mark_high) * abs(settlement.rate)
+        if contract.kind == "inverse":
+            dearest = own if own < slot.mark_low else slot.mark_low
+        else:
+            dearest = own if own > slot.mark_high else slot.mark_high
+        cost += contract.notional(size, dearest) * abs(settlement.rate)
     return cost
 
 

@@ -1,6 +1,6 @@
 """plug(): a venue's rules for every data of a Cerebro, in one line."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from math import inf
 from numbers import Real
@@ -12,6 +12,7 @@ from . import venues
 from .broker import MarginBroker
 from .comminfo import PerpCommInfo
 from .core.account import check_leverage
+from .core.contract import settlement_currency
 from .core.tiers import TierSchedule
 from .feeds import PerpData
 
@@ -30,28 +31,37 @@ def plug(
     leverage: float | Mapping[str, float] = 1,
     margin_mode: str | Mapping[str, str] = "cross",
     cash: float | None = None,
+    spot: Mapping[str, float] | None = None,
     **params: Any,
 ) -> MarginBroker:
     """Give a Cerebro a MarginBroker with the venue's rules for every data added so far, and return it.
 
     A data's name is its symbol. ``leverage`` and ``margin_mode`` are one value for all, or a mapping that names every
     symbol. ``venue=None`` is 'generic': a flat 0.5 % of maintenance and no fees. ``cash=None`` keeps what the present
-    broker was given. ``params`` go to the MarginBroker: ``intrabar``, ``on_liquidation``, ``stamp``, ``check`` and the
-    host's own. What the present broker was given of these, slippage and cheat-on-open among them, is kept; its
-    commissions are not, the venue's replace them.
+    broker was given; at a venue of inverse contracts it is coins. ``spot`` names the datas that are the coin itself,
+    bought in full, each with its trading fee, a fraction: ``{"BTCUSDT_SPOT": 0.001}``; a venue's own rates are its
+    perpetuals', so there is no default, and ``leverage`` and ``margin_mode`` need not name these datas. ``params`` go to
+    the MarginBroker: ``intrabar``, ``on_liquidation``, ``stamp``, ``check`` and the host's own. What the present broker was
+    given of these, slippage and cheat-on-open among them, is kept; its commissions are not, the venue's replace them.
 
     ValueError where a data has no name, the venue does not know a symbol, a mapping leaves one out, or the leverage is
     above what the venue allowed when the data begins.
     """
     symbols = _symbols(cerebro)
     rules = venues.load("generic" if venue is None else venue)
-    leverages = by_symbol("leverage", leverage, symbols)
-    modes = by_symbol("margin_mode", margin_mode, symbols)
+    fees = _spot_fees(spot, symbols)
+    leverages = by_symbol("leverage", leverage, symbols, optional=fees)
+    modes = by_symbol("margin_mode", margin_mode, symbols, optional=fees)
     present = cerebro.broker
     kept = {name: getattr(present.p, name) for name in HOST_PARAMS + OWN_PARAMS if hasattr(present.p, name)}
     broker = MarginBroker(**{**kept, "cash": getattr(present.p, "cash", START_CASH) if cash is None else cash, **params})
     broker.venue = rules.name
     for symbol, datas in symbols.items():
+        if symbol in fees:
+            own = leverages.get(symbol, 1) if isinstance(leverage, Mapping) else 1
+            terms = PerpCommInfo(kind="spot", leverage=own, margin_mode=modes.get(symbol), commission=fees[symbol], profile=rules.profile)
+            broker.addcommissioninfo(terms, name=symbol)
+            continue
         contract = rules.contract(symbol)
         opening = min(map(_first_opening, datas))
         check_leverage(symbol, _number(symbol, leverages[symbol]), contract.tiers.at(opening).brackets)
@@ -65,23 +75,37 @@ def plug(
             tiers=_tiers(rules, symbol),
             liquidation_fee=contract.liquidation_fee,
             profile=rules.profile,
+            kind=contract.kind,
+            currency=settlement_currency(contract.symbol, contract.kind),
+            margin_terms=rules.terms,
         )
         broker.addcommissioninfo(comminfo, name=symbol)
     cerebro.broker = broker
     return broker
 
 
-def by_symbol(what: str, value: T | Mapping[str, T], symbols: Mapping[str, Any]) -> dict[str, T]:
-    """Return a value for each symbol, from one for all or from a mapping that names exactly them."""
+def by_symbol(what: str, value: T | Mapping[str, T], symbols: Mapping[str, Any], *, optional: Collection[str] = ()) -> dict[str, T]:
+    """Return a value for each symbol, from one for all or from a mapping that names exactly them, but for the optional."""
     if not isinstance(value, Mapping):
         return dict.fromkeys(symbols, value)
-    missing = [symbol for symbol in symbols if symbol not in value]
+    missing = [symbol for symbol in symbols if symbol not in value and symbol not in optional]
     unknown = [str(name) for name in value if name not in symbols]
     if missing:
         raise ValueError(f"{what} says nothing of {', '.join(missing)}; name every symbol, or give one {what} for all")
     if unknown:
         raise ValueError(f"{what} names {', '.join(unknown)}, but the datas are {', '.join(symbols)}; leave it out or add that data")
     return dict(value)
+
+
+def _spot_fees(spot: Mapping[str, float] | None, symbols: Mapping[str, Any]) -> Mapping[str, float]:
+    if spot is None:
+        return {}
+    if not isinstance(spot, Mapping):
+        raise ValueError(f"spot maps the datas that are spot to their trading fee, such as {{'BTCUSDT_SPOT': 0.001}}, was {spot!r}")
+    unknown = [str(symbol) for symbol in spot if symbol not in symbols]
+    if unknown:
+        raise ValueError(f"spot names {', '.join(unknown)}, but the datas are {', '.join(symbols)}; leave it out or add that data")
+    return spot
 
 
 def _symbols(cerebro: bt.Cerebro) -> dict[str, list[Any]]:

@@ -20,7 +20,7 @@ BAR_COLUMNS = (
     "available_margin",
     "notional",
 )
-HOLDING_COLUMNS = ("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated")
+HOLDING_COLUMNS = ("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated", "leverage")
 
 
 class FillRow(NamedTuple):
@@ -83,7 +83,7 @@ class Record:
     """The recorded series of one run.
 
     ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
-    which bar (from 0), which contract (in the order of the datas), and the balance of the wallet behind it.
+    which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind it, the leverage set.
     """
 
     bars: array = field(default_factory=lambda: array("d"))

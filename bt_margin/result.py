@@ -7,6 +7,7 @@ import json
 import platform
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -14,11 +15,13 @@ from math import inf, isfinite, nan
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .core.account import Position
 from .core.contract import Contract
 from .core.funding import FundingSchedule
-from .core.ledger import Journal, Row
-from .core.liquidation import liquidation_price
-from .core.tiers import TierSchedule, TierTable
+from .core.ledger import CROSS, Journal, Row, wallet_of
+from .core.liquidation import jumps, liquidation_price
+from .core.terms import terms_at
+from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
 from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record
 
@@ -70,23 +73,53 @@ class _Holding:
     """One contract held at the close of a bar, as recorded."""
 
     def __init__(
-        self, slot: Any, time: float, size: float, entry_price: float, mark_price: float, wallet_balance: float, is_isolated: float
+        self,
+        slot: Any,
+        time: float,
+        size: float,
+        entry_price: float,
+        mark_price: float,
+        wallet_balance: float,
+        is_isolated: float,
+        leverage: float,
     ) -> None:
         self.slot, self.size, self.entry_price, self.mark_price = slot, size, entry_price, mark_price
         self.wallet_balance, self.is_isolated = wallet_balance, bool(is_isolated)
-        self.table: TierTable = slot.position.contract.tiers.at(time - slot.bar_seconds)  # chosen at the bar's opening (R5)
+        self.contract: Contract = slot.position.contract
+        opening = time - slot.bar_seconds  # tables and terms are chosen at the bar's opening (R5)
+        self.brackets: Sequence[Bracket] = self.contract.tiers.at(opening).brackets
+        if not slot.position.is_plain:
+            self.brackets = self._position(opening, leverage).brackets
+
+    def _position(self, time: float, leverage: float) -> Position:
+        then: Position = replace(self.slot.position, size=self.size, entry_price=self.entry_price, leverage=leverage)
+        then.wallet = wallet_of(self.slot.symbol) if self.is_isolated else CROSS
+        then.table, then.terms = self.contract.tiers.at(time), terms_at(then.rules, time)
+        then.renew()
+        return then
 
     @property
     def headroom(self) -> float:
         """Unrealized profit less maintenance margin."""
-        units = self.size * self.slot.position.contract.multiplier
-        return units * (self.mark_price - self.entry_price) - self.table.maintenance_margin(abs(units) * self.mark_price)
+        profit = self.contract.unrealized_pnl(size=self.size, entry_price=self.entry_price, mark_price=self.mark_price)
+        return profit - maintenance_margin(self.brackets, self.contract.notional(self.size, self.mark_price))
+
+    def problem(self, collateral: float) -> tuple[Any, ...]:
+        """Return what the liquidation price follows from; the mark alone decides on which side of a slab's jump it lies."""
+        mark_price = self.mark_price if jumps(self.brackets) else None
+        return self.size, self.entry_price, collateral, self.brackets, mark_price
 
     def liquidation_price(self, collateral: float) -> float:
         """Return the liquidation price with this much behind the position, NaN where there is none."""
-        multiplier = self.slot.position.contract.multiplier
-        terms: dict[str, Any] = {"size": self.size, "entry_price": self.entry_price, "collateral": collateral, "multiplier": multiplier}
-        price = liquidation_price(**terms, table=self.table)
+        price = liquidation_price(
+            size=self.size,
+            entry_price=self.entry_price,
+            collateral=collateral,
+            table=self.brackets,
+            multiplier=self.contract.multiplier,
+            kind=self.contract.kind,
+            mark_price=self.mark_price,
+        )
         return nan if price is None else price
 
 
@@ -203,7 +236,10 @@ class Result:
 
     @cached_property
     def _round_trips(self) -> tuple[list[RoundTrip], int]:
-        return round_trips(self._record.fills, self._record.funding)
+        slots = self._broker.slots.values()
+        return round_trips(
+            self._record.fills, self._record.funding, {slot.symbol for slot in slots if slot.position.contract.kind == "inverse"}
+        )
 
     # -- how it was run ----------------------------------------------------------------------------------------------
 
@@ -219,6 +255,8 @@ class Result:
             "intrabar": broker.p.intrabar,
             "on_liquidation": broker.p.on_liquidation,
             "profile": broker.profile.name,
+            "currency": broker.currency,
+            "kind": {symbol: comminfo.p.kind for symbol, comminfo in terms.items()},
             "fees": {symbol: _fees(comminfo.contract(symbol)) for symbol, comminfo in terms.items()},
             "strategy": type(self.strategy).__name__,
             "params": dict(self.strategy.p._getkwargs()),
@@ -247,12 +285,16 @@ class Result:
             "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
             "generic tiers (flat 0.5 %)": [symbol for symbol, comminfo in self._terms().items() if comminfo.is_generic],
             "constant funding": [symbol for symbol, slot in slots.items() if _has_constant_funding(slot)],
-            "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None],
+            "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None and slot.position.contract.kind != "spot"],
         }
+        for slot in slots.values():
+            for policy in _term_flags(slot.position, self._broker.currency):
+                groups.setdefault(policy, []).append(slot.symbol)
         flags = [f"{policy}: {', '.join(symbols)}" for policy, symbols in groups.items() if symbols]
         first, last = self._times[0] - self.bar_seconds, self._times[-1]
         for symbol, slot in slots.items():
             flags.extend(_tier_flag(symbol, slot.position.contract.tiers, first, last))
+            flags.extend(_rules_flag(symbol, slot.position, first, last))
             series = slot.series
             span = (first, last) if series is None else (series.stamps[0] - series.bar_seconds, series.stamps[-1])
             flags.extend(_funding_flag(symbol, slot.schedule, *span))
@@ -313,10 +355,13 @@ class Result:
             shared = sum(holding.headroom for holding in held if not holding.is_isolated) if len(held) > 1 else 0.0
             for holding in held:
                 carried = shared - holding.headroom if len(held) > 1 and not holding.is_isolated else 0.0
-                problem = (holding.size, holding.entry_price, holding.wallet_balance + carried, holding.table)
-                number = holding.slot.number
+                collateral, number = holding.wallet_balance + carried, holding.slot.number
+                problem = holding.problem(collateral)
+                if holding.contract.kind == "spot" and not _is_borrowed_beside(holding, held):
+                    yield nan  # nothing is borrowed, nothing can be called
+                    continue
                 if number not in solved or solved[number][0] != problem:
-                    solved[number] = (problem, holding.liquidation_price(problem[2]))
+                    solved[number] = (problem, holding.liquidation_price(collateral))
                 yield solved[number][1]
 
     @cached_property
@@ -468,6 +513,32 @@ def _tier_flag(symbol: str, tiers: TierSchedule, first: float, last: float) -> l
     span = _day(used[0]) if len(used) == 1 else f"{_day(used[0])} to {_day(used[-1])} ({len(used)} tables)"
     before = f", the first known, also before that day (from {_day(first)})" if first < used[0] else ""
     return [f"tiers as of {span}: {symbol}{before}"]
+
+
+def _term_flags(position: Position, currency: str | None) -> list[str]:
+    """Return what sets a contract apart from a linear one with marginal tiers and maintenance at mark."""
+    contract = position.contract
+    if contract.kind == "spot":
+        return ["spot, paid in full"]
+    tables = contract.tiers.tables
+    policies = [f"inverse, all money in {currency or 'coin'}"] if contract.kind == "inverse" else []
+    policies += [f"slab tiers, counted in {table.unit}" for table in tables[-1:] if table.mode == "slab"]
+    if position.terms.maintenance_basis == "entry":
+        policies.append("maintenance of the notional at entry")
+    if position.terms.fee_in_margin != "none":
+        policies.append(f"closing fee kept in margin ({position.terms.fee_in_margin})")
+    return policies
+
+
+def _rules_flag(symbol: str, position: Position, first: float, last: float) -> list[str]:
+    """Return the days on which a venue's margin terms changed inside a run (R5)."""
+    changes = [_day(start) for start, _ in position.rules[1:] if first < start <= last]
+    return [f"margin terms changed {', '.join(changes)}: {symbol}"] if changes else []
+
+
+def _is_borrowed_beside(holding: _Holding, held: Sequence[_Holding]) -> bool:
+    """Return whether spot stands in for other contracts of its wallet."""
+    return not holding.is_isolated and any(other.contract.kind != "spot" and not other.is_isolated for other in held)
 
 
 def _funding_flag(symbol: str, schedule: FundingSchedule | None, first: float, last: float) -> list[str]:

@@ -34,6 +34,8 @@ class Slot:
         self.data, self.symbol, self.position, self.number = data, symbol, position, number
         self.series: PerpSeries | None = _series_of(data)
         self.schedule = funding if funding is not None else (self.series.funding if self.series else None)
+        if position.contract.kind == "spot":
+            self._drop_funding(funding)
         self.stamps_are_opens = stamps_are_opens
         self.has_own_mark = self.series is not None and self.series.mark_open is not None
         self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
@@ -50,8 +52,8 @@ class Slot:
         self.next_stamp = inf if self.schedule is None else -inf
         self.shortest_step = inf
         self.previous_stamp = -inf
-        dates = position.contract.tiers.dates
-        self.next_tiers = dates[1] if len(dates) > 1 else inf
+        self.change_dates = (*position.contract.tiers.dates[1:], *(start for start, _ in position.rules[1:]))
+        self.next_tiers = min(self.change_dates, default=inf)
 
     def refresh(self) -> bool:
         """Look for a new bar, remember and return whether there is one."""
@@ -78,7 +80,7 @@ class Slot:
         return self.is_fresh
 
     def load(self, retier: Callable[[str, float], None]) -> None:
-        """Read the new bar: prices, marks, instants, tiers in force at its opening instant (R5)."""
+        """Read the new bar: prices, marks, instants, tiers and margin terms in force at its opening instant (R5)."""
         data, index = self.data, self._clock._idx
         opens, highs, lows, closes = self._prices
         self.open, self.high, self.low, self.close = opens.array[index], highs.array[index], lows.array[index], closes.array[index]
@@ -97,10 +99,16 @@ class Slot:
             self.use_tiers(retier, self.open_time)
 
     def use_tiers(self, retier: Callable[[str, float], None], time: float) -> None:
-        """Put the tier table of an instant in force."""
-        schedule = self.position.contract.tiers
-        self.next_tiers = next((date for date in schedule.dates[1:] if date > time), inf)
+        """Put the tier table and the margin terms of an instant in force."""
+        self.next_tiers = min((date for date in self.change_dates if date > time), default=inf)
         retier(self.symbol, time)
+
+    def _drop_funding(self, own: FundingSchedule | None) -> None:
+        """Forget a constant rate, which is given to all datas at once; spot has no funding (R27)."""
+        is_assumed = own is None and self.series is not None and self.series.constant_funding
+        if self.schedule and not is_assumed:
+            raise ValueError(f"{self.symbol}: spot pays no funding, {len(self.schedule)} stamps were given; leave them out")
+        self.schedule = None
 
     def _times(self) -> tuple[float, float]:
         """Return the opening and closing instants by the stamp and the bar's length."""

@@ -5,6 +5,7 @@ own functions, so ``getvalue`` would still be the host's if only ``get_value`` w
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -49,7 +50,7 @@ class AccountView(bt.brokers.BackBroker):
 
     def initial_margin(self, data=None) -> float:
         """Return the initial margin of one data's position, or of all."""
-        return sum(p.notional(self._mark(p)) / p.leverage for p in self._positions_of(data))
+        return sum(p.initial_margin(self._mark(p)) for p in self._positions_of(data))
 
     def maintenance_margin(self, data=None) -> float:
         """Return the maintenance margin of one data's position, or of all."""
@@ -86,12 +87,13 @@ class AccountView(bt.brokers.BackBroker):
         slot = self.slot_of(data)
         price = data.close[0] if price is None else price
         taker = slot.position.contract.taker
+        opening = {"price": price, "fee_rate": taker, "marks": self.marks, "is_short": not isbuy}
         if slot.position.size * (1 if isbuy else -1) >= 0:
-            return self.account.max_opening(slot.symbol, price=price, fee_rate=taker, marks=self.marks)
+            return self.account.max_opening(slot.symbol, **opening)
         trial = self.account.clone()
         held = abs(slot.position.size)
         trial.apply_fill(slot.symbol, size=-slot.position.size, price=price, fee_rate=taker, time=self.now)
-        return held + trial.max_opening(slot.symbol, price=price, fee_rate=taker, marks=self.marks)
+        return held + trial.max_opening(slot.symbol, **opening)
 
     @property
     def journal(self) -> Journal:
@@ -168,7 +170,7 @@ class AccountView(bt.brokers.BackBroker):
 
     def _notional_at_close(self, data) -> float:
         position = self.slot_of(data).position
-        return position.size * position.contract.multiplier * data.close[0] if position.size else 0.0
+        return position.notional(data.close[0]) * (1 if position.size > 0 else -1) if position.size else 0.0
 
     def get_leverage(self):
         """Return the effective leverage: gross notional over equity."""
@@ -188,17 +190,16 @@ class AccountView(bt.brokers.BackBroker):
         position = slot.position
         if not position.size and slot.count:
             slot.use_tiers(self.account.set_tiers, slot.open_time)
-        check_leverage(slot.symbol, leverage, position.brackets)
+        check_leverage(slot.symbol, leverage, position.table.brackets)
         reserved = self._reserved_at(slot, leverage)
         if leverage < position.leverage:
             self._check_lower_leverage(slot, leverage, sum(reserved.values()))
-        limit = max((b.cap for b in position.brackets if b.max_leverage >= leverage), default=0.0)
-        if position.size and position.notional(self._mark(position)) > limit:
-            raise ValueError(
-                f"{slot.symbol}: a position of notional {position.notional(self._mark(position)):.8g} allows no {leverage:g}x, "
-                f"its tier ends at {limit:.8g}"
-            )
-        position.leverage = leverage
+        limit = position.table.max_notional(leverage)
+        measure = position.measure(position.size, self._mark(position)) if position.size else 0.0
+        if measure > limit:
+            what = "notional" if position.is_plain else f"a size in its tiers' {position.table.unit} of"
+            raise ValueError(f"{slot.symbol}: a position of {what} {measure:.8g} allows no {leverage:g}x, its tier ends at {limit:.8g}")
+        self.account.set_leverage(slot.symbol, leverage)
         for ref, amount in reserved.items():
             self.account.reserve(ref, amount, symbol=slot.symbol, group=self._ocos[ref])
         self._available = None
@@ -218,10 +219,17 @@ class AccountView(bt.brokers.BackBroker):
             )
         more = reserved - sum(self._reserved_at(slot, position.leverage).values())
         if position.size:
-            more += position.notional(self._mark(position)) * (1 / leverage - 1 / position.leverage)
+            more += self._more_margin(position, leverage)
         free = self.account.available_margin(self.marks)
         if more > free:
             raise ValueError(f"{slot.symbol}: {leverage:g}x needs {more:.8g} more initial margin, available is {max(free, 0.0):.8g}")
+
+    def _more_margin(self, position: Position, leverage: float) -> float:
+        """Return by how much the initial margin of a position is larger at another leverage."""
+        mark_price = self._mark(position)
+        if position.is_plain:
+            return position.notional(mark_price) * (1 / leverage - 1 / position.leverage)
+        return replace(position, leverage=leverage).initial_margin(mark_price) - position.initial_margin(mark_price)
 
     def set_margin_mode(self, data, margin_mode):
         """Choose 'cross' or 'isolated' for a contract that is flat and has no open orders."""
@@ -246,7 +254,7 @@ class AccountView(bt.brokers.BackBroker):
         slot = self._isolated_slot(data, amount)
         position = slot.position
         mark_price = self._mark(position)
-        kept = position.notional(mark_price) / position.leverage - min(position.unrealized_pnl(mark_price), 0.0)
+        kept = position.initial_margin(mark_price) - min(position.unrealized_pnl(mark_price), 0.0)
         removable = max(self.account.wallets[position.wallet] - kept, 0.0)
         if amount > removable:
             raise ValueError(f"{slot.symbol}: cannot remove {amount:.8g} of margin, {removable:.8g} is above its initial margin")

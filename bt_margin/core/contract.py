@@ -5,7 +5,7 @@ one money and settled in the base coin; a contract is ``multiplier`` units of qu
 *Spot*: the coin itself, worth what a linear contract is worth, but fully paid and without maintenance margin.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import floor, isfinite
 
 from .tiers import GENERIC_RATE, TierSchedule, TierTable
@@ -17,13 +17,19 @@ RESIDUE = 1e-9
 
 KINDS = ("linear", "inverse", "spot")
 
+GENERIC_TIERS = TierSchedule.constant(TierTable.flat(GENERIC_RATE))
+NO_TIERS = TierSchedule.constant(TierTable.flat(0.0))
+
+# Quote currencies that tell, in a symbol, which part of it is the quote.
+QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD")
+
 
 @dataclass(frozen=True, slots=True)
 class Contract:
     """Terms of one contract.
 
     ``multiplier`` base units per contract, of an inverse contract its quote value; ``lot`` smallest step of a size (0: any
-    size); ``maker``, ``taker`` and ``liquidation_fee`` fractions of notional (a maker rebate is negative).
+    size); ``maker``, ``taker`` and ``liquidation_fee`` fractions of notional (a maker rebate is negative). Spot has no tiers.
     """
 
     symbol: str = ""
@@ -32,7 +38,7 @@ class Contract:
     maker: float = 0.0
     taker: float = 0.0
     liquidation_fee: float = 0.0
-    tiers: TierSchedule = field(default_factory=lambda: TierSchedule.constant(TierTable.flat(GENERIC_RATE)))
+    tiers: TierSchedule = GENERIC_TIERS
     kind: str = "linear"
 
     def __post_init__(self) -> None:
@@ -48,6 +54,15 @@ class Contract:
                 raise ValueError(f"{name}: {fee} is a fraction of notional (0.0005 = 5 bp), was {rate}; 10 % and more is refused as a slip")
         if self.liquidation_fee < 0:
             raise ValueError(f"{name}: a liquidation fee costs, it is 0 or more, was {self.liquidation_fee}")
+        if self.kind == "spot":
+            if self.tiers is not GENERIC_TIERS and any(tier.rate for table in self.tiers.tables for tier in table.tiers):
+                raise ValueError(f"{name}: spot is paid in full and has no tiers; leave them out")
+            object.__setattr__(self, "tiers", NO_TIERS)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether profit is ``units * (mark - entry)`` and maintenance, by every table, is marginal in the notional at mark."""
+        return self.kind != "inverse" and all(table.mode == "marginal" and table.unit == "quote" for table in self.tiers.tables)
 
     def notional(self, size: float, price: float) -> float:
         """Return ``|size| * multiplier * price``; of an inverse contract ``|size| * multiplier / price``, in coin."""
@@ -60,6 +75,16 @@ class Contract:
         if self.kind == "inverse":
             return size * self.multiplier * (1 / entry_price - 1 / mark_price)
         return size * self.multiplier * (mark_price - entry_price)
+
+    def price_earning(self, amount: float, *, size: float, price: float) -> float:
+        """Return the price at which a size has earned this much more than at ``price`` (less, where it is negative).
+
+        >>> Contract().price_earning(60, size=-2, price=100), Contract(kind="inverse").price_earning(1, size=200, price=100)
+        (70.0, 200.0)
+        """
+        if self.kind == "inverse":
+            return 1 / (1 / price - amount / (size * self.multiplier))
+        return price + amount / (size * self.multiplier)
 
     def fee(self, size: float, price: float, *, maker: bool) -> float:
         """Return the trading fee of a fill, positive when it costs."""
@@ -143,6 +168,24 @@ def break_even_price(*, size: float, entry_price: float, opening_rate: float, cl
     side = 1 if size > 0 else -1
     above, below = (closing_rate, opening_rate) if kind == "inverse" else (opening_rate, closing_rate)
     return entry_price * (1 + side * above) / (1 - side * below)
+
+
+def settlement_currency(symbol: str, kind: str = "linear") -> str | None:
+    """Return the currency that a contract's money is in: the quote, of an inverse contract the base; None where a symbol does not tell.
+
+    >>> settlement_currency("BTC/USD:BTC", "inverse"), settlement_currency("ETHUSD_PERP", "inverse"), settlement_currency("BTC-USDT-SWAP")
+    ('BTC', 'ETH', 'USDT')
+    >>> settlement_currency("BTC") is None
+    True
+    """
+    pair, _, stated = symbol.upper().partition(":")
+    if stated:
+        return stated.partition("-")[0]
+    base, *rest = pair.replace("-", "/").replace("_", "/").split("/")
+    quote = rest[0] if rest and rest[0] in QUOTES else next((end for end in QUOTES if base.endswith(end) and base != end), None)
+    if quote is None:
+        return None
+    return base.removesuffix(quote) if kind == "inverse" else quote
 
 
 def split_fill(held: float, size: float) -> tuple[float, float]:

@@ -87,13 +87,17 @@ def whole_stamp(stamp: float) -> float:
     return minute if abs(stamp - minute) <= JITTER_SECONDS else stamp
 
 
-def funding_payment(*, size: float, multiplier: float, mark_price: float, rate: float) -> float:
+def funding_payment(*, size: float, multiplier: float, mark_price: float, rate: float, kind: str = "linear") -> float:
     """Return what the account receives at one stamp: ``-size * multiplier * mark_price * rate`` (R23).
+
+    Of an inverse contract ``-size * multiplier / mark_price * rate``, in coin; spot pays none.
 
     >>> funding_payment(size=1, multiplier=1, mark_price=60_000, rate=0.0001)     # a long pays a positive rate
     -6.0
     """
-    return -size * multiplier * mark_price * rate
+    if kind == "linear":
+        return -size * multiplier * mark_price * rate
+    return -size * multiplier / mark_price * rate if kind == "inverse" else 0.0
 
 
 def funding_sum(settlements: Sequence[Settlement], *, size: float, multiplier: float = 1.0) -> float:

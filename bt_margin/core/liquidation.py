@@ -15,11 +15,13 @@ from math import inf, nextafter
 from typing import NamedTuple
 
 from .account import MarginAccount, Marks, Position, Step
+from .contract import notional
 from .terms import Holding
 from .tiers import Bracket, TierTable
 
 EDGE_SLACK = 1e-12  # relative; a solution that lands on a tier's edge belongs to both tiers, whose requirements agree there
 NOTHING = 1e-12  # relative to what it is the difference of; money or units smaller than this are rounding, not a price
+ALMOST_ALL = 0.999  # of a position's notional: it is handed over for more than nothing, for a price is positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def liquidation_price(
     if maintenance_basis == "entry":
         last = _holding_bracket(brackets, abs(units) * entry)
         x = _root(units * entry - collateral + abs(units) * entry * (last.rate + fee_rate) - last.amount, units, entry)
-    elif _jumps(brackets):
+    elif jumps(brackets):
         mark = entry if mark_price is None else 1 / mark_price if is_inverse else mark_price
         return _first_failure([_Leg(units, entry, brackets, fee_rate)], collateral, mark, is_inverse)
     else:
@@ -190,7 +192,7 @@ def _holding_bracket(brackets: Sequence[Bracket], measure: float) -> Bracket:
     return next((bracket for bracket in brackets if measure <= bracket.cap), brackets[-1])
 
 
-def _jumps(brackets: Sequence[Bracket]) -> bool:
+def jumps(brackets: Sequence[Bracket]) -> bool:
     """Return whether brackets are a slab table's: only those climb in rate without an amount that makes up for it."""
     first, last = brackets[0], brackets[-1]
     return last.rate != first.rate and last.amount == first.amount
@@ -291,26 +293,28 @@ def _just_past(edge: _Edge, is_inverse: bool) -> float:
     return price
 
 
-def takeover_price(*, units: float, mark_price: float, equity: float, share: float) -> float:
+def takeover_price(*, units: float, mark_price: float, equity: float, share: float, kind: str = "linear") -> float:
     """Return the price at which a failed position is handed over when it spends a share of its wallet's equity.
 
-    p = mark_price - equity * share / units, with ``units`` the signed base units handed over. The share is their part
-    of the wallet's maintenance margin (R16).
+    p = mark_price - equity * share / units, with ``units`` the signed size * multiplier handed over; inverse
+    1 / (1 / mark_price + equity * share / units). The share is their part of the wallet's maintenance margin (R16); what
+    is more than the position itself is worth cannot be spent on it.
     Source: dYdX v4, x/clob/keeper/liquidations.go, bankruptcy price in quote quantums, retrieved 2026-11-21.
 
     >>> takeover_price(units=0.1, mark_price=3_000, equity=10, share=0.6)       # 3 000 - 6 / 0.1
     2940.0
     """
-    return mark_price - equity * share / units
+    spent = min(equity * share, ALMOST_ALL * notional(size=units, price=mark_price, kind=kind))
+    return 1 / (1 / mark_price + spent / units) if kind == "inverse" else mark_price - spent / units
 
 
-def liquidation_fee(*, rate: float, units: float, price: float, equity: float) -> float:
-    """Return the fee of a forced fill: ``rate * |units| * price``, at most the equity that is left after the fill (R15).
+def liquidation_fee(*, rate: float, units: float, price: float, equity: float, kind: str = "linear") -> float:
+    """Return the fee of a forced fill: ``rate * notional``, at most the equity that is left after the fill (R15).
 
     >>> liquidation_fee(rate=0.0125, units=1, price=95_000, equity=381.5)
     381.5
     """
-    return min(max(rate * abs(units) * price, 0.0), max(equity, 0.0))
+    return min(max(rate * notional(size=units, price=price, kind=kind), 0.0), max(equity, 0.0))
 
 
 def fillable_price(
@@ -362,8 +366,13 @@ def adl_score(
 
 
 def account_liquidation_price(account: MarginAccount, symbol: str, marks: Marks) -> float | None:
-    """Return the liquidation price of a held position with the other marks of its wallet fixed."""
+    """Return the liquidation price of a held position with the other marks of its wallet fixed.
+
+    A wallet that holds nothing but spot has none: nothing is borrowed, nothing can be called.
+    """
     position = account.positions[symbol]
+    if all(held.contract.kind == "spot" for held in account.held(position.wallet)):
+        return None
     return liquidation_price(
         size=position.size,
         entry_price=position.entry_price,
@@ -385,9 +394,14 @@ def collateral_of(account: MarginAccount, position: Position, marks: Marks) -> f
 
 
 def account_bankruptcy_price(account: MarginAccount, symbol: str, marks: Marks) -> float | None:
-    """Return the bankruptcy price of a held position with the other marks of its wallet fixed."""
+    """Return the bankruptcy price of a held position with the other marks of its wallet fixed.
+
+    The closing fee that an isolated position keeps beside its margin is there to pay that fee, and not counted.
+    """
     position = account.positions[symbol]
-    collateral = account.wallets[position.wallet]
+    if all(held.contract.kind == "spot" for held in account.held(position.wallet)):
+        return None
+    collateral = account.wallets[position.wallet] - position.reserved_fee
     for other in _others(account, position):
         collateral += other.unrealized_pnl(marks[other.contract.symbol])
     return bankruptcy_price(
@@ -406,7 +420,7 @@ def _others(account: MarginAccount, position: Position) -> list[Position]:
 def plan_liquidation(account: MarginAccount, wallet: str, marks: Marks, profile: Profile) -> list[Step]:
     """Return the steps that a venue takes with a wallet at these marks; none while it is safe.
 
-    Largest unrealized loss first, ties in the order the contracts were added (R18).
+    Largest unrealized loss first, ties in the order the contracts were added (R18); spot, which needs no margin, last.
     """
     risk = account.risk(wallet, marks)
     return liquidation_steps(account, wallet, marks, profile) if risk.is_liquidatable else []
@@ -415,21 +429,28 @@ def plan_liquidation(account: MarginAccount, wallet: str, marks: Marks, profile:
 def liquidation_steps(account: MarginAccount, wallet: str, marks: Marks, profile: Profile) -> list[Step]:
     """Return the steps for a wallet known to fail: solved marks stand on the boundary, where rounding could deny it."""
     risk = account.risk(wallet, marks)
-    held = sorted(account.held(wallet), key=lambda p: p.unrealized_pnl(marks[p.contract.symbol]))
+    held = sorted(account.held(wallet), key=lambda p: (p.contract.kind == "spot", p.unrealized_pnl(marks[p.contract.symbol])))
     if profile.takes_over:
         return _take_over(held, marks, risk.equity, risk.maintenance_margin)
     return _sell_until_safe(held, marks, risk.equity)
 
 
 def _take_over(held: Sequence[Position], marks: Marks, equity: float, maintenance: float) -> list[Step]:
-    """Spend the wallet's equity on its positions pro rata to maintenance margin, so that nothing is left (R16)."""
-    total = sum(p.notional(marks[p.contract.symbol]) for p in held)
+    """Spend the wallet's equity on its positions pro rata to maintenance margin, so that nothing is left (R16).
+
+    Spot maintains nothing, so it is sold at the mark, and pays for what the others spend. A closing fee that is kept beside
+    the margin of an isolated position is no part of its price; it goes with the rest.
+    """
+    equity -= sum(position.reserved_fee for position in held)
+    borrowed = [p for p in held if p.contract.kind != "spot"] or held
+    total = sum(p.notional(marks[p.contract.symbol]) for p in borrowed)
     steps = []
     for position in held:
         mark_price = marks[position.contract.symbol]
-        weight = position.maintenance_margin(mark_price) / maintenance if maintenance else position.notional(mark_price) / total
-        units = position.size * position.contract.multiplier
-        takeover = takeover_price(units=units, mark_price=mark_price, equity=equity, share=weight)
+        part = position.notional(mark_price) / total if position in borrowed else 0.0
+        weight = position.maintenance_margin(mark_price) / maintenance if maintenance else part
+        units, kind = position.size * position.contract.multiplier, position.contract.kind
+        takeover = takeover_price(units=units, mark_price=mark_price, equity=equity, share=weight, kind=kind)
         steps.append(Step(position.contract.symbol, position.size, mark_price, takeover, 0.0, True))
     return steps
 
@@ -442,12 +463,12 @@ def _sell_until_safe(held: Sequence[Position], marks: Marks, equity: float) -> l
     """
     steps = []
     for number, position in enumerate(held, 1):
-        mark_price = marks[position.contract.symbol]
-        units = position.size * position.contract.multiplier
+        contract, mark_price = position.contract, marks[position.contract.symbol]
+        units = position.size * contract.multiplier
         lifted = min(max(-equity, 0.0), max(-position.unrealized_pnl(mark_price), 0.0))
-        price = mark_price + lifted / units
+        price = contract.price_earning(lifted, size=position.size, price=mark_price)
         equity += lifted
-        fee = liquidation_fee(rate=position.contract.liquidation_fee, units=units, price=price, equity=equity)
+        fee = liquidation_fee(rate=contract.liquidation_fee, units=units, price=price, equity=equity, kind=contract.kind)
         steps.append(Step(position.contract.symbol, position.size, mark_price, price, fee, False))
         equity -= fee
         if equity > sum(p.maintenance_margin(marks[p.contract.symbol]) for p in held[number:]):

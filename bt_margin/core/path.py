@@ -3,8 +3,10 @@
 All contracts share one clock of three equal legs: open to one extreme, to the other, to the close. On a leg every
 series is a straight line. Events are met in the order of the clock: an order where the last price reaches it, a
 funding stamp at its own time, a wallet where its equity meets its maintenance. Equity is linear on a leg and
-maintenance piecewise linear in the notional, so the crossing is solved, not sampled. At one instant liquidation comes
-first, then funding, then fills; every event is followed by the test at the same marks.
+maintenance piecewise linear in the notional, so the crossing is solved, not sampled; so is that of inverse contracts,
+whose terms are hyperbolas. Where the requirement of a slab table jumps over what equity is left, the edge is the
+crossing. At one instant liquidation comes first, then funding, then fills; every event is followed by the test at the
+same marks.
 
 The plan is a list of events for the caller to repeat on the real account.
 """
@@ -15,7 +17,9 @@ from math import inf
 from typing import NamedTuple
 
 from .account import MarginAccount, Position
+from .crossing import Curve, Pole, first_crossing
 from .liquidation import Profile, liquidation_steps
+from .tiers import bracket_at
 
 LEGS = 3
 
@@ -172,10 +176,12 @@ class _Walk:
     def _crossing(self, wallet: str, leg: int, start: float) -> float:
         """Return where on the leg equity first meets maintenance.
 
-        Headroom (equity - maintenance) is concave in the fraction, because maintenance is convex in the notional. It is
-        positive at ``start``; if it is positive at the end it is positive throughout.
+        Of plain positions headroom (equity - maintenance) is concave in the fraction, because maintenance is convex in the
+        notional. It is positive at ``start``; if it is positive at the end it is positive throughout.
         """
         held = list(self.account.held(wallet))
+        if not all(position.is_plain for position in held):
+            return self._stretched_crossing(wallet, held, leg, start)
         if self._headroom(wallet, held, leg, 1.0) > 0:
             return inf
         edges = sorted({edge for position in held for edge in self._tier_edges(position, leg, start)} | {1.0})
@@ -188,6 +194,39 @@ class _Walk:
                 return low + (edge - low) * above / (above - below)
             low, above = edge, below
         return 1.0
+
+    def _stretched_crossing(self, wallet: str, held: Sequence[Position], leg: int, start: float) -> float:
+        """Return the same of any positions, by the stretches between tier edges.
+
+        The tiers of a stretch are those of its middle: an upper edge belongs to the tier below it, so where a requirement
+        jumps, it does just past the edge, and the next stretch begins failed.
+        """
+        edges = sorted({edge for position in held for edge in self._tier_edges(position, leg, start)} | {1.0})
+        for edge in edges:
+            found = first_crossing(self._curve(wallet, held, leg, (start + edge) / 2), start, edge)
+            if found is not None:
+                return found
+            start = edge
+        return inf
+
+    def _curve(self, wallet: str, held: Sequence[Position], leg: int, middle: float) -> Curve:
+        """Return the headroom on the stretch around a fraction, in ``t``: each mark is ``begin + (end - begin) * t``."""
+        constant, slope = self.account.wallets[wallet], 0.0
+        poles: dict[tuple[float, float], float] = {}
+        for position in held:
+            contract = position.contract
+            begin, end = self.mark_corners[contract.symbol][leg : leg + 2]
+            bracket = bracket_at(position.brackets, position.notional(self._mark_at(contract.symbol, leg, middle)))
+            units = position.size * contract.multiplier
+            if contract.kind == "inverse":
+                constant += units / position.entry_price + bracket.amount
+                pole = (begin, end - begin)
+                poles[pole] = poles.get(pole, 0.0) - units - abs(units) * bracket.rate
+            else:
+                weight = units - abs(units) * bracket.rate
+                constant += weight * begin - units * position.entry_price + bracket.amount
+                slope += weight * (end - begin)
+        return Curve(constant, slope, tuple(Pole(weight, *pole) for pole, weight in poles.items()))
 
     def _headroom(self, wallet: str, held: Sequence[Position], leg: int, fraction: float) -> float:
         headroom = self.account.wallets[wallet]
@@ -202,8 +241,10 @@ class _Walk:
         units = abs(position.size) * position.contract.multiplier
         if begin == end:
             return
+        is_inverse = position.contract.kind == "inverse"
         for bracket in position.brackets[:-1]:
-            fraction = (bracket.cap / units - begin) / (end - begin)
+            price = units / bracket.cap if is_inverse else bracket.cap / units
+            fraction = (price - begin) / (end - begin)
             if start < fraction < 1.0:
                 yield fraction
 

@@ -7,6 +7,8 @@ came after that bar they do not know.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .contract import notional as notional_of
+from .contract import unrealized_pnl
 from .tiers import Bracket, maintenance_margin
 
 
@@ -27,11 +29,12 @@ def rescue(
     is_isolated: bool,
     brackets: Sequence[Bracket],
     multiplier: float = 1.0,
+    kind: str = "linear",
 ) -> Rescue:
     """Return what would have kept a position alive at ``worst_mark``.
 
-    ``collateral`` is its wallet's balance plus, in a shared wallet, the unrealized profit of the other positions less
-    their maintenance margin. ``leverage`` is the one set for the contract.
+    ``brackets`` are of the notional at mark; ``collateral`` is its wallet's balance plus, in a shared wallet, the unrealized
+    profit of the other positions less their maintenance margin. ``leverage`` is the one set for the contract.
 
     margin_to_add = maintenance(worst) - collateral - pnl(worst)
 
@@ -47,8 +50,8 @@ def rescue(
     Rescue(margin_to_add=54.5, safe_leverage=9.174311926605505)
     """
     units = size * multiplier
-    entry_notional, notional = abs(units) * entry_price, abs(units) * worst_mark
-    profit = units * (worst_mark - entry_price)
+    entry_notional, notional = (notional_of(size=units, price=price, kind=kind) for price in (entry_price, worst_mark))
+    profit = unrealized_pnl(size=units, entry_price=entry_price, mark_price=worst_mark, kind=kind)
     lacking = max(maintenance_margin(brackets, notional) - collateral - profit, 0.0)
     if is_isolated:
         safe_leverage = entry_notional / (entry_notional / leverage + lacking)
@@ -62,11 +65,14 @@ def rescue(
 def _carried_share(collateral: float, profit: float, notional: float, brackets: Sequence[Bracket]) -> float:
     """Return the share of a position at which collateral + share * profit meets the maintenance of share * notional.
 
-    Solved in the bracket that holds its own answer; headroom is concave in the share and positive at 0, so only one does.
+    Solved in the bracket that holds its own answer; headroom falls with the share and is positive at 0, so only one does,
+    or none where a slab's requirement jumps over it: then the edge.
     """
+    floor = 0.0
     for bracket in brackets:
         slope = notional * bracket.rate - profit
         share = (collateral + bracket.amount) / slope if slope > 0 else 1.0
         if share * notional <= bracket.cap:
-            return min(share, 1.0)
-    return min(share, 1.0)
+            break
+        floor = bracket.cap
+    return min(max(share, floor / notional), 1.0)

@@ -30,7 +30,7 @@ from types import MappingProxyType
 
 from ..core.contract import Contract
 from ..core.liquidation import PROFILES
-from ..core.terms import PLAIN, MarginTerms
+from ..core.terms import ALWAYS_PLAIN, MarginTerms, Terms, terms_at
 from ..core.tiers import GENERIC_RATE, MODES, UNITS, TierSchedule, TierTable
 from . import readers
 from .facts import KINDS, ContractFacts, FundingFacts
@@ -97,7 +97,7 @@ class Venue:
     profile: str
     contracts: Mapping[str, VenueContract]
     any_tiers: TierSchedule | None = None
-    terms: tuple[tuple[float, MarginTerms], ...] = ((-inf, PLAIN),)
+    terms: Terms = ALWAYS_PLAIN
     sources: Mapping[str, str] = field(default_factory=dict)
     not_sourced: tuple[str, ...] = ()
 
@@ -120,7 +120,7 @@ class Venue:
 
     def margin_terms(self, time: float = inf) -> MarginTerms:
         """Return the margin terms in force at a time (seconds, UTC); before the first the first apply."""
-        return next((terms for start, terms in reversed(self.terms) if start <= time), self.terms[0][1])
+        return terms_at(self.terms, time)
 
 
 GENERIC = Venue(
@@ -251,7 +251,7 @@ def _row(value: object, where: str) -> list[float | None]:
     return [optional_number(cell, where) for cell in sequence(value, where)]
 
 
-def _terms(venue: Mapping[str, object], file: str) -> tuple[tuple[float, MarginTerms], ...]:
+def _terms(venue: Mapping[str, object], file: str) -> Terms:
     """Return the margin terms of a file with the times they start; without any the plain ones, always."""
     found: list[tuple[float, MarginTerms]] = []
     for place, value in enumerate(_optional_list(venue, "margin_terms", file), 1):
@@ -267,7 +267,7 @@ def _terms(venue: Mapping[str, object], file: str) -> tuple[tuple[float, MarginT
             found.append((start, MarginTerms(basis, fee, is_in_initial)))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-    return tuple(found) or ((-inf, PLAIN),)
+    return tuple(found) or ALWAYS_PLAIN
 
 
 def _funding(value: object, where: str) -> FundingFacts | None:
