@@ -95,7 +95,13 @@ class PerpCommInfo(bt.CommInfoBase):
 
     def _rules(self) -> Terms:
         given = self.p.margin_terms
-        terms = ALWAYS_PLAIN if given is None else ((-inf, given),) if isinstance(given, MarginTerms) else tuple(given)
+        terms = ALWAYS_PLAIN if given is None else ((-inf, given),) if isinstance(given, MarginTerms) else given
+        try:
+            starts = [float(start) for start, known in terms if isinstance(known, MarginTerms)]
+        except (TypeError, ValueError):
+            starts = []
+        if not starts or len(starts) < len(terms) or starts != sorted(set(starts)):
+            raise ValueError(f"margin_terms is a MarginTerms, or (seconds UTC, MarginTerms) pairs in rising order, was {given!r}")
         return tuple((start, self._overridden(known)) for start, known in terms)
 
     def _overridden(self, terms: MarginTerms) -> MarginTerms:

@@ -206,9 +206,12 @@ class AccountView(bt.brokers.BackBroker):
 
     def _reserved_at(self, slot: Slot, leverage: float) -> dict[int, float]:
         """Return by order what its resting openings would reserve at another leverage."""
-        fee, now = max(slot.position.contract.taker, 0.0), slot.position.leverage
-        refs = (order.ref for order in self.pending if order.data is slot.data and self.account.reservation(order.ref))
-        return {ref: self.account.reservation(ref) * (1 / leverage + fee) / (1 / now + fee) for ref in refs}
+        now, then = slot.position, replace(slot.position, leverage=leverage)
+        resting = (order for order in self.pending if order.data is slot.data and self.account.reservation(order.ref))
+        return {
+            order.ref: self.account.reservation(order.ref) * _unit_need(then, order.isbuy()) / _unit_need(now, order.isbuy())
+            for order in resting
+        }
 
     def _check_lower_leverage(self, slot: Slot, leverage: float, reserved: float) -> None:
         position = slot.position
@@ -271,6 +274,14 @@ class AccountView(bt.brokers.BackBroker):
                 f"this one is {'flat' if slot.position.is_isolated else 'in cross margin'}"
             )
         return slot
+
+
+def _unit_need(position: Position, isbuy: bool) -> float:
+    """Return what opening takes of each unit of notional."""
+    fee = max(position.contract.taker, 0.0)
+    if position.is_plain:
+        return 1 / position.leverage + fee
+    return position.opening_margin(1 if isbuy else -1, 1.0) / position.contract.notional(1, 1.0) + fee
 
 
 def check_cash(cash: float) -> None:

@@ -1,6 +1,8 @@
 """Accounts of every kind of contract, table and terms: what the engine says of them, and what happens to them inside a bar."""
 
+from dataclasses import replace
 from math import inf
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -13,47 +15,62 @@ from bt_margin.clock import _least_share
 from bt_margin.core.ledger import CROSS
 from bt_margin.core.liquidation import FORFEIT, MARKET, account_bankruptcy_price, account_liquidation_price
 from bt_margin.core.path import LEGS, Track, plan_path
-from bt_margin.core.terms import BASES, FEES_IN_MARGIN, MarginTerms
+from bt_margin.core.terms import BASES, FEES_IN_MARGIN, PLAIN, Holding, MarginTerms
 from bt_margin.core.tiers import MODES, UNITS
 
 TAKER = 0.0006
 SYMBOLS = ("AAA", "BBB", "CCC")
-SAMPLES = 60
+SAMPLES = 40
 
-rows = st.tuples(st.floats(200, 3_000), st.floats(1.5, 5), st.floats(1.1, 8)).map(
-    lambda drawn: [(drawn[0], 0.01, 50), (drawn[0] * drawn[1], 0.01 * drawn[2], 10), (None, 0.01 * drawn[2] * 1.5, 5)]
-)
-tables = st.builds(TierTable.from_rows, rows, mode=st.sampled_from(MODES), unit=st.sampled_from(UNITS))
-terms = st.builds(
-    MarginTerms, maintenance_basis=st.sampled_from(BASES), fee_in_margin=st.sampled_from(FEES_IN_MARGIN), fee_in_initial=st.booleans()
-)
-positions = st.fixed_dictionaries(
-    {
-        "size": st.floats(1, 60).flatmap(lambda size: st.sampled_from((size, -size))),
-        "entry_price": st.floats(80, 125),
-        "leverage": st.sampled_from((1, 2, 5)),
-        "margin_mode": st.sampled_from(("cross", "cross", "isolated")),
-        "is_spot": st.booleans(),
+# Accounts are drawn by a seed: drawn field by field they come out too plain, and hardly ever fail.
+seeds = st.integers(0, 10**9)
+
+
+def random_account(rng: Random) -> dict:
+    """Return an account to build: one to three positions near their entries, with tier edges in reach and little money."""
+    kind = rng.choice(("linear", "inverse"))
+    moving = "quote" if kind == "linear" else "base"
+    terms = MarginTerms(rng.choice(BASES), rng.choice(FEES_IN_MARGIN), rng.random() < 0.5)
+    return {
+        "kind": kind,
+        "terms": rng.choice((PLAIN, terms)),
+        "cash": rng.uniform(0.01, 0.25),
+        "positions": [random_position(rng, moving) for _ in range(rng.randint(1, 3))],
     }
-)
-accounts = st.fixed_dictionaries(
-    {
-        "kind": st.sampled_from(("linear", "inverse")),
-        "tables": st.lists(tables, min_size=3, max_size=3),
-        "terms": terms,
-        "positions": st.lists(positions, min_size=1, max_size=3),
-        "cash": st.floats(0.01, 3.0),
+
+
+def random_position(rng: Random, moving: str) -> dict:
+    """Return a position; of its table: where the first edge lies against its measure at 100, how far the next, how rates climb."""
+    return {
+        "size": rng.uniform(1, 60) * rng.choice((1, -1)),
+        "entry_price": rng.uniform(95, 105),
+        "leverage": rng.choice((1, 5, 10)),
+        "margin_mode": rng.choice(("cross", "cross", "isolated")),
+        "is_spot": rng.random() < 0.2,
+        "edge": rng.uniform(0.85, 1.18),
+        "next": rng.uniform(1.01, 1.3),
+        "climb": rng.uniform(1.1, 6),
+        "mode": rng.choice(MODES),
+        "unit": rng.choice((moving, *UNITS)),
     }
-)
+
+
+def table_of(row, kind, multiplier) -> TierTable:
+    """Return a table whose edges lie about what the position measures at 100."""
+    units = TierTable.from_rows([(None, 0.01, 5)], unit=row["unit"])
+    cap = Holding(row["size"], 100.0, units, kind, multiplier).measure(100.0) * row["edge"]
+    rate = 0.01 * row["climb"]
+    rows = [(cap, 0.01, 50), (cap * row["next"], rate, 10), (None, rate * 1.5, 10)]
+    return TierTable.from_rows(rows, mode=row["mode"], unit=row["unit"])
 
 
 def built(drawn) -> MarginAccount:
     """Return an account that holds what was drawn, with ``cash`` times its gross notional left in the cross wallet."""
     account = MarginAccount()
-    for symbol, table, row in zip(SYMBOLS, drawn["tables"], drawn["positions"], strict=False):
+    for symbol, row in zip(SYMBOLS, drawn["positions"], strict=False):
         is_spot = drawn["kind"] == "linear" and row["is_spot"] and row["size"] > 0
         kind, multiplier = ("spot", 10.0) if is_spot else (drawn["kind"], 1_000.0 if drawn["kind"] == "inverse" else 10.0)
-        more = {} if is_spot else {"tiers": TierSchedule.constant(table)}
+        more = {} if is_spot else {"tiers": TierSchedule.constant(table_of(row, kind, multiplier))}
         contract = Contract(symbol, multiplier=multiplier, taker=TAKER, kind=kind, **more)
         leverage = 1 if is_spot else row["leverage"]
         account.add_contract(contract, leverage=leverage, margin_mode=row["margin_mode"], rules=((-inf, drawn["terms"]),))
@@ -61,7 +78,7 @@ def built(drawn) -> MarginAccount:
         account.deposit(need, time=0)
         account.apply_fill(symbol, size=row["size"], price=row["entry_price"], fee_rate=0.0, time=0)
     gross = sum(position.notional(100.0) for position in account.positions.values())
-    account.adjust(drawn["cash"] * gross * 0.1 - account.wallets[CROSS], time=0)
+    account.adjust(drawn["cash"] * gross - account.wallets[CROSS], time=0)
     return account
 
 
@@ -102,12 +119,14 @@ def close_to(price):
 
 
 @settings(max_examples=150, deadline=None)
-@given(drawn=accounts, moves=st.lists(st.floats(0.8, 1.25), min_size=3, max_size=3))
-def test_the_engine_says_of_an_account_what_the_calculator_says(drawn, moves):
-    account = built(drawn)
-    marks = dict(zip(SYMBOLS, (100 * move for move in moves), strict=True))
+@given(seed=seeds)
+def test_the_engine_says_of_an_account_what_the_calculator_says(seed):
+    rng = Random(seed)
+    drawn = random_account(rng)
     # the calculator keeps the closing fee in initial margin unless a venue says otherwise
-    assume(drawn["terms"].fee_in_initial)
+    drawn["terms"] = replace(drawn["terms"], fee_in_initial=True)
+    account = built(drawn)
+    marks = {symbol: rng.uniform(80, 125) for symbol in SYMBOLS}
     sheet = evaluate(as_told(account, marks, drawn))
     risk = account.total_risk(marks)
     assert account.equity(marks) == pytest.approx(sheet["equity"], rel=1e-9, abs=1e-9)
@@ -150,20 +169,18 @@ def when(event, tracks, low_first):
     raise AssertionError(f"{event.marks} lie on no leg")
 
 
-bars = st.tuples(st.floats(0.85, 1.0), st.floats(1.0, 1.18), st.floats(0, 1), st.floats(0, 1))
-
-
-@settings(max_examples=150, deadline=None)
-@given(drawn=accounts, shapes=st.lists(bars, min_size=3, max_size=3), low_first=st.booleans(), profile=st.sampled_from((MARKET, FORFEIT)))
-def test_no_wallet_fails_before_its_path_says_so_and_none_at_all_where_the_screen_lets_it_pass(drawn, shapes, low_first, profile):
-    account = built(drawn)
+@settings(max_examples=250, deadline=None)
+@given(seed=seeds, low_first=st.booleans(), profile=st.sampled_from((MARKET, FORFEIT)))
+def test_no_wallet_fails_before_its_path_says_so_and_none_at_all_where_the_screen_lets_it_pass(seed, low_first, profile):
+    rng = Random(seed)
+    account = built(random_account(rng))
     tracks = []
-    for symbol, (low, high, opens, closes) in zip(account.positions, shapes, strict=False):
-        lowest, highest = 100 * low, 100 * high
-        tracks.append(Track(symbol, lowest + (highest - lowest) * opens, highest, lowest, lowest + (highest - lowest) * closes, None))
+    for symbol in account.positions:
+        low, high = rng.uniform(85, 100), rng.uniform(100, 118)
+        tracks.append(Track(symbol, rng.uniform(low, high), high, low, rng.uniform(low, high), None))
     opening = {track.symbol: track.mark_open for track in tracks}
     wallets = {position.wallet for position in account.positions.values()}
-    assume(not any(account.risk(wallet, opening).is_liquidatable for wallet in wallets))
+    assume(not any(account.risk(wallet, opening).is_liquidatable for wallet in wallets))  # the clock has tested the open
     plan = plan_path(account, tracks, [], [], profile, low_first=low_first)
     first = min((when(event, tracks, low_first) for event in plan.events), default=inf)
     for wallet in wallets:

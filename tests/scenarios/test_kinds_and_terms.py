@@ -271,6 +271,17 @@ def test_a_slab_requirement_can_jump_over_a_long_that_is_earning():
     assert strategy.broker.record.closest_call == 0
 
 
+def test_a_bar_that_is_safe_at_both_ends_is_walked_where_a_jump_between_them_may_fail():
+    table = TierTable.from_rows([(1_000, 0.01, 50), (None, 0.3, 3)], mode="slab")
+    # 9 at 100 with 150: at 125 equity is 375 and 30 % of 1 125 are 337.5; at the edge it is 250, and 30 % of 1 000 are 300
+    strategy = play(
+        {1: buy(size=9)}, frame([CALM, FLAT_AT[100], (100, 125, 100, 125)]), cash=150, margin_mode="cross", terms={"tiers": table}
+    )
+    (row,) = strategy.broker.record.liquidations
+    assert row.mark_price == pytest.approx(1_000 / 9, rel=1e-12)
+    assert strategy.broker.equity == pytest.approx(250)
+
+
 def test_tiers_that_count_contracts_do_not_move_with_the_price():
     table = TierTable.from_rows([(10, 0.01, 50), (100, 0.05, 20)], mode="slab", unit="contracts")
     bars = frame([CALM, FLAT_AT[100], (100, 130, 99, 120)])
@@ -345,6 +356,25 @@ def test_forfeit_takes_over_at_the_bankruptcy_price_and_keeps_the_fee_that_was_s
     assert row.price == pytest.approx(90)
     assert row.to_insurance_fund == pytest.approx(90 / 0.99 - 90)
     assert strategy.broker.equity == pytest.approx(1_000 - 10 - 0.09 - 0.1)
+
+
+def test_a_resting_order_reserves_its_closing_fee_too_and_anew_at_another_leverage():
+    def lever(strategy):
+        strategy.broker.set_leverage(strategy.data, 5)
+
+    terms = {"fee_in_margin": "bankruptcy", "commission": 0.001}
+    script = {1: sell(exectype=bt.Order.Limit, price=110), 3: lever}
+    strategy = play(script, frame([FLAT_AT[100]] * 5), terms=terms)
+    reserved = [110 / leverage + 110 * (1 + 1 / leverage) * 0.001 + 110 * 0.001 for leverage in (10, 5)]
+    assert strategy.cash == [1_000, *(pytest.approx(1_000 - reserved[number]) for number in (0, 0, 1, 1))]
+
+
+@pytest.mark.parametrize(
+    "given", [(), "entry", ((0.0, "entry"),), ((5.0, MarginTerms()), (1.0, MarginTerms("entry"))), (MarginTerms(),)]
+)  # fmt: skip
+def test_margin_terms_that_are_none_are_refused(given):
+    with pytest.raises(ValueError, match=r"margin_terms is a MarginTerms, or .* pairs in rising order"):
+        PerpCommInfo(margin_terms=given)
 
 
 def test_fees_that_only_maintenance_keeps_are_not_asked_of_an_order():
