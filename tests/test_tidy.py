@@ -31,19 +31,27 @@ FLOORS = {
     "matching": 2,
     "plug": 2,
     "record": 2,
+    "sizers": 2,
     "slots": 2,
     "view": 2,
+    "analyzers": 3,
+    "hostplot": 3,
     "measures": 3,
+    "observers": 3,
     "plots": 3,
     "report": 3,
     "result": 3,
     "backtest": 4,
     "cli": 4,
     "compare": 4,
+    "loading": 4,
+    "tables": 4,
     "__main__": 4,
 }
 OUTSIDE = {"data": ROOT / "data", "strategies": ROOT / "strategies"}
-HOST_ROOMS = {room for room, floor in FLOORS.items() if floor == 2} | {"backtest", "compare", "strategies"}
+HOST_ROOMS = {room for room, floor in FLOORS.items() if floor == 2} | {"strategies"}
+HOST_ROOMS |= {"analyzers", "hostplot", "observers"}  # the gallery's rooms that the host itself calls
+HOST_ROOMS |= {"backtest", "compare", "loading"}
 NOT_IN_CORE = {"io", "json", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "sys", "tempfile", "time"}
 HEAVY = {"matplotlib", "pandas", "rich", "typer"}
 
@@ -59,11 +67,16 @@ PUBLIC_NAMES = [
     "Tier",
     "TierSchedule",
     "TierTable",
+    "analyzers",
     "bankruptcy_price",
     "liquidation_price",
+    "observers",
     "plan_liquidation",
+    "plot",
+    "plots",
     "plug",
     "run",
+    "sizers",
     "venues",
 ]
 

@@ -1,0 +1,120 @@
+"""A Result as text for a terminal: the account beside stock Backtrader's claim, its liquidations, a spark line."""
+
+from itertools import pairwise
+from math import ceil, floor, isnan
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from .result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 60
+DASH = "-"
+
+
+def heading(result: Result) -> str:
+    """Return one line: strategy with its parameters, contracts with leverage and margin mode, venue, span."""
+    settings = result.settings
+    params = ", ".join(f"{name}={value}" for name, value in settings["params"].items())
+    modes = settings["margin_mode"]
+    rules = ", ".join(f"{symbol} {leverage:g}x {modes[symbol]}" for symbol, leverage in settings["leverage"].items())
+    span = settings["data"]
+    return (
+        f"{settings['strategy']}({params}) on {rules}, {settings['venue']} rules, {_minute(span['first'])} to {_minute(span['last'])} UTC"
+    )
+
+
+def _minute(iso: str) -> str:
+    return iso[:16].replace("T", " ").removesuffix(" 00:00")
+
+
+def summary_table(result: Result) -> Table:
+    """Return what the account came to; beside it stock Backtrader's claim where it was run, a dash where it does not know."""
+    summary, stock = result.summary, result.baseline
+    start = summary["start_cash"]
+    claims = ("", "", "") if stock is None else (f"{stock.iloc[-1]:,.0f}", f"{stock.iloc[-1] / start - 1:+.1%}", f"{stock.min():,.0f}")
+    rows = [
+        ("final equity", claims[0], f"{summary['final_equity']:,.2f}"),
+        ("return", claims[1], f"{summary['total_return']:+.1%}"),
+        ("lowest equity", claims[2], f"{result.equity['lowest_equity'].min():,.2f}"),
+        ("max drawdown", DASH, f"{summary['max_drawdown']:.1%}"),
+        ("Sharpe ratio", DASH, _number(summary["sharpe"], ".2f")),
+        ("trades, won", DASH, f"{summary['trades']}, {_number(summary['win_rate'], '.0%')}"),
+        ("liquidations", DASH, f"{summary['liquidations']}"),
+        ("lost in them", DASH, f"{summary['liquidation_loss']:,.2f}"),
+        ("closest call", DASH, "liquidated" if summary["liquidations"] else _number(summary["closest_call"], ".2%")),
+        ("trading fees", DASH, f"{summary['fees']:,.2f}"),
+        ("funding", DASH, f"{summary['funding']:,.2f}"),
+        ("time in market", DASH, f"{summary['time_in_market']:.1%}"),
+    ]
+    table = Table(title=f"From {start:,.0f}", title_justify="left")
+    table.add_column("")
+    if stock is not None:
+        table.add_column("stock Backtrader claims", justify="right", style="dim")
+    table.add_column("under margin", justify="right", style="bold")
+    for name, claim, truth in rows:
+        table.add_row(name, *((claim,) if stock is not None else ()), truth)
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return DASH if value is None else format(value, form)
+
+
+def liquidation_table(result: Result, most: int) -> Table:
+    """Return the first liquidations, each with what would have kept the position alive in that bar.
+
+    The symbol is left out where there is one only, how sure they are where all are certain: 80 columns are enough then.
+    """
+    rows = result.liquidations
+    left, unsure = len(rows) - most, not (rows["certainty"] == "certain").all()
+    lines = [
+        "prevented by: more margin than this, or any leverage below this, in the bar",
+        "in which it died; what came after that bar is another matter",
+    ]
+    lines += [] if unsure else ["all certain: both paths through the bar have them"]
+    lines += [f"and {left} more"] if left > 0 else []
+    table = Table(title=f"Liquidations ({len(rows)})", title_justify="left", caption="\n".join(lines), caption_justify="left")
+    for name in ("UTC", *(["symbol"] if len(result.symbols) > 1 else [])):
+        table.add_column(name, no_wrap=True)
+    for name in ("size", "entry", "mark", "lost", "prevented by"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if unsure:
+        table.add_column("how sure", no_wrap=True)
+    for row in rows.head(most).itertuples():
+        table.add_row(
+            f"{row.time:%Y-%m-%d %H:%M}", *([row.symbol] if len(result.symbols) > 1 else []), f"{row.size:g}", f"{row.entry_price:,.6g}",
+            f"{row.mark_price:,.6g}", f"[red]{row.realized_pnl - row.fee:,.0f}[/red]", _prevention(row.margin_to_add, row.safe_leverage),
+            *([row.certainty] if unsure else []),
+        )  # fmt: skip
+    return table
+
+
+def _prevention(margin: float, leverage: float) -> str:
+    """Return the margin rounded up and the leverage rounded down: rounded the other way they would not prevent."""
+    more = f"+{ceil(margin * 100) / 100:,.2f}"
+    return more if isnan(leverage) else f"{more} or {floor(leverage * 10) / 10:,.1f}x"
+
+
+def spark_line(values: "Sequence[float]", width: int = SPARK_WIDTH) -> str:
+    """Return a line of blocks from the lowest value to the highest; each block is the lowest of its share of the values.
+
+    >>> spark_line([0, 1, 2, 3, 7])
+    '▁▂▃▄█'
+    """
+    count = min(width, len(values))
+    edges = [len(values) * step // count for step in range(count + 1)]
+    lows = [min(values[first:end]) for first, end in pairwise(edges)]
+    low, span = min(lows), max(lows) - min(lows)
+    return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1)) if span else 0] for value in lows)
+
+
+def equity_line(result: Result) -> str:
+    """Return the equity curve as a spark line, with where it began, its lowest and where it ended."""
+    lowest, summary = result.equity["lowest_equity"].tolist(), result.summary
+    ends = f"{summary['start_cash']:,.0f} to {summary['final_equity']:,.0f}, lowest {min(lowest):,.0f}"
+    return f"equity {spark_line([summary['start_cash'], *lowest])} {ends}"
