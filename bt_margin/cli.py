@@ -329,14 +329,16 @@ def _save_text(text: str, path: Path) -> Path:
 
 
 def _save_picture(figure: "Figure", path: Path) -> None:
-    _write(path, lambda place: figure.savefig(place, format="png"))
+    from .plots import save
+
+    _write(path, lambda place: save(figure, place))
 
 
 def _write(path: Path, save: Callable[[Path], Any]) -> Path:
     """Write a file whole or not at all: two runs that write to one folder leave files of either, never of both."""
     from os import getpid
 
-    draft = path.with_name(f".{path.name}.{getpid()}")
+    draft = path.with_name(f".{getpid()}.{path.name}")
     try:
         save(draft)
         draft.replace(path)

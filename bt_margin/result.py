@@ -143,7 +143,7 @@ class Result:
         - ``journal_imbalance`` largest unbalanced entry relative to turnover; ``flags`` the policies that were used
         """
         record, times, start = self._record, self._times, self._start_cash
-        equity, lowest = without_flows(start, record.column("equity"), record.column("lowest_equity"), self._flows)
+        equity, lowest = without_flows(start, record.column("equity"), record.column("lowest_equity"), self.flows)
         total_return = equity[-1] / start - 1
         opened = [time - self.bar_seconds for time in times]
         trips, open_trips = self._round_trips
@@ -151,7 +151,7 @@ class Result:
         return {
             "start_cash": start,
             "final_equity": record.column("equity")[-1],
-            "net_deposits": sum(self._flows.values(), 0.0),
+            "net_deposits": sum(self.flows.values(), 0.0),
             "total_return": total_return,
             "annual_return": annual_return(total_return, times[-1] - opened[0]),
             "max_drawdown": max_drawdown(start, equity, lowest),
@@ -187,7 +187,7 @@ class Result:
         return self._ledger.entries[0].postings[0][1]
 
     @cached_property
-    def _flows(self) -> dict[int, float]:
+    def flows(self) -> dict[int, float]:
         """Money from outside after the start, by the index of the bar whose equity is the first to contain it.
 
         A transfer is booked as a bar begins to be worked on, an adjustment by a strategy once it is over.

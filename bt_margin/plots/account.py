@@ -234,7 +234,7 @@ def levels(result: Result) -> "tuple[np.ndarray, np.ndarray]":
     import numpy as np
 
     frame = result.equity
-    equity, lowest = without_flows(result.summary["start_cash"], frame["equity"].tolist(), frame["lowest_equity"].tolist(), result._flows)
+    equity, lowest = without_flows(result.summary["start_cash"], frame["equity"].tolist(), frame["lowest_equity"].tolist(), result.flows)
     return np.array(equity), np.array(lowest)
 
 
@@ -258,7 +258,7 @@ def draw_drawdown(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
     if inside[row] < 0:
         said = f"{plainly(round(100 * inside[row], 0 if inside[row] <= -0.1 else 1))}% on {index[row]:%d %b %Y}"
         _say_beside(axes, said, (index[row], float(inside[row])), BLUE, is_late=row > LATE * len(inside), up=12)
-    net = ", deposits and withdrawals taken out" if result._flows else ""
+    net = ", deposits and withdrawals taken out" if result.flows else ""
     panel_title(axes, f"Drawdown from the highest equity so far, inside bars{net}")
 
 

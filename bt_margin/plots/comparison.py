@@ -174,7 +174,7 @@ def _subtitle(runs: Sequence[_Run]) -> str:
     venues = [f"{each['venue'] or 'own'} rules" for each in settings]
     common = [kind] * bool(kind) + venues[:1] * (len(set(venues)) == 1)
     first, last = min(run.result.equity.index[0] for run in runs), max(run.result.equity.index[-1] for run in runs)
-    net = ", deposits and withdrawals taken out" if any(run.result._flows for run in runs) else ""
+    net = ", deposits and withdrawals taken out" if any(run.result.flows for run in runs) else ""
     return f"{', '.join([*common, span_said(first, last)])}. Each panel: equity over starting money{net}; pale: the other runs"
 
 
