@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
+from os import environ
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 NAME = "bt-margin"
 USAGE_ERROR: Any = typer.BadParameter.__mro__[2]  # the ancestor of every complaint about a command line; typer does not export it
 INTERRUPTED = 130
+PIPED_WIDTH = 120  # columns of a table that goes to no terminal
 SHOWN = 10  # liquidations; the rest is in the files and in --json
 
 DEMO_NOTE = "hourly Binance spot prices stand in for last and mark price of the perpetual; funding at the default 0.01 % per 8 h"
@@ -82,9 +85,12 @@ def lobby(context: typer.Context) -> None:
 @app.command()
 def run(
     strategy: Annotated[str, typer.Argument(help="file.py, file.py:Class, module or module:Class.")],
-    more: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="More candle files.", show_default=False)] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="More candle files.", show_default=False)] = None,
     data: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Candles, BTCUSDT-1h.csv or BTCUSDT=FILE; more may follow.")
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Candles, BTCUSDT-1h.csv or BTCUSDT=FILE, with columns datetime open high low close; more may follow."
+        ),
     ] = None,
     mark: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Mark candles, FILE or SYMBOL=FILE.")] = None,
     funding: Annotated[list[str] | None, typer.Option(metavar="RATE", help="Rate per 8 hours or file of rates, or SYMBOL=....")] = None,
@@ -157,7 +163,11 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _stop_here(result: Result) -> NoReturn:
-    print(f"{NAME}: stopped on the bar of {result.equity.index[-1]:%Y-%m-%d %H:%M} UTC; the figures are of what was done", file=sys.stderr)
+    if result.ended_early:
+        told = f"stopped on the bar of {result.equity.index[-1]:%Y-%m-%d %H:%M} UTC; the figures are of what was done"
+    else:
+        told = "stopped while stock Backtrader ran; the figures under margin are whole, those of stock Backtrader are left out"
+    print(f"{NAME}: {told}", file=sys.stderr)
     sys.exit(INTERRUPTED)
 
 
@@ -247,6 +257,9 @@ def _interruptible() -> Iterator[_Interrupt]:
         interrupt.is_asked = True
         print(f"{NAME}: ending after this bar; Ctrl-C again ends at once", file=sys.stderr)
 
+    if current_thread() is not main_thread():  # only there can a signal be handled
+        yield interrupt
+        return
     before = signal.signal(signal.SIGINT, ask)
     try:
         yield interrupt
@@ -282,7 +295,7 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
         return
     from .tables import equity_line, heading, liquidation_table, summary_table
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() or "COLUMNS" in environ else Console(width=PIPED_WIDTH)
     console.print(heading(result) + (f"; {note}" if note else "") + "\n", highlight=False, markup=False)
     console.print(summary_table(result))
     console.print(equity_line(result), highlight=False, markup=False, soft_wrap=True)
@@ -335,14 +348,15 @@ def _save_picture(figure: "Figure", path: Path) -> None:
 
 
 def _write(path: Path, save: Callable[[Path], Any]) -> Path:
-    """Write a file whole or not at all: two runs that write to one folder leave files of either, never of both."""
-    from os import getpid
+    """Write a file whole or not at all: of two runs that write the same file it is of one."""
+    from secrets import token_hex
 
-    draft = path.with_name(f".{getpid()}.{path.name}")
+    draft = path.with_name(f".{token_hex(4)}.{path.name}")
     try:
         save(draft)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise ValueError(f"cannot write {path} ({error.strerror}); name another folder with --out") from error
+    finally:
+        draft.unlink(missing_ok=True)
     return path

@@ -13,15 +13,16 @@ bar takes the host's own matching, in the host's order, so that a run without da
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
-from math import inf, isnan
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
+from math import inf, isnan, nextafter
 from typing import TYPE_CHECKING, Any
 
 from .core.account import Position
 from .core.ledger import CROSS, MONEY_TOLERANCE
-from .core.liquidation import account_liquidation_price, collateral_of, liquidation_steps
+from .core.liquidation import account_liquidation_price, liquidation_steps
 from .core.path import PathEvent, PathStamp, Plan, Track, plan_path
-from .core.rescue import Rescue, rescue
+from .core.rescue import rescue
 from .core.tiers import maintenance_margin
 from .record import FundingRow, LiquidationRow
 
@@ -295,8 +296,9 @@ class BarClock:
     def _liquidate(self, wallet: str, trigger: str, certain: set[str] | None) -> None:
         """Plan a failed wallet's liquidation and apply it; without a set of certain symbols all are certain."""
         steps = liquidation_steps(self.account, wallet, self.marks, self.broker.profile)
-        rescues = [self._rescue(step.symbol) for step in steps]
-        for step, (worst_mark, (margin_to_add, safe_leverage)) in zip(steps, rescues, strict=True):
+        worst, due = self._worst_ahead(trigger), self._funding_ahead(trigger)
+        rescues = [rescue(self.account, step.symbol, worst, due) for step in steps]
+        for step, (margin_to_add, safe_leverage) in zip(steps, rescues, strict=True):
             position = self.account.positions[step.symbol]
             entry_price, isolated = position.entry_price, position.is_isolated
             self.broker.cancel_orders_of(step.symbol)
@@ -317,7 +319,7 @@ class BarClock:
                 "isolated" if isolated else "cross",
                 entry_price,
                 position.leverage,
-                worst_mark,
+                worst[step.symbol],
                 margin_to_add,
                 safe_leverage,
             )
@@ -325,20 +327,34 @@ class BarClock:
             self.record.closest_call = 0.0
             self.broker.show_liquidation(step, row)
 
-    def _rescue(self, symbol: str) -> tuple[float, Rescue]:
-        """Return the bar's worst mark for a position, never better than the present one, and what would have met it."""
-        slot, position = self.broker.slots[symbol], self.account.positions[symbol]
-        worst = (min if position.size > 0 else max)(slot.worst_mark(), self.marks[symbol])
-        return worst, rescue(
-            size=position.size,
-            entry_price=position.entry_price,
-            worst_mark=worst,
-            collateral=collateral_of(self.account, position, self.marks),
-            leverage=position.leverage,
-            is_isolated=position.is_isolated,
-            brackets=position.brackets,
-            multiplier=position.contract.multiplier,
-        )
+    def _worst_ahead(self, trigger: str) -> dict[str, float]:
+        """Return for each position the worst mark it had still to meet in this bar, never better than the present one."""
+        worst = {}
+        for symbol, slot in self.broker.slots.items():
+            if slot.position.size:
+                marks = [self.marks[symbol]]
+                if slot.is_fresh and trigger != "close":
+                    marks.append(slot.mark_close if self.broker.p.intrabar == "close" else slot.worst_mark())
+                worst[symbol] = min(marks) if slot.position.size > 0 else max(marks)
+        return worst
+
+    def _paid_since(self, time: float) -> Iterator[FundingRow]:
+        return takewhile(lambda row: row.time >= time, reversed(self.record.funding))
+
+    def _funding_ahead(self, trigger: str) -> dict[str, float]:
+        """Return for each position what the stamps of this bar that it has not paid yet will cost at most, 0 or more."""
+        ahead: dict[str, float] = {}
+        for symbol, slot in self.broker.slots.items():
+            if not (slot.position.size and slot.is_fresh and slot.schedule is not None):
+                continue
+            since = nextafter(slot.open_time, -inf) if trigger == "funding" else slot.open_time
+            paid = {row.time for row in self._paid_since(since) if row.symbol == symbol}
+            units = slot.position.size * slot.position.contract.multiplier
+            for settlement in slot.schedule.between(since, nextafter(slot.close_time, -inf)):
+                if settlement.stamp not in paid:
+                    mark_price = slot.mark_high if isnan(settlement.mark_price) else settlement.mark_price
+                    ahead[symbol] = ahead.get(symbol, 0.0) + max(units * mark_price * settlement.rate, 0.0)
+        return ahead
 
     # -- the record --------------------------------------------------------------------------------------------------
 
@@ -365,7 +381,8 @@ class BarClock:
             is_isolated = position.wallet != CROSS
             if not is_isolated:
                 cross_free += profit - margin
-            holdings.extend((row, slot.number, position.size, position.entry_price, mark, account.wallets[position.wallet], is_isolated))
+            balance, table = account.wallets[position.wallet], slot.table_number
+            holdings.extend((row, slot.number, position.size, position.entry_price, mark, balance, is_isolated, table))
             maintenance += maintenance_margin(position.brackets, value)
             worst = (slot.mark_low if units > 0 else slot.mark_high) if slot.is_fresh else mark
             lowest += units * (worst - position.entry_price)

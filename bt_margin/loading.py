@@ -4,6 +4,7 @@ Whatever is wrong with a name is a ValueError of one sentence. What a user's own
 is a ``UserCodeError``, which knows the traceback that begins in that code.
 """
 
+import re
 import sys
 import traceback
 import warnings
@@ -13,15 +14,18 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from math import isnan
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
+from zlib import crc32
 
 import backtrader as bt
 
 from .feeds import EmptyWindowError, LocalTimeWarning, PerpData
 
 T = TypeVar("T")
+PACKAGE = Path(__file__).resolve().parent
 
 
 class UserCodeError(Exception):
@@ -68,6 +72,8 @@ def params_from(pairs: Sequence[str], option: str = "--param") -> dict[str, Any]
         key, equals, value = pair.partition("=")
         if not (equals and key.strip()):
             raise ValueError(f"{option} takes key=value, was {pair!r}")
+        if key.strip() in params:
+            raise ValueError(f"{option} gives {key.strip()} twice; leave one out")
         try:
             params[key.strip()] = literal_eval(value.strip())
         except (ValueError, SyntaxError):
@@ -76,10 +82,9 @@ def params_from(pairs: Sequence[str], option: str = "--param") -> dict[str, Any]
 
 
 def _class_from(text: str, base: type[T], word: str) -> type[T]:
-    file, dot_py, rest = text.partition(".py")
-    is_file = bool(dot_py) and rest[:1] in ("", ":")
-    place, name = (file + dot_py, rest[1:]) if is_file else (text.partition(":")[0], text.partition(":")[2])
-    module = _module_of_file(Path(place)) if is_file else _module_called(place, word)
+    file = re.fullmatch(r"(.*\.py)(?::(\w*))?", text)
+    place, name = (file[1], file[2] or "") if file else (text.partition(":")[0], text.partition(":")[2])
+    module = _module_of_file(Path(place)) if file else _module_called(place, word)
     own = {
         key: item
         for key, item in vars(module).items()
@@ -101,7 +106,8 @@ def _module_of_file(path: Path) -> ModuleType:
     path = path.expanduser()
     if not path.is_file():
         raise ValueError(f"there is no file {path}; name a Python file, or a module as module:Class")
-    name = f"user_{path.stem}"  # a file called numpy.py must not stand in the way of the real one
+    # A file called numpy.py must not stand in the way of the real one, nor one strategy.py in that of another folder's.
+    name = f"user_{path.stem}_{crc32(str(path.resolve()).encode()):08x}"
     spec = spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -130,7 +136,7 @@ def _module_called(name: str, word: str) -> ModuleType:
 def blaming(label: str, *modules: str) -> Iterator[None]:
     """Turn what is raised in user code into a UserCodeError that calls it ``label``; what our own code raises passes.
 
-    It is the user's if a line of one of the ``modules`` is on the way to the error.
+    It is the user's if a line of one of the ``modules``, or of a file beside one of them, is on the way to the error.
     """
     try:
         yield
@@ -143,15 +149,24 @@ def blaming(label: str, *modules: str) -> Iterator[None]:
 
 def _trace_in(error: Exception, modules: Sequence[str]) -> str | None:
     """Return the traceback from the first line of user code on, None where none is on the way."""
-    files = {str(getattr(sys.modules.get(module), "__file__", module)) for module in modules}
+    folders = {Path(str(getattr(sys.modules.get(module), "__file__", None) or module)).resolve().parent for module in modules}
     frames = list(traceback.walk_tb(error.__traceback__))
-    first = next((number for number, (frame, _) in enumerate(frames) if frame.f_code.co_filename in files), None)
-    is_unreadable = isinstance(error, SyntaxError) and error.filename in files
+    first = next((number for number, (frame, _) in enumerate(frames) if _lies_in(frame.f_code.co_filename, folders)), None)
+    is_unreadable = isinstance(error, SyntaxError) and _lies_in(error.filename or "", folders)
     if first is None and not is_unreadable:
         return None
     shown = traceback.StackSummary.extract(iter(frames[first:] if first is not None else ()))
     said = traceback.format_exception_only(error)
     return "".join(["Traceback (most recent call last):\n" if shown else "", *shown.format(), *said])
+
+
+def _lies_in(file: str, folders: set[Path]) -> bool:
+    """Whether a file is a user's: in or below one of the folders, but neither installed there nor a room of ours."""
+    if file.startswith("<"):  # code without a file: the interpreter's own
+        return False
+    path = Path(file).resolve()
+    is_ours = path.is_relative_to(PACKAGE) and not any(folder.is_relative_to(PACKAGE) for folder in folders)
+    return "site-packages" not in path.parts and not is_ours and any(path.is_relative_to(folder) for folder in folders)
 
 
 def _sentence(error: Exception, label: str) -> str:
@@ -162,7 +177,11 @@ def _sentence(error: Exception, label: str) -> str:
 
 
 def _bar_of(owner: Any) -> datetime | None:
-    return bt.num2date(owner.datetime[0]) if isinstance(owner, bt.Strategy) and len(owner) else None
+    """Return the bar a strategy is on, None for anything else and before its first."""
+    if not (isinstance(owner, bt.Strategy) and len(owner)):
+        return None
+    day_number = owner.datetime[0]
+    return None if isnan(day_number) else bt.num2date(day_number)
 
 
 # -- candles ---------------------------------------------------------------------------------------------------------
@@ -235,7 +254,7 @@ def _moment(option: str, text: str) -> datetime:
 
 def _symbol_of(text: str) -> tuple[str, str]:
     symbol, equals, path = text.partition("=")
-    if equals and symbol.replace("/", "").replace(":", "").replace("-", "").replace("_", "").isalnum():
+    if equals and not Path(text).is_file() and symbol.replace("/", "").replace(":", "").replace("-", "").replace("_", "").isalnum():
         return symbol, path
     stem = Path(text).name
     symbol = stem[: next((place for place, letter in enumerate(stem) if not letter.isalnum()), len(stem))]
@@ -253,6 +272,9 @@ def _sidecars(option: str, texts: Sequence[str], symbols: Mapping[str, str], rea
             raise ValueError(f"{option} names {symbol}, but --data has {', '.join(symbols)}")
         if not equals and isinstance(value, str) and len(symbols) > 1:
             raise ValueError(f"{option} {text} is one contract's, but there are {', '.join(symbols)}; say SYMBOL=FILE")
+        twice = [name for name in ([symbol] if equals else symbols) if name in found]
+        if twice:
+            raise ValueError(f"{option} is given twice for {', '.join(twice)}; leave one out")
         found.update(dict.fromkeys([symbol] if equals else symbols, value))
     return found
 

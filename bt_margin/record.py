@@ -20,7 +20,7 @@ BAR_COLUMNS = (
     "available_margin",
     "notional",
 )
-HOLDING_COLUMNS = ("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated")
+HOLDING_COLUMNS = ("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated", "table_number")
 
 
 class FillRow(NamedTuple):
@@ -54,8 +54,9 @@ class LiquidationRow(NamedTuple):
     ``size`` is the position's; ``price`` the owner's, ``mark_price`` the trigger's; ``trigger`` says what met the
     boundary: gap, funding, fill, path or close; ``realized_pnl`` excludes the fee; ``returned`` went back to the cross
     wallet from an isolated one; the two fund columns are what the insurance fund got and gave. ``worst_mark`` is the
-    bar's, ``leverage`` the one that was set; what would have kept the position alive in that bar: ``margin_to_add``
-    (more than this) or any leverage below ``safe_leverage`` (None where none of 1 or more), see ``core.rescue``.
+    worst it had still to meet in the bar, ``leverage`` the one that was set; what would have kept it alive in that bar:
+    ``margin_to_add`` (more than this in its wallet) or any leverage below ``safe_leverage`` (effective leverage in cross;
+    None where none of 1 or more), see ``core.rescue``.
     """
 
     time: float
@@ -83,7 +84,8 @@ class Record:
     """The recorded series of one run.
 
     ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
-    which bar (from 0), which contract (in the order of the datas), and the balance of the wallet behind it.
+    which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind
+    it, and which of its dated tier tables (from 0) was in force.
     """
 
     bars: array = field(default_factory=lambda: array("d"))

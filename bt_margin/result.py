@@ -70,11 +70,11 @@ class _Holding:
     """One contract held at the close of a bar, as recorded."""
 
     def __init__(
-        self, slot: Any, time: float, size: float, entry_price: float, mark_price: float, wallet_balance: float, is_isolated: float
+        self, slot: Any, size: float, entry_price: float, mark_price: float, wallet_balance: float, is_isolated: float, table_number: float
     ) -> None:
         self.slot, self.size, self.entry_price, self.mark_price = slot, size, entry_price, mark_price
         self.wallet_balance, self.is_isolated = wallet_balance, bool(is_isolated)
-        self.table: TierTable = slot.position.contract.tiers.at(time - slot.bar_seconds)  # chosen at the bar's opening (R5)
+        self.table: TierTable = slot.position.contract.tiers.tables[int(table_number)]
 
     @property
     def headroom(self) -> float:
@@ -183,6 +183,16 @@ class Result:
         return min((later - earlier for earlier, later in pairwise(self._times) if later > earlier), default=0.0)
 
     @property
+    def ended_early(self) -> bool:
+        """Whether the run ended before its data does; known of PerpData only."""
+        return self._times[-1] < self._last_known
+
+    @property
+    def _last_known(self) -> float:
+        series = [self._broker.slots[symbol].series for symbol in self.symbols]
+        return max((known.stamps[-1] for known in series if known is not None), default=self._times[-1])
+
+    @property
     def _start_cash(self) -> float:
         return self._ledger.entries[0].postings[0][1]
 
@@ -259,9 +269,8 @@ class Result:
         if self._record.gap_stamps:
             flags.append(f"funding stamps in data gaps, settled at the last known mark: {self._record.gap_stamps}")
         flags.append(f"intrabar: {self._broker.p.intrabar}")
-        known = max((slot.series.stamps[-1] for slot in slots.values() if slot.series is not None), default=last)
-        if last < known:
-            flags.append(f"ended {_iso(last)}, before the data does, {_iso(known)}")
+        if self.ended_early:
+            flags.append(f"ended {_iso(last)}, before the data does, {_iso(self._last_known)}")
         if self._stock is not None and self._stock.failure:
             flags.append(f"the stock baseline ended {_iso(self._stock.times[-1])}: {self._stock.failure}")
         return flags
@@ -308,8 +317,8 @@ class Result:
         """Yield the liquidation price of each holding; those of one bar and the cross wallet carry each other."""
         slots = list(self._broker.slots.values())
         solved: dict[int, tuple[Any, float]] = {}  # by contract: the last problem and its answer, for most bars repeat it
-        for row, bar in groupby(rows, key=lambda holding: holding[0]):
-            held = [_Holding(slots[int(number)], self._times[int(row)], *rest) for _, number, *rest in bar]
+        for _, bar in groupby(rows, key=lambda holding: holding[0]):
+            held = [_Holding(slots[int(number)], *rest) for _, number, *rest in bar]
             shared = sum(holding.headroom for holding in held if not holding.is_isolated) if len(held) > 1 else 0.0
             for holding in held:
                 carried = shared - holding.headroom if len(held) > 1 and not holding.is_isolated else 0.0
@@ -371,13 +380,14 @@ class Result:
     # -- for machines ------------------------------------------------------------------------------------------------
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Return everything as JSON: times as ISO 8601 UTC, blanks as null, ``equity`` and ``baseline`` by column."""
+        """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column."""
         tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "funding", "journal")}
         whole = {
             "settings": self.settings,
             "summary": self.summary,
             **{name: records(frame) for name, frame in tables.items()},
             "equity": _columns(self.equity),
+            "positions": _columns(self.positions),
             "baseline": None if self.baseline is None else _columns(self.baseline.to_frame()),
         }
         return json.dumps(plain(whole), indent=indent, allow_nan=False)

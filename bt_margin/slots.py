@@ -50,6 +50,7 @@ class Slot:
         self.next_stamp = inf if self.schedule is None else -inf
         self.shortest_step = inf
         self.previous_stamp = -inf
+        self.table_number = 0  # which of the contract's dated tier tables is in force
         dates = position.contract.tiers.dates
         self.next_tiers = dates[1] if len(dates) > 1 else inf
 
@@ -99,6 +100,7 @@ class Slot:
     def use_tiers(self, retier: Callable[[str, float], None], time: float) -> None:
         """Put the tier table of an instant in force."""
         schedule = self.position.contract.tiers
+        self.table_number = schedule.index_at(time)
         self.next_tiers = next((date for date in schedule.dates[1:] if date > time), inf)
         retier(self.symbol, time)
 

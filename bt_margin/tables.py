@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from math import ceil, floor, isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -10,6 +10,8 @@ from .result import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 60
@@ -68,36 +70,38 @@ def _number(value: float | None, form: str) -> str:
 def liquidation_table(result: Result, most: int) -> Table:
     """Return the first liquidations, each with what would have kept the position alive in that bar.
 
-    The symbol is left out where there is one only, how sure they are where all are certain: 80 columns are enough then.
+    The symbol is left out where there is one only, and how sure they are where all are certain.
     """
-    rows = result.liquidations
-    left, unsure = len(rows) - most, not (rows["certainty"] == "certain").all()
-    lines = [
-        "prevented by: more margin than this, or any leverage below this, in the bar",
-        "in which it died; what came after that bar is another matter",
-    ]
-    lines += [] if unsure else ["all certain: both paths through the bar have them"]
-    lines += [f"and {left} more"] if left > 0 else []
-    table = Table(title=f"Liquidations ({len(rows)})", title_justify="left", caption="\n".join(lines), caption_justify="left")
-    for name in ("UTC", *(["symbol"] if len(result.symbols) > 1 else [])):
-        table.add_column(name, no_wrap=True)
-    for name in ("size", "entry", "mark", "lost", "prevented by"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if unsure:
-        table.add_column("how sure", no_wrap=True)
+    rows, several = result.liquidations, len(result.symbols) > 1
+    unsure = not (rows["certainty"] == "certain").all()
+    table = Table(title=f"Liquidations ({len(rows)})", title_justify="left", caption=_caption(rows, most), caption_justify="left")
+    texts, numbers = ["UTC", *(["symbol"] if several else [])], ["size", "entry", "mark", "lost", "prevented by"]
+    for name in [*texts, *numbers, *(["how sure"] if unsure else [])]:
+        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     for row in rows.head(most).itertuples():
         table.add_row(
-            f"{row.time:%Y-%m-%d %H:%M}", *([row.symbol] if len(result.symbols) > 1 else []), f"{row.size:g}", f"{row.entry_price:,.6g}",
-            f"{row.mark_price:,.6g}", f"[red]{row.realized_pnl - row.fee:,.0f}[/red]", _prevention(row.margin_to_add, row.safe_leverage),
+            f"{row.time:%Y-%m-%d %H:%M}", *([row.symbol] if several else []), f"{row.size:g}", f"{row.entry_price:,.6g}",
+            f"{row.mark_price:,.6g}", f"[red]{row.realized_pnl - row.fee:,.0f}[/red]", _prevention(row),
             *([row.certainty] if unsure else []),
         )  # fmt: skip
     return table
 
 
-def _prevention(margin: float, leverage: float) -> str:
+def _caption(rows: "pd.DataFrame", most: int) -> str:
+    told = [
+        "prevented by: more margin than this, or any leverage below this, in the bar in which it died; what came later is another matter"
+    ]
+    told += ["eff.: effective leverage, notional over the wallet's money"] if (rows["margin_mode"] == "cross").any() else []
+    told += ["all certain: both paths through the bar have them"] if (rows["certainty"] == "certain").all() else []
+    told += [f"and {len(rows) - most} more"] if len(rows) > most else []
+    return ". ".join(told)
+
+
+def _prevention(row: Any) -> str:
     """Return the margin rounded up and the leverage rounded down: rounded the other way they would not prevent."""
-    more = f"+{ceil(margin * 100) / 100:,.2f}"
-    return more if isnan(leverage) else f"{more} or {floor(leverage * 10) / 10:,.1f}x"
+    more = f"+{ceil(row.margin_to_add * 100) / 100:,.2f}"
+    kind = "x eff." if row.margin_mode == "cross" else "x"
+    return more if isnan(row.safe_leverage) else f"{more} or {floor(row.safe_leverage * 10) / 10:,.1f}{kind}"
 
 
 def spark_line(values: "Sequence[float]", width: int = SPARK_WIDTH) -> str:

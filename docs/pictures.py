@@ -1,4 +1,4 @@
-"""Draw the README's pictures anew, into docs/img: ``make pictures``. the same bytes wherever matplotlib is the same."""
+"""Draw the README's pictures anew, into docs/img: ``make pictures``. The same bytes wherever matplotlib is the same."""
 
 import runpy
 from pathlib import Path

@@ -1,5 +1,6 @@
 """The command line prints for people and machines, and refuses wrong use with one sentence and exit code 2."""
 
+import gzip
 import json
 import os
 import runpy
@@ -142,9 +143,28 @@ def test_a_run_prints_its_account_its_liquidations_and_what_would_have_prevented
     assert "From 10,000" in out
     # bought at 90, worst 79.2: 79.2 x 0.4 % of maintenance + 10.8 lost - 4.5 of margin = 6.6168; 90 / (4.5 + 6.6168) = 8.09x
     assert "+6.62 or 8.0x" in out
+    assert "eff." not in out
     assert "stock Backtrader claims" not in out
     (line,) = [line for line in out.splitlines() if line.startswith("equity ")]
     assert set(line.split()[1]) <= set("▁▂▃▄▅▆▇█")
+
+
+@pytest.mark.parametrize("columns", [None, "80"])
+def test_no_figure_of_a_liquidation_is_cut_off(capsys, folder, monkeypatch, columns):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        (FALLS[["open", "high", "low", "close"]] * 761.2345).to_csv(f"{symbol}.csv", index_label="datetime")
+    script = STUBBORN.replace("if not self.position and len(self) > self.p.wait:", "if len(self) == 1:")
+    Path("both.py").write_text(script.replace("self.buy()", "self.buy(self.data0)\n            self.buy(self.data1)"))
+    code, out, _ = said(
+        capsys, "run", "both.py", "--data", "BTCUSDT.csv", "ETHUSDT.csv", "--leverage", 20, "--cash", "12345", "--sizer", "1.234"
+    )
+    assert code == 0
+    assert "Liquidations (" in out
+    assert "…" not in out
+    assert columns or "x eff." in out
 
 
 def test_the_options_of_a_run_reach_it(capsys, folder):
@@ -240,12 +260,19 @@ BAD_FILES = {
     "unsorted.csv": rows("\n".join(reversed(hours()))),
     "local.csv": rows("\n".join(f"2024-01-01 {hour:02}:00,100,101,99,100,1" for hour in range(1, 24, 4))),
     "local_funding.csv": "datetime,rate\n" + "".join(f"2024-01-0{day} {hour:02}:00,0.0001\n" for day in (1, 2) for hour in (1, 9, 17)),
+    "timestamp.csv": "timestamp,open,high,low,close\n2024-01-01,1,1,1,1\n",
+    "slow.py": "import backtrader as bt\nclass Slow(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=99)\n",
+    "asks.py": "import backtrader as bt\nclass Asks(bt.Strategy):\n    def __init__(self, size):\n        self.size = size\n",
     "none.py": "VALUE = 1\n",
     "two.py": STUBBORN + STUBBORN.replace("Stubborn", "Other"),
     "broken.py": "import backtrader as bt\nclass Broken(bt.Strategy:\n",
     "raises.py": STUBBORN.replace("        if not", "        1 / (len(self) - 3)\n        if not"),
+    "uses.py": STUBBORN.replace("import backtrader as bt", "import backtrader as bt\nimport beside").replace(
+        "    def next", "    def __init__(self):\n        beside.Odd()\n\n    def next"
+    ),
     "imports.py": "import a_module_that_is_not_there\n",
 }
+BESIDE = "import backtrader as bt\nclass Odd(bt.Indicator):\n    lines = ('x',)\n    def next(self):\n        self.lines.x[0] = 1 / 0\n"
 GOOD = ("stubborn.py", "--data", "ETHUSDT_1h.csv")
 WRONG = {
     "missing file": (("stubborn.py", "--data", "BTCUSDT-2h.csv"), "BTCUSDT: candle file 'BTCUSDT-2h.csv' does not exist"),
@@ -279,6 +306,14 @@ WRONG = {
     "unknown parameter": ((*GOOD, "--param", "speed=3"), "Stubborn has no parameter speed; it has wait"),
     "half a parameter": ((*GOOD, "--param", "speed"), "--param takes key=value, was 'speed'"),
     "sizer": ((*GOOD, "--sizer", "Big"), "--sizer Big is no number and no sizer"),
+    "sizer of another parameter": ((*GOOD, "--sizer", "PercentSizer:foo=1"), "PercentSizer has no parameter foo; it has percents"),
+    "endless sizer": ((*GOOD, "--sizer", "inf"), "a size above 0"),
+    "parameter twice": ((*GOOD, "--param", "wait=1", "--param", "wait=2"), "--param gives wait twice"),
+    "funding twice": ((*GOOD, "--funding", "0.1", "--funding", "ETHUSDT=0.2"), "--funding is given twice for ETHUSDT"),
+    "too few bars": (("slow.py", "--data", "ETHUSDT_1h.csv"), "the indicators of Slow need more than the 12 bars there are"),
+    "an __init__ that asks": (("asks.py", "--data", "ETHUSDT_1h.csv"), "Asks.__init__ asks for size, but Backtrader gives it nothing"),
+    "damaged archive": (("stubborn.py", "--data", "BTCUSDT=bad.csv.gz"), "cannot be read"),
+    "another name for time": (("stubborn.py", "--data", "BTCUSDT=timestamp.csv"), "call the column of times datetime"),
     "sizer 0": ((*GOOD, "--sizer", "0"), "a size above 0"),
     "intrabar": ((*GOOD, "--intrabar", "random"), "intrabar is one of"),
     "a folder that is a file": ((*GOOD, "--out", "stubborn.py"), "--out stubborn.py is no folder to write to (File exists)"),
@@ -290,6 +325,8 @@ WRONG = {
 def traps(folder) -> None:
     for name, text in BAD_FILES.items():
         Path(name).write_text(text)
+    Path("bad.csv.gz").write_bytes(gzip.compress(b"datetime,open\n" * 1_000)[:-12] + b"\x00" * 12)
+    Path("beside.py").write_text(BESIDE)
 
 
 @pytest.mark.usefixtures("traps")
@@ -308,6 +345,7 @@ def test_wrong_use_is_one_sentence_and_code_2(capsys, case):
     ("script", "line", "sentence"),
     [
         ("raises.py", "1 / (len(self) - 3)", "raises.py raised ZeroDivisionError on the bar of 2024-01-01 04:00 UTC: division by zero"),
+        ("uses.py", "self.lines.x[0] = 1 / 0", "uses.py raised ZeroDivisionError: division by zero"),
         ("broken.py", "class Broken(bt.Strategy:", "broken.py raised SyntaxError"),
         ("imports.py", "import a_module_that_is_not_there", "imports.py raised ModuleNotFoundError"),
     ],
@@ -373,6 +411,15 @@ def test_ctrl_c_ends_a_run_with_what_was_done_and_code_130(capsys, folder):
     assert err.splitlines()[-1] == "bt-margin: stopped on the bar of 2024-01-01 04:00 UTC; the figures are of what was done"
     assert Path("o/equity.csv").read_text().count("\n") == 4
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_while_stock_backtrader_runs_leaves_its_half_claim_out(capsys, folder):
+    Path("presses.py").write_text(PRESSES.replace("len(self) == 3", "len(self) == 3 and type(self.broker).__name__ == 'BackBroker'"))
+    code, out, err = said(capsys, "run", "presses.py", "--data", "ETHUSDT_1h.csv", "--baseline", "--out", "o")
+    assert code == 130
+    assert "stock Backtrader claims" not in out
+    assert json.loads(Path("o/summary.json").read_text())["summary"]["bars"] == 12
+    assert "stopped while stock Backtrader ran" in err.splitlines()[-1]
 
 
 def test_a_second_ctrl_c_ends_at_once(capsys, folder):

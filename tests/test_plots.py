@@ -283,3 +283,11 @@ def test_long_parameters_are_cut_in_the_subtitle():
 
     words = words_of(overview(run(Wordy, {"BTCUSDT": frame([CALM] * 3)})))
     assert any(shorten("word " * 100, 20, placeholder="") in word and len(word) < 250 and word.startswith("Wordy(story=") for word in words)
+
+
+def test_a_dollar_in_a_text_is_a_dollar(tmp_path):
+    result = died_once()
+    figures = [overview(result, title="$x_{", note="$y"), equity(result, title="$x_{"), page(result, note="$x_{ $y")]
+    figures.append(plots.compare({"$x_{": result, "a $ and a $": result}, title="$x_{"))
+    for figure in figures:
+        figure.savefig(tmp_path / "picture.png", dpi=20)

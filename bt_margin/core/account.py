@@ -49,7 +49,11 @@ class Risk:
 
 @dataclass(slots=True)
 class Position:
-    """What is held of one contract, and on which terms; ``brackets`` are those of the tier table in force."""
+    """What is held of one contract, and on which terms; ``brackets`` are those of the tier table in force.
+
+    Since it was last flat: ``given_margin`` is the initial margin moved into an isolated wallet, less the share of what
+    was closed; ``costs`` are fees, funding and closed losses, less funding and profits received.
+    """
 
     contract: Contract
     leverage: float
@@ -58,6 +62,8 @@ class Position:
     size: float = 0.0
     entry_price: float = 0.0
     largest_size: float = 0.0
+    given_margin: float = 0.0
+    costs: float = 0.0
 
     def unrealized_pnl(self, mark_price: float) -> float:
         """Return the profit at a mark price, 0 when flat."""
@@ -372,6 +378,7 @@ class MarginAccount:
         position = self.positions[symbol]
         amount = funding_payment(size=position.size, multiplier=position.contract.multiplier, mark_price=mark_price, rate=rate)
         if amount:
+            position.costs -= amount
             self._post(time, "funding", symbol, (position.wallet, amount), ("funding", -amount))
         return amount
 
@@ -397,6 +404,8 @@ class MarginAccount:
         if position.is_isolated:
             margin = position.contract.notional(opened, price) / position.leverage
             self.transfer(CROSS, position.wallet, margin, symbol=symbol, time=time)
+            position.given_margin += margin
+        position.costs += fee
         if fee:
             self._post(time, "fill", symbol, (CROSS, -fee), ("fees", fee))
         position.entry_price = average_entry(size=position.size, entry_price=position.entry_price, added=opened, price=price)
@@ -407,6 +416,8 @@ class MarginAccount:
         fraction, before = abs(closed / position.size), self.wallets[wallet]
         realized = -closed * position.contract.multiplier * (price - position.entry_price)
         self._post(time, "fill", symbol, (wallet, realized - fee), ("pnl", -realized), ("fees", fee))
+        position.given_margin *= 1 - fraction
+        position.costs += fee - realized
         self._resize(position, closed)
         if position.is_isolated:
             left = self.wallets[wallet]
@@ -426,7 +437,7 @@ class MarginAccount:
         position.size = position.contract.snap_size(position.size + change, largest=largest)
         position.largest_size = largest if position.size else 0.0
         if not position.size:
-            position.entry_price = 0.0
+            position.entry_price = position.given_margin = position.costs = 0.0
 
     def _floor(self, wallet: str, symbol: str, time: float) -> None:
         """Lift a wallet that holds nothing from below zero to zero at the insurance fund's cost (R12)."""

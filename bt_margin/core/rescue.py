@@ -1,13 +1,17 @@
 """What would have kept a liquidated position alive: margin to add, or a lower leverage to have opened it at.
 
-Both are judged at the worst mark of the bar in which it died, with the other marks of its wallet as they were. What
-came after that bar they do not know.
+Both are judged over the bar in which it died: every position of its wallet at its own worst mark of that bar, and the
+funding that was still to come in it paid. That errs towards too much, for the worst marks need not come together. What
+resting orders would have done in that bar, and what came after it, they do not know.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
-from .tiers import Bracket, maintenance_margin
+from .account import MarginAccount, Marks, Position
+
+HALVINGS = 60  # of the share of a position that a wallet carries: more than a float can tell apart
 
 
 class Rescue(NamedTuple):
@@ -17,56 +21,47 @@ class Rescue(NamedTuple):
     safe_leverage: float | None
 
 
-def rescue(
-    *,
-    size: float,
-    entry_price: float,
-    worst_mark: float,
-    collateral: float,
-    leverage: float,
-    is_isolated: bool,
-    brackets: Sequence[Bracket],
-    multiplier: float = 1.0,
-) -> Rescue:
-    """Return what would have kept a position alive at ``worst_mark``.
+def rescue(account: MarginAccount, symbol: str, worst: Marks, due: Mapping[str, float]) -> Rescue:
+    """Return what would have kept a held position alive at the ``worst`` marks, with the funding ``due`` still to be paid.
 
-    ``collateral`` is its wallet's balance plus, in a shared wallet, the unrealized profit of the other positions less
-    their maintenance margin. ``leverage`` is the one set for the contract.
+    margin_to_add = sum of (maintenance - profit + due) over the wallet's positions - wallet balance
 
-    margin_to_add = maintenance(worst) - collateral - pnl(worst)
-
-    Isolated: the leverage at which the same position would have been given that much more when it opened,
-    entry_notional / (entry_notional / leverage + margin_to_add). Cross: leverage as set moves no liquidation price, so
-    it is the effective one, entry_notional / collateral, of the largest position that the same wallet carries.
-
-    >>> tiers = (Bracket(float("inf"), 0.01, 0.0, 50.0),)
-    >>> terms = {"size": 10, "entry_price": 100, "worst_mark": 90, "leverage": 20, "brackets": tiers}
-    >>> rescue(**terms, collateral=50, is_isolated=True)          # 9 - 50 + 100 = 59; 1 000 / (50 + 59)
-    Rescue(margin_to_add=59.0, safe_leverage=9.174311926605505)
-    >>> rescue(**terms, collateral=54.5, is_isolated=False)       # half of it: 54.5 = 50 lost + 4.5; 500 / 54.5
-    Rescue(margin_to_add=54.5, safe_leverage=9.174311926605505)
+    Isolated: the leverage at which the same position would have been given that much more when it was opened, entry
+    notional / (given margin + margin_to_add). Cross: the leverage that is set moves no liquidation price, so it is the
+    effective one, entry notional over the money there was before this position's own costs, of the largest position that
+    the wallet would have carried.
     """
-    units = size * multiplier
-    entry_notional, notional = abs(units) * entry_price, abs(units) * worst_mark
-    profit = units * (worst_mark - entry_price)
-    lacking = max(maintenance_margin(brackets, notional) - collateral - profit, 0.0)
-    if is_isolated:
-        safe_leverage = entry_notional / (entry_notional / leverage + lacking)
-    elif collateral > 0:
-        safe_leverage = _carried_share(collateral, profit, notional, brackets) * entry_notional / collateral
+    position = account.positions[symbol]
+    others = sum(_headroom(other, worst, due) for other in account.held(position.wallet) if other is not position)
+    balance = account.wallets[position.wallet] + others
+    lacking = max(-(balance + _headroom(position, worst, due)), 0.0)
+    entry_notional = position.notional(position.entry_price)
+    if position.is_isolated:
+        safe_leverage = entry_notional / (position.given_margin + lacking)
     else:
-        safe_leverage = 0.0
+        before = balance + position.costs
+        safe_leverage = _carried_share(position, before, worst, due) * entry_notional / before if before > 0 else 0.0
     return Rescue(lacking, safe_leverage if safe_leverage >= 1 else None)
 
 
-def _carried_share(collateral: float, profit: float, notional: float, brackets: Sequence[Bracket]) -> float:
-    """Return the share of a position at which collateral + share * profit meets the maintenance of share * notional.
+def _headroom(position: Position, worst: Marks, due: Mapping[str, float]) -> float:
+    """Return what a position adds to its wallet's headroom: profit less maintenance less the funding due."""
+    mark_price = worst[position.contract.symbol]
+    return position.unrealized_pnl(mark_price) - position.maintenance_margin(mark_price) - due.get(position.contract.symbol, 0.0)
 
-    Solved in the bracket that holds its own answer; headroom is concave in the share and positive at 0, so only one does.
-    """
-    for bracket in brackets:
-        slope = notional * bracket.rate - profit
-        share = (collateral + bracket.amount) / slope if slope > 0 else 1.0
-        if share * notional <= bracket.cap:
-            return min(share, 1.0)
-    return min(share, 1.0)
+
+def _carried_share(position: Position, before: float, worst: Marks, due: Mapping[str, float]) -> float:
+    """Return the largest share of a position, its costs shared alike, that ``before`` carries to its worst mark."""
+
+    def survives(share: float) -> bool:
+        part = replace(position, size=position.size * share)
+        funding = {symbol: amount * share for symbol, amount in due.items()}
+        return before - share * position.costs + _headroom(part, worst, funding) > 0
+
+    low, high = 0.0, 1.0
+    if survives(high):
+        return high
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if survives(middle) else (low, middle)
+    return low

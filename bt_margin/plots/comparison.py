@@ -93,7 +93,7 @@ def compare(results: Mapping[str, Result] | Sequence[Result], *, title: str | No
         axes.set_visible(False)
     top -= (BELOW_TITLES - 0.33) / height
     text = f"Equity, multiples of the starting money{bends.replace('1.00', f'1{TIMES}')}"
-    figure.text(LEFT, top, text, size=TITLE, color=GREY, va="bottom")
+    figure.text(LEFT, top, text, size=TITLE, color=GREY, va="bottom", parse_math=False)
     _draw_table(figure, runs, top, (top - bottom) * height)
     return figure
 
@@ -224,7 +224,7 @@ def _draw_run(axes: "Axes", run: _Run, runs: Sequence[_Run]) -> None:
     figure: Any = axes.figure
     room = axes.get_position().width * WIDTH - 0.8
     label, size = fitted(figure, run.label, 13, room, weight="bold")
-    axes.set_title(label, loc="left", size=size, weight="bold", color=INK)
+    axes.set_title(label, loc="left", size=size, weight="bold", color=INK, parse_math=False)
     axes.set_title(f"{run.multiple:,.2f}{TIMES}", loc="right", size=13, weight="bold", color=RED if run.deaths else BLUE)
 
 
@@ -269,7 +269,7 @@ def _draw_row(figure: "Figure", run: _Run, rank: int, line: float, left: float, 
     summary = run.result.summary
     worst = summary["max_drawdown"]
     label, size = fitted(figure, f"{rank}  {run.label}", 13, room)
-    figure.text(left, line, label, size=size, color=INK, va="center")
+    figure.text(left, line, label, size=size, color=INK, va="center", parse_math=False)
     cells = (
         (money(summary["final_equity"], summary["start_cash"]), INK),
         (f"{run.multiple:,.2f}{TIMES}", INK),

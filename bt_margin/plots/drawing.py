@@ -145,14 +145,14 @@ def sheet(height: float, sentences: Sequence[tuple[str, str]], subtitle: str, fo
     top = 1 - 0.45 * inch
     for text, color in sentences:
         size = min(26.0, 26 * room / text_width(figure, text, 26, weight="bold"))
-        figure.text(LEFT, top, text, size=size, weight="bold", color=color, va="center")
+        figure.text(LEFT, top, text, size=size, weight="bold", color=color, va="center", parse_math=False)
         top -= 0.47 * inch
     lines = wrapped(figure, subtitle, SMALL, room, 3)
-    figure.text(LEFT, top + 0.15 * inch, "\n".join(lines), size=SMALL, color=GREY, va="top", linespacing=1.3)
+    figure.text(LEFT, top + 0.15 * inch, "\n".join(lines), size=SMALL, color=GREY, va="top", linespacing=1.3, parse_math=False)
     top -= 0.24 * (len(lines) - 1) * inch
     notes = wrapped(figure, footnote, 10, room, MOST_FOOTNOTES)
     below = 0.19 * max(len(notes) - 2, 0)
-    figure.text(LEFT, (0.42 + below) * inch, "\n".join(notes), size=10, color=GREY, va="top", linespacing=1.4)
+    figure.text(LEFT, (0.42 + below) * inch, "\n".join(notes), size=10, color=GREY, va="top", linespacing=1.4, parse_math=False)
     return figure, top - 0.61 * inch, (1 + below) * inch
 
 
@@ -260,7 +260,7 @@ def panel_title(axes: "Axes", text: str, *more: tuple[str, str]) -> None:
     room = (0.99 - axes.get_position().x0) * WIDTH
     wide = sum(text_width(figure, piece, TITLE) + GAP / 72 for piece, _ in ((text, GREY), *more))
     size = min(TITLE, TITLE * room / wide)
-    before: Any = axes.set_title(text, loc="left", size=size, color=GREY)
+    before: Any = axes.set_title(text, loc="left", size=size, color=GREY, parse_math=False)
     for piece, color in more:
         style: dict[str, Any] = {"xytext": (GAP, 0), "textcoords": "offset points", "size": size, "color": color, "va": "bottom"}
         before = axes.annotate(piece, (1, 0), xycoords=before, **style)

@@ -49,7 +49,9 @@ def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp",
     candles = result.candles(symbol).loc[start:]
     if candles.empty:
         panel_title(axes, f"Price of {symbol}, one of {len(result.symbols)} contracts")
-        axes.text(0.5, 0.5, f"no candle of {symbol} in this time", transform=axes.transAxes, ha="center", size=14, color=GREY)
+        axes.text(
+            0.5, 0.5, f"no candle of {symbol} in this time", transform=axes.transAxes, ha="center", size=14, color=GREY, parse_math=False
+        )
         return
     deaths = result.liquidations[result.liquidations["symbol"] == symbol]
     fills = _fills_with_kind(result.fills, symbol)
