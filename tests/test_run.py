@@ -115,7 +115,7 @@ def test_funding_and_mark_may_be_given_apart():
 @pytest.mark.parametrize(
     ("start", "flag"),
     [
-        ("2020-01-01", "tiers as of 2021-03-01: BTCUSDT, the first known, also before that day (from 2020-01-01)"),
+        ("2020-01-01", "tiers as of 2021-03-18: BTCUSDT, the first known, also before that day (from 2020-01-01)"),
         ("2022-03-01", "tiers as of 2022-02-16: BTCUSDT"),
         ("2022-05-20", "tiers as of 2022-02-16 to 2022-05-21 (2 tables): BTCUSDT"),
     ],
@@ -229,7 +229,7 @@ def test_leverage_is_judged_by_the_tiers_in_force_when_the_data_begins():
         ({"leverage": {"ETHUSDT": 5}}, "leverage says nothing of BTCUSDT"),
         ({"margin_mode": {"BTCUSDT": "cross", "ETHUSDT": "cross"}}, "margin_mode names ETHUSDT, but the datas are BTCUSDT"),
         ({"margin_mode": "both"}, "margin_mode is 'cross', 'isolated' or None"),
-        ({"venue": "nowhere"}, "no venue is called 'nowhere'; known: binance, generic"),
+        ({"venue": "nowhere"}, "no venue is called 'nowhere'; known: binance, "),
         ({"data": {"NOCOIN": frame([CALM] * 3)}}, "binance has no tiers for NOCOIN here"),
         ({"data": {}}, "data maps each symbol to its candles, such as .*, was empty"),
         ({"data": frame([CALM] * 3)}, "data maps each symbol to its candles, .*was a DataFrame"),

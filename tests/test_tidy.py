@@ -24,6 +24,7 @@ FLOORS = {
     "data": 1,
     "strategies": 1,
     "broker": 2,
+    "calculator": 2,
     "clock": 2,
     "comminfo": 2,
     "feeds": 2,

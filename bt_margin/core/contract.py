@@ -1,6 +1,8 @@
-"""What one contract is: its size, its fees, its tiers, and what a position in it is worth.
+"""What one contract is: its kind, its size, its fees, its tiers, and what a position in it is worth.
 
-Linear contracts: quoted and settled in the same money, so profit is ``size * multiplier * price difference``.
+Three kinds. *Linear*: quoted and settled in the same money; a contract is ``multiplier`` base units. *Inverse*: quoted in
+one money and settled in the base coin; a contract is ``multiplier`` units of quote money, and all money is coin.
+*Spot*: the coin itself, worth what a linear contract is worth, but fully paid and without maintenance margin.
 """
 
 from dataclasses import dataclass, field
@@ -13,13 +15,15 @@ LOT_SLACK = 1e-9
 # Without a lot, a residue this small against the largest size held is a rounding left-over, not a position.
 RESIDUE = 1e-9
 
+KINDS = ("linear", "inverse", "spot")
+
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """Terms of one linear contract.
+    """Terms of one contract.
 
-    ``multiplier`` base units per contract; ``lot`` smallest step of a size (0: any size); ``maker``, ``taker`` and
-    ``liquidation_fee`` fractions of notional (a maker rebate is negative).
+    ``multiplier`` base units per contract, of an inverse contract its quote value; ``lot`` smallest step of a size (0: any
+    size); ``maker``, ``taker`` and ``liquidation_fee`` fractions of notional (a maker rebate is negative).
     """
 
     symbol: str = ""
@@ -29,9 +33,11 @@ class Contract:
     taker: float = 0.0
     liquidation_fee: float = 0.0
     tiers: TierSchedule = field(default_factory=lambda: TierSchedule.constant(TierTable.flat(GENERIC_RATE)))
+    kind: str = "linear"
 
     def __post_init__(self) -> None:
         name = self.symbol or "contract"
+        check_kind(name, self.kind)
         if not (isfinite(self.multiplier) and self.multiplier > 0):
             raise ValueError(f"{name}: the multiplier is a positive number of base units per contract, was {self.multiplier}")
         if not (isfinite(self.lot) and self.lot >= 0):
@@ -44,11 +50,15 @@ class Contract:
             raise ValueError(f"{name}: a liquidation fee costs, it is 0 or more, was {self.liquidation_fee}")
 
     def notional(self, size: float, price: float) -> float:
-        """Return ``|size| * multiplier * price``."""
+        """Return ``|size| * multiplier * price``; of an inverse contract ``|size| * multiplier / price``, in coin."""
+        if self.kind == "inverse":
+            return abs(size) * self.multiplier / price
         return abs(size) * self.multiplier * price
 
     def unrealized_pnl(self, *, size: float, entry_price: float, mark_price: float) -> float:
-        """Return ``size * multiplier * (mark_price - entry_price)``."""
+        """Return the profit between two prices, as ``unrealized_pnl`` does."""
+        if self.kind == "inverse":
+            return size * self.multiplier * (1 / entry_price - 1 / mark_price)
         return size * self.multiplier * (mark_price - entry_price)
 
     def fee(self, size: float, price: float, *, maker: bool) -> float:
@@ -73,14 +83,66 @@ class Contract:
         return 0.0 if abs(size) < RESIDUE * largest else size
 
 
+def check_kind(name: str, kind: str) -> None:
+    """Raise ValueError for a kind of contract that is not known."""
+    if kind not in KINDS:
+        raise ValueError(f"{name}: a contract is 'linear', 'inverse' or 'spot', was {kind!r}")
+
+
+def notional(*, size: float, price: float, multiplier: float = 1.0, kind: str = "linear") -> float:
+    """Return what a size is worth at a price: ``|size| * multiplier * price``, inverse ``|size| * multiplier / price`` in coin.
+
+    >>> notional(size=-2, price=30_000), notional(size=600, price=30_000, multiplier=100, kind="inverse")
+    (60000.0, 2.0)
+    """
+    gross = abs(size) * multiplier
+    return gross / price if kind == "inverse" else float(gross * price)
+
+
+def unrealized_pnl(*, size: float, entry_price: float, mark_price: float, multiplier: float = 1.0, kind: str = "linear") -> float:
+    """Return the profit of a size between two prices.
+
+    size * multiplier * (mark_price - entry_price); inverse size * multiplier * (1 / entry_price - 1 / mark_price), in coin.
+
+    >>> unrealized_pnl(size=-60_000, entry_price=30_000, mark_price=20_000, kind="inverse")       # 3 coins buy back 2
+    1.0
+    """
+    if kind == "inverse":
+        return size * multiplier * (1 / entry_price - 1 / mark_price)
+    return size * multiplier * (mark_price - entry_price)
+
+
 def initial_margin(*, notional: float, leverage: float) -> float:
     """Return ``notional / leverage``."""
     return notional / leverage
 
 
-def average_entry(*, size: float, entry_price: float, added: float, price: float) -> float:
-    """Return the size-weighted entry price after adding to a position on its own side."""
+def average_entry(*, size: float, entry_price: float, added: float, price: float, kind: str = "linear") -> float:
+    """Return the entry price after adding to a position on its own side.
+
+    The size-weighted mean; of an inverse contract the harmonic one, which alone leaves the profit in coin as it was.
+
+    >>> average_entry(size=100, entry_price=20, added=50, price=40, kind="inverse")      # 150 / (100/20 + 50/40)
+    24.0
+    """
+    if kind == "inverse":
+        return (size + added) / (size / entry_price + added / price) if size else price
     return (size * entry_price + added * price) / (size + added)
+
+
+def break_even_price(*, size: float, entry_price: float, opening_rate: float, closing_rate: float = 0.0, kind: str = "linear") -> float:
+    """Return the price at which a position's profit has paid its fees.
+
+    entry_price * (1 + side * opening_rate) / (1 - side * closing_rate), inverse with the rates in each other's place.
+    Venues show it with the fee already paid alone (Binance, recorded account answers of 2024-07-28, retrieved
+    2026-11-21); a closing rate adds the fee that is still to come.
+
+    >>> round(break_even_price(size=0.009, entry_price=67_445.9, opening_rate=0.0005), 5)
+    67479.62295
+    """
+    side = 1 if size > 0 else -1
+    above, below = (closing_rate, opening_rate) if kind == "inverse" else (opening_rate, closing_rate)
+    return entry_price * (1 + side * above) / (1 - side * below)
 
 
 def split_fill(held: float, size: float) -> tuple[float, float]:

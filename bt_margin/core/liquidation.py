@@ -2,15 +2,24 @@
 
 Prices here are reports: the trigger is always the account inequality, equity <= maintenance (R1). A plan is a run of
 steps computed from one set of marks; nothing is moved until ``MarginAccount.apply`` books a step.
+
+The algebra is one for every kind of contract: in x = price of a linear contract, x = 1 / price of an inverse one, both
+profit and notional are linear. With ``units`` the signed size times multiplier, its sign turned for an inverse contract,
+profit is ``units * (x - x_entry)`` and notional ``|units| * x``.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, nextafter
+from typing import NamedTuple
 
 from .account import MarginAccount, Marks, Position, Step
+from .terms import Holding
 from .tiers import Bracket, TierTable
 
 EDGE_SLACK = 1e-12  # relative; a solution that lands on a tier's edge belongs to both tiers, whose requirements agree there
+NOTHING = 1e-12  # relative to what it is the difference of; money or units smaller than this are rounding, not a price
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +41,36 @@ PROFILES = {profile.name: profile for profile in (MARKET, FORFEIT)}
 
 
 def liquidation_price(
-    *, size: float, entry_price: float, collateral: float, table: TierTable | Sequence[Bracket], multiplier: float = 1.0
+    *,
+    size: float,
+    entry_price: float,
+    collateral: float,
+    table: TierTable | Sequence[Bracket],
+    multiplier: float = 1.0,
+    kind: str = "linear",
+    maintenance_basis: str = "mark",
+    fee_rate: float = 0.0,
+    mark_price: float | None = None,
 ) -> float | None:
     """Return the mark price at which equity meets maintenance margin, None where no positive price does.
 
     Solves, in the tier that contains its own answer,
 
-        collateral + size * multiplier * (p - entry_price) = |size| * multiplier * p * rate - amount
+        collateral + profit(p) = notional(p) * (rate + fee_rate) - amount
 
-    Left minus right is monotone in ``p`` because rates are below 1, so at most one tier fits.
+    where maintenance is at mark; at entry, the right side is the notional at entry's. On a marginal table the left side
+    minus the right one is monotone in ``p``, so at most one tier fits. A slab table jumps: none may fit, and the answer
+    is the first price past an edge, or two, and the answer is the one met first on the way from the mark.
 
     Parameters
     ----------
     size : signed contracts
     collateral : wallet balance behind the position; in a shared wallet plus the unrealized profit of its other
         positions, less their maintenance margin
-    table : a tier table, or its brackets
+    table : a tier table, or brackets that measure the notional
+    multiplier : base units per contract, of an inverse contract its quote value
+    fee_rate : what the venue's maintenance keeps for the closing fee, a fraction of notional
+    mark_price : where the way starts, the entry price unless given; matters to slab tables alone
 
     Source: derived from the definition of the table; venues' worked examples stand in tests/vectors.
 
@@ -59,35 +82,283 @@ def liquidation_price(
     (316.33, 316.33)
     >>> liquidation_price(size=1, entry_price=100, collateral=100, table=table) is None
     True
+    >>> flat = TierTable.flat(0.005)
+    >>> liquidation_price(size=60_000, entry_price=50_000, collateral=0.12, table=flat, kind="inverse")   # 60 300 / 1.32
+    45681.81818181818
     """
     if not size:
         return None
-    signed, gross = size * multiplier, abs(size) * multiplier
-    floor = 0.0
-    brackets = table.brackets if isinstance(table, TierTable) else table
+    is_inverse = kind == "inverse"
+    units, entry = (-size * multiplier, 1 / entry_price) if is_inverse else (size * multiplier, entry_price)
+    brackets = _by_notional(table, size, multiplier, is_inverse) if isinstance(table, TierTable) else table
+    if maintenance_basis == "entry":
+        last = _holding_bracket(brackets, abs(units) * entry)
+        x = _root(units * entry - collateral + abs(units) * entry * (last.rate + fee_rate) - last.amount, units, entry)
+    elif _jumps(brackets):
+        mark = entry if mark_price is None else 1 / mark_price if is_inverse else mark_price
+        return _first_failure([_Leg(units, entry, brackets, fee_rate)], collateral, mark, is_inverse)
+    else:
+        x = _only_fit(units, entry, collateral, brackets, fee_rate)
+    return None if x is None else 1 / x if is_inverse else x
+
+
+def bankruptcy_price(*, size: float, entry_price: float, collateral: float, multiplier: float = 1.0, kind: str = "linear") -> float | None:
+    """Return the mark price at which the wallet's equity is 0, None where no positive price does.
+
+    p = entry_price - collateral / units, inverse 1 / (1 / entry_price + collateral / units), with units = size *
+    multiplier; ``collateral`` as in ``liquidation_price``, but without taking off the maintenance margin of other positions.
+
+    >>> bankruptcy_price(size=1, entry_price=10_000, collateral=200)            # 50x
+    9800.0
+    >>> bankruptcy_price(size=100, entry_price=100, collateral=1, kind="inverse")    # 1x: 100 * 1 / (1 + 1)
+    50.0
+    """
+    if not size:
+        return None
+    if kind == "inverse":
+        x = _root(-size * multiplier / entry_price - collateral, -size * multiplier, 1 / entry_price)
+        return None if x is None else 1 / x
+    return _root(size * multiplier * entry_price - collateral, size * multiplier, entry_price)
+
+
+def shared_liquidation_price(holdings: Sequence[Holding], *, collateral: float, mark_price: float) -> float | None:
+    """Return the mark price at which a wallet fails whose money backs these positions of one contract.
+
+    One position, or several that move together: the two legs of a hedge share one liquidation price. ``collateral`` as in
+    ``liquidation_price``, with the closing fees that isolated positions keep. The price returned is the first on the way
+    from the mark to where the wallet is losing; of a wallet that has failed already, the one where it failed. None where
+    it fails at no positive price, or at every one.
+
+    >>> flat = TierTable.flat(0.01)
+    >>> legs = [Holding(3, 100, flat), Holding(-1, 100, flat)]
+    >>> shared_liquidation_price(legs, collateral=20, mark_price=100)     # 20 + 2 x (p - 100) = 4 x p x 1 %
+    91.83673469387755
+    """
+    is_inverse = holdings[0].is_inverse
+    legs = []
+    for holding in holdings:
+        units = holding.size * holding.multiplier
+        entry = 1 / holding.entry_price if is_inverse else holding.entry_price
+        legs.append(_Leg(-units if is_inverse else units, entry, holding.brackets(), 0.0))
+    return _first_failure(legs, collateral, 1 / mark_price if is_inverse else mark_price, is_inverse)
+
+
+def shared_bankruptcy_price(holdings: Sequence[Holding], *, collateral: float) -> float | None:
+    """Return the mark price at which the equity of a wallet is 0 whose money backs these positions of one contract.
+
+    >>> flat = TierTable.flat(0.01)
+    >>> shared_bankruptcy_price([Holding(3, 100, flat), Holding(-1, 100, flat)], collateral=20)    # 20 + 2 x (p - 100) = 0
+    90.0
+    """
+    is_inverse = holdings[0].is_inverse
+    units = [(-h.size if is_inverse else h.size) * h.multiplier for h in holdings]
+    entries = [1 / h.entry_price if is_inverse else h.entry_price for h in holdings]
+    net, gross = sum(units), sum(map(abs, units))
+    if abs(net) <= NOTHING * gross:
+        return None
+    worth = sum(unit * entry for unit, entry in zip(units, entries, strict=True))
+    turnover = sum(abs(unit) * entry for unit, entry in zip(units, entries, strict=True)) + abs(collateral)
+    x = (worth - collateral) / net
+    if abs(worth - collateral) <= NOTHING * turnover or x <= 0:
+        return None
+    return 1 / x if is_inverse else x
+
+
+def _root(numerator: float, units: float, entry: float) -> float | None:
+    """Return ``numerator / units``, None where it is not a positive price but zero or a rounding of it."""
+    x = numerator / units
+    return x if x > NOTHING * entry else None
+
+
+def _only_fit(units: float, entry: float, collateral: float, brackets: Sequence[Bracket], fee_rate: float) -> float | None:
+    gross, floor, worth = abs(units), 0.0, units * entry - collateral
     for number, bracket in enumerate(brackets, 1):
-        price = (signed * entry_price - collateral - bracket.amount) / (signed - gross * bracket.rate)
-        notional = gross * price
-        is_below_cap = number == len(brackets) or notional <= bracket.cap * (1 + EDGE_SLACK)
-        if price > 0 and floor * (1 - EDGE_SLACK) <= notional and is_below_cap:
-            return price
+        x = (worth - bracket.amount) / (units - gross * (bracket.rate + fee_rate))
+        measure = gross * x
+        is_below_cap = number == len(brackets) or measure <= bracket.cap * (1 + EDGE_SLACK)
+        if x > NOTHING * entry and floor * (1 - EDGE_SLACK) <= measure and is_below_cap:
+            return x
         floor = bracket.cap
     return None
 
 
-def bankruptcy_price(*, size: float, entry_price: float, collateral: float, multiplier: float = 1.0) -> float | None:
-    """Return the mark price at which the wallet's equity is 0, None where no positive price does.
+def _by_notional(table: TierTable, size: float, multiplier: float, is_inverse: bool) -> Sequence[Bracket]:
+    return Holding(size, 1.0, table, "inverse" if is_inverse else "linear", multiplier).brackets()
 
-    p = entry_price - collateral / (size * multiplier); ``collateral`` as in ``liquidation_price``, but without
-    taking off the maintenance margin of other positions.
 
-    >>> bankruptcy_price(size=1, entry_price=10_000, collateral=200)            # 50x
-    9800.0
-    """
-    if not size:
+def _holding_bracket(brackets: Sequence[Bracket], measure: float) -> Bracket:
+    return next((bracket for bracket in brackets if measure <= bracket.cap), brackets[-1])
+
+
+def _jumps(brackets: Sequence[Bracket]) -> bool:
+    """Return whether brackets are a slab table's: only those climb in rate without an amount that makes up for it."""
+    first, last = brackets[0], brackets[-1]
+    return last.rate != first.rate and last.amount == first.amount
+
+
+class _Leg(NamedTuple):
+    """One position in the coordinate in which its profit and notional are linear."""
+
+    units: float
+    entry: float
+    brackets: Sequence[Bracket]
+    fee_rate: float
+
+
+class _Edge(NamedTuple):
+    """Where a leg's notional reaches the cap of a tier."""
+
+    x: float
+    gross: float
+    cap: float
+
+
+class _Headroom:
+    """Equity less maintenance of a wallet as a function of x: a line between each pair of edges, upper ones inclusive."""
+
+    def __init__(self, legs: Sequence[_Leg], collateral: float) -> None:
+        self.legs = legs
+        self.collateral = collateral
+        self.own_edges = [[row.cap / abs(leg.units) for row in leg.brackets[:-1]] for leg in legs]
+        edges = {
+            x: _Edge(x, abs(leg.units), row.cap)
+            for leg, own in zip(legs, self.own_edges, strict=True)
+            for x, row in zip(own, leg.brackets, strict=False)
+        }
+        self.edges = [edges[x] for x in sorted(edges)]
+
+    def line(self, number: int) -> tuple[float, float]:
+        """Return (constant, slope) on a stretch, counted from 0; a rounding of zero is zero."""
+        top = self.edges[number].x if number < len(self.edges) else inf
+        constant, slope, money, units = self.collateral, 0.0, abs(self.collateral), 0.0
+        for leg, own in zip(self.legs, self.own_edges, strict=True):
+            row, gross = leg.brackets[bisect_left(own, top)], abs(leg.units)
+            constant += row.amount - leg.units * leg.entry
+            slope += leg.units - gross * (row.rate + leg.fee_rate)
+            money += abs(row.amount) + gross * leg.entry
+            units += gross
+        return (0.0 if abs(constant) <= NOTHING * money else constant), (0.0 if abs(slope) <= NOTHING * units else slope)
+
+    def stretch_of(self, x: float) -> int:
+        """Return the number of the stretch that holds x."""
+        return bisect_left([edge.x for edge in self.edges], x)
+
+    def change(self, x: float, *, is_safe: bool, upward: bool) -> tuple[float, _Edge | None] | None:
+        """Return where the wallet stops being safe, or failed, on the way from x: a root, or an edge it jumps at."""
+        number = self.stretch_of(x)
+        while True:
+            constant, slope = self.line(number)
+            far = (self.edges[number].x if number < len(self.edges) else inf) if upward else self.edges[number - 1].x if number else 0.0
+            if slope and (slope < 0) == (upward == is_safe):
+                root = max(-constant / slope, x) if upward else min(-constant / slope, x)
+                if (root <= far if upward else root > far) and 0 < root < inf:
+                    return root, None
+            number += 1 if upward else -1
+            if not 0 <= number <= len(self.edges):
+                return None
+            edge = self.edges[number - 1 if upward else number]
+            x = edge.x
+            constant, slope = self.line(number)
+            if (constant + slope * x > 0) != is_safe:
+                # Whatever fails, fails above the edge: notionals grow with x, and a cap belongs to the tier below it.
+                return x, edge if upward == is_safe else None
+
+
+def _first_failure(legs: Sequence[_Leg], collateral: float, mark: float, is_inverse: bool) -> float | None:
+    headroom = _Headroom(legs, collateral)
+    constant, slope = headroom.line(headroom.stretch_of(mark))
+    is_safe = constant + slope * mark > 0
+    upward = (slope <= 0) == is_safe
+    found = headroom.change(mark, is_safe=is_safe, upward=upward) or headroom.change(mark, is_safe=is_safe, upward=not upward)
+    if found is None:
         return None
-    price = entry_price - collateral / (size * multiplier)
-    return price if price > 0 else None
+    x, edge = found
+    if edge is None:
+        return 1 / x if is_inverse else x
+    return _just_past(edge, is_inverse)
+
+
+def _just_past(edge: _Edge, is_inverse: bool) -> float:
+    """Return the first price whose notional, as it is computed, lies above a cap."""
+    if is_inverse:
+        price = edge.gross / edge.cap
+        while edge.gross / price <= edge.cap:
+            price = nextafter(price, 0.0)
+        return price
+    price = edge.cap / edge.gross
+    while edge.gross * price <= edge.cap:
+        price = nextafter(price, inf)
+    return price
+
+
+def takeover_price(*, units: float, mark_price: float, equity: float, share: float) -> float:
+    """Return the price at which a failed position is handed over when it spends a share of its wallet's equity.
+
+    p = mark_price - equity * share / units, with ``units`` the signed base units handed over. The share is their part
+    of the wallet's maintenance margin (R16).
+    Source: dYdX v4, x/clob/keeper/liquidations.go, bankruptcy price in quote quantums, retrieved 2026-11-21.
+
+    >>> takeover_price(units=0.1, mark_price=3_000, equity=10, share=0.6)       # 3 000 - 6 / 0.1
+    2940.0
+    """
+    return mark_price - equity * share / units
+
+
+def liquidation_fee(*, rate: float, units: float, price: float, equity: float) -> float:
+    """Return the fee of a forced fill: ``rate * |units| * price``, at most the equity that is left after the fill (R15).
+
+    >>> liquidation_fee(rate=0.0125, units=1, price=95_000, equity=381.5)
+    381.5
+    """
+    return min(max(rate * abs(units) * price, 0.0), max(equity, 0.0))
+
+
+def fillable_price(
+    *,
+    units: float,
+    mark_price: float,
+    maintenance_margin: float,
+    equity: float,
+    total_maintenance_margin: float,
+    adjustment: float = 1.0,
+    spread: float = 0.1,
+) -> float:
+    """Return the price at which dYdX offers a failed position to the book.
+
+    p = mark_price - b * spread * maintenance_margin / units, b = adjustment * (1 - equity / total_maintenance_margin) from 0
+    to 1: the deeper the wallet has sunk below its total maintenance margin, the further from the mark.
+    Source: dYdX v4, x/clob/keeper/liquidations.go, fillable price, retrieved 2026-11-21.
+
+    >>> fillable_price(units=0.1, mark_price=50_000, maintenance_margin=500, equity=0, total_maintenance_margin=500)
+    49500.0
+    """
+    depth = min(max(adjustment * (1 - equity / total_maintenance_margin), 0.0), 1.0)
+    return mark_price - depth * spread * maintenance_margin / units
+
+
+ADL_RULES = ("binance", "hyperliquid")
+
+
+def adl_score(
+    rule: str, *, unrealized_pnl: float, notional: float, entry_notional: float, equity: float, maintenance_margin: float
+) -> float | None:
+    """Return by how much a position leads the queue for auto-deleveraging: the highest score of its side goes first.
+
+    'binance': unrealized_pnl / collateral * maintenance_margin / equity, collateral being equity less the profit;
+    'hyperliquid': notional / entry_notional * notional / equity. None where the position is not queued: nothing earned, or
+    no money behind it. All figures are those of the wallet that backs it, the notionals its own.
+    Sources: Binance, support article 360033525471; Hyperliquid, docs, auto-deleveraging; retrieved 2026-11-21.
+
+    >>> adl_score("binance", unrealized_pnl=500, notional=10_500, entry_notional=10_000, equity=1_500, maintenance_margin=75)
+    0.025
+    """
+    if rule not in ADL_RULES:
+        raise ValueError(f"an ADL rule is 'binance' or 'hyperliquid', was {rule!r}")
+    if unrealized_pnl <= 0 or equity <= unrealized_pnl:
+        return None
+    if rule == "binance":
+        return unrealized_pnl / (equity - unrealized_pnl) * (maintenance_margin / equity)
+    return notional / entry_notional * (notional / equity)
 
 
 def account_liquidation_price(account: MarginAccount, symbol: str, marks: Marks) -> float | None:
@@ -99,6 +370,8 @@ def account_liquidation_price(account: MarginAccount, symbol: str, marks: Marks)
         collateral=collateral_of(account, position, marks),
         table=position.brackets,
         multiplier=position.contract.multiplier,
+        kind=position.contract.kind,
+        mark_price=marks.get(symbol),
     )
 
 
@@ -118,7 +391,11 @@ def account_bankruptcy_price(account: MarginAccount, symbol: str, marks: Marks) 
     for other in _others(account, position):
         collateral += other.unrealized_pnl(marks[other.contract.symbol])
     return bankruptcy_price(
-        size=position.size, entry_price=position.entry_price, collateral=collateral, multiplier=position.contract.multiplier
+        size=position.size,
+        entry_price=position.entry_price,
+        collateral=collateral,
+        multiplier=position.contract.multiplier,
+        kind=position.contract.kind,
     )
 
 
@@ -151,7 +428,8 @@ def _take_over(held: Sequence[Position], marks: Marks, equity: float, maintenanc
     for position in held:
         mark_price = marks[position.contract.symbol]
         weight = position.maintenance_margin(mark_price) / maintenance if maintenance else position.notional(mark_price) / total
-        takeover = mark_price - equity * weight / (position.size * position.contract.multiplier)
+        units = position.size * position.contract.multiplier
+        takeover = takeover_price(units=units, mark_price=mark_price, equity=equity, share=weight)
         steps.append(Step(position.contract.symbol, position.size, mark_price, takeover, 0.0, True))
     return steps
 
@@ -169,7 +447,7 @@ def _sell_until_safe(held: Sequence[Position], marks: Marks, equity: float) -> l
         lifted = min(max(-equity, 0.0), max(-position.unrealized_pnl(mark_price), 0.0))
         price = mark_price + lifted / units
         equity += lifted
-        fee = min(max(position.contract.liquidation_fee * abs(units) * price, 0.0), max(equity, 0.0))
+        fee = liquidation_fee(rate=position.contract.liquidation_fee, units=units, price=price, equity=equity)
         steps.append(Step(position.contract.symbol, position.size, mark_price, price, fee, False))
         equity -= fee
         if equity > sum(p.maintenance_margin(marks[p.contract.symbol]) for p in held[number:]):

@@ -1,4 +1,4 @@
-"""What venues publish: dated tier tables, fees and lots, each with its source. Facts, no behaviour.
+"""What venues publish: dated tier tables, contract terms, fees and funding, each with its source. Facts, no behaviour.
 
 A venue is one JSON file beside this one::
 
@@ -6,36 +6,60 @@ A venue is one JSON file beside this one::
     profile                     how the venue liquidates: a name in ``core.liquidation``
     maker, taker                fees of a regular user, fractions of notional
     liquidation_fee             fraction of the notional that is liquidated
+    kind                        of its contracts: 'linear' (default) or 'inverse'
+    tier_mode, tier_unit        of its tables: 'marginal' (default) or 'slab'; 'quote' (default), 'base' or 'contracts'
+    margin_terms                in order of time: valid_from (null: from the start), maintenance_basis, fee_in_margin
+    funding                     interval_hours and, where known, cap, floor (per interval) and price ('mark' or 'oracle')
     sources                     for each figure, where it is from
-    contracts                   by symbol: lot, tiers, sources and, where it differs, maker, taker, liquidation_fee
-      tiers                     in order of time: valid_from, source, rows of [cap, rate, max_leverage]; a cap of null is none
+    not_sourced                 what the venue has and no source gives: left to the user, never guessed
+    contracts                   by symbol: lot, tiers, sources and, where it differs or is known, maker, taker, liquidation_fee,
+                                kind, multiplier, tick, min_size, max_size, min_notional, funding, aliases
+      tiers                     in order of time: valid_from, source, rows of [cap, rate, max_leverage] and the step that goes on
+                                after them; a cap of null is none
 
-Maintenance amounts are not stored: they follow from the rows.
+Maintenance amounts are not stored: they follow from the rows. Figures that a venue keeps elsewhere, or that changed since,
+come in through ``readers``: files in, tables out.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 
 from ..core.contract import Contract
 from ..core.liquidation import PROFILES
-from ..core.tiers import GENERIC_RATE, TierSchedule, TierTable
+from ..core.terms import PLAIN, MarginTerms
+from ..core.tiers import GENERIC_RATE, MODES, UNITS, TierSchedule, TierTable
+from . import readers
+from .facts import KINDS, ContractFacts, FundingFacts
+from .fields import check_keys, day, flag, mapping, number, one_of, optional_number, parsed, sequence, text, texts
+
+__all__ = ["ContractFacts", "FundingFacts", "Venue", "VenueContract", "load", "names", "plain_symbol", "read", "readers"]
 
 FOLDER = Path(__file__).parent
 VENUE_KEYS = frozenset({"source", "retrieved", "profile", "maker", "taker", "liquidation_fee", "sources", "contracts"})
+VENUE_OPTIONS = frozenset({"kind", "tier_mode", "tier_unit", "margin_terms", "funding", "not_sourced"})
 CONTRACT_KEYS = frozenset({"lot", "tiers", "sources"})
 OWN_RATES = frozenset({"maker", "taker", "liquidation_fee"})
+OWN_SIZES = ("tick", "min_size", "max_size", "min_notional")
+CONTRACT_OPTIONS = OWN_RATES | set(OWN_SIZES) | {"kind", "multiplier", "funding", "aliases"}
 TABLE_KEYS = frozenset({"valid_from", "source", "rows"})
+TERMS_KEYS = frozenset({"valid_from", "maintenance_basis", "fee_in_margin"})
+FUNDING_OPTIONS = frozenset({"cap", "floor", "price"})
+
+# The dates that may be said to mean a time: a day, an instant (naive ones are UTC), or either as a text.
+Date = date | datetime | str
 
 
 @dataclass(frozen=True, slots=True)
 class VenueContract:
     """One contract as its venue lists it; ``lot`` 0 means sizes are not rounded, rates are fractions of notional.
 
-    ``sources`` says where each figure is from, by the name of the figure; those of a tier table by the day it is dated.
+    ``multiplier`` is base units per contract, of an inverse contract its quote value. ``tick``, ``min_size``, ``max_size``
+    (the largest market order), ``min_notional`` and ``funding`` are None where no source gives them. ``sources`` says
+    where each figure is from, by the name of the figure; those of a tier table by the day it is dated.
     """
 
     symbol: str
@@ -46,14 +70,22 @@ class VenueContract:
     taker: float
     liquidation_fee: float
     sources: Mapping[str, str]
+    kind: str = "linear"
+    tick: float | None = None
+    min_size: float | None = None
+    max_size: float | None = None
+    min_notional: float | None = None
+    funding: FundingFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Venue:
     """A venue and its contracts; the rates here are those of a contract that names none of its own.
 
-    ``retrieved`` is the day the figures were fetched, None where they are no venue's. ``any_tiers`` are the tiers of a
-    symbol that is not listed, None where such a symbol is an error.
+    ``contracts`` holds a contract under each of its spellings. ``retrieved`` is the day the figures were fetched, None
+    where they are no venue's. ``any_tiers`` are the tiers of a symbol that is not listed, None where such a symbol is an
+    error. ``terms`` are the margin terms by the time they came into force, in order. ``not_sourced`` names what the venue
+    has and no source gives.
     """
 
     name: str
@@ -65,9 +97,12 @@ class Venue:
     profile: str
     contracts: Mapping[str, VenueContract]
     any_tiers: TierSchedule | None = None
+    terms: tuple[tuple[float, MarginTerms], ...] = ((-inf, PLAIN),)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    not_sourced: tuple[str, ...] = ()
 
     def contract(self, symbol: str) -> VenueContract:
-        """Return the contract of a symbol, spelled BTCUSDT, btcusdt, BTC/USDT or BTC/USDT:USDT.
+        """Return the contract of a symbol: as the venue spells it, or BTCUSDT, btcusdt, BTC/USDT, BTC/USDT:USDT.
 
         Raises ValueError for a symbol whose tiers are not known here.
         """
@@ -75,12 +110,17 @@ class Venue:
         if found is not None:
             return found
         if self.any_tiers is None:
+            known = sorted({contract.symbol for contract in self.contracts.values()})
             raise ValueError(
-                f"{self.name} has no tiers for {symbol} here (known: {', '.join(sorted(self.contracts))}); "
+                f"{self.name} has no tiers for {symbol} here (known: {', '.join(known)}); "
                 "pass tiers=[(cap, rate, max_leverage), ...] or a flat rate such as tiers=0.01 to PerpCommInfo"
             )
         sources = MappingProxyType({"tiers": self.source})
         return VenueContract(symbol, 0.0, 1.0, self.any_tiers, self.maker, self.taker, self.liquidation_fee, sources)
+
+    def margin_terms(self, time: float = inf) -> MarginTerms:
+        """Return the margin terms in force at a time (seconds, UTC); before the first the first apply."""
+        return next((terms for start, terms in reversed(self.terms) if start <= time), self.terms[0][1])
 
 
 GENERIC = Venue(
@@ -101,33 +141,41 @@ def names() -> list[str]:
     return sorted([GENERIC.name, *(path.stem for path in FOLDER.glob("*.json"))])
 
 
-def load(name: str) -> Venue:
-    """Return a venue by name; ValueError for one that is not known."""
+def load(name: str, date: Date | None = None) -> Venue:
+    """Return a venue by name; ValueError for one that is not known.
+
+    With a date the venue is the one of that day: tables and terms dated later are left out, and where all are, the first
+    applies (R5). Figures without a date (fees, lots, filters) stay as they were fetched.
+
+    >>> load("binance", "2024-05-01").contract("BTCUSDT").tiers.tables[-1].max_leverage(60_000)
+    100.0
+    """
     if name not in names():
         raise ValueError(f"no venue is called {name!r}; known: {', '.join(names())}")
-    return GENERIC if name == GENERIC.name else read(FOLDER / f"{name}.json")
+    venue = GENERIC if name == GENERIC.name else read(FOLDER / f"{name}.json")
+    return venue if date is None else _known_by(venue, _instant(date))
 
 
 def read(path: Path) -> Venue:
     """Return the venue a JSON file describes, named after the file; ValueError says where the file is wrong."""
-    try:
-        entry = _mapping(json.loads(path.read_text("utf-8")), path.name)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path.name} is not JSON: {error}") from None
-    _check_keys(entry, VENUE_KEYS, frozenset(), path.name)
-    profile = _text(entry["profile"], f"{path.name}, profile")
+    entry = mapping(parsed(path)[0], path.name)
+    check_keys(entry, VENUE_KEYS, VENUE_OPTIONS, path.name)
+    profile = text(entry["profile"], f"{path.name}, profile")
     if profile not in PROFILES:
         raise ValueError(f"{path.name}: no liquidation profile is called {profile!r}; known: {', '.join(PROFILES)}")
-    contracts = _mapping(entry["contracts"], f"{path.name}, contracts")
+    contracts = mapping(entry["contracts"], f"{path.name}, contracts")
     return Venue(
         name=path.stem,
-        source=_text(entry["source"], f"{path.name}, source"),
-        retrieved=_day(entry["retrieved"], f"{path.name}, retrieved"),
-        maker=_number(entry["maker"], f"{path.name}, maker"),
-        taker=_number(entry["taker"], f"{path.name}, taker"),
-        liquidation_fee=_number(entry["liquidation_fee"], f"{path.name}, liquidation_fee"),
+        source=text(entry["source"], f"{path.name}, source"),
+        retrieved=day(entry["retrieved"], f"{path.name}, retrieved"),
+        maker=number(entry["maker"], f"{path.name}, maker"),
+        taker=number(entry["taker"], f"{path.name}, taker"),
+        liquidation_fee=number(entry["liquidation_fee"], f"{path.name}, liquidation_fee"),
         profile=profile,
-        contracts=MappingProxyType({symbol: _contract(symbol, contracts[symbol], entry, path.name) for symbol in contracts}),
+        contracts=MappingProxyType(_contracts(contracts, entry, path.name)),
+        terms=_terms(entry, path.name),
+        sources=MappingProxyType(texts(entry["sources"], f"{path.name}, sources")),
+        not_sourced=tuple(text(item, f"{path.name}, not_sourced") for item in _optional_list(entry, "not_sourced", path.name)),
     )
 
 
@@ -143,82 +191,117 @@ def plain_symbol(symbol: str) -> str:
     return base + quote if slash else pair
 
 
-def _contract(symbol: str, value: object, venue: Mapping[str, object], file: str) -> VenueContract:
+def _contracts(entries: Mapping[str, object], venue: Mapping[str, object], file: str) -> dict[str, VenueContract]:
+    """Return the contracts of a file under every spelling they may be asked by."""
+    found: dict[str, VenueContract] = {}
+    for symbol, value in entries.items():
+        entry = mapping(value, f"{file}, {symbol}")
+        aliases = [text(alias, f"{file}, {symbol}, aliases") for alias in _optional_list(entry, "aliases", f"{file}, {symbol}")]
+        for spelling in (symbol, *aliases):
+            if spelling != plain_symbol(spelling):
+                raise ValueError(f"{file}, {spelling}: a contract is listed as {plain_symbol(spelling)}")
+            if spelling in found:
+                raise ValueError(f"{file}, {symbol}: {spelling} is {found[spelling].symbol} already")
+        if len({symbol, *aliases}) <= len(aliases):
+            raise ValueError(f"{file}, {symbol} is spelled {aliases[-1]} twice")
+        found |= dict.fromkeys((symbol, *aliases), _contract(symbol, entry, venue, file))
+    return found
+
+
+def _contract(symbol: str, entry: Mapping[str, object], venue: Mapping[str, object], file: str) -> VenueContract:
     where = f"{file}, {symbol}"
-    if symbol != plain_symbol(symbol):
-        raise ValueError(f"{where}: a contract is listed as {plain_symbol(symbol)}")
-    entry = _mapping(value, where)
-    _check_keys(entry, CONTRACT_KEYS, OWN_RATES, where)
-    rates = {name: _number(entry.get(name, venue[name]), f"{where}, {name}") for name in OWN_RATES}
-    sources = _texts(venue["sources"], f"{file}, sources") | _texts(entry["sources"], f"{where}, sources")
+    check_keys(entry, CONTRACT_KEYS, CONTRACT_OPTIONS, where)
+    rates = {name: number(entry.get(name, venue[name]), f"{where}, {name}") for name in OWN_RATES}
+    tick, smallest, largest, least = (optional_number(entry.get(name), f"{where}, {name}") for name in OWN_SIZES)
+    sources = texts(venue["sources"], f"{file}, sources") | texts(entry["sources"], f"{where}, sources")
+    mode = one_of(venue.get("tier_mode", "marginal"), MODES, f"{file}, tier_mode")
+    unit = one_of(venue.get("tier_unit", "quote"), UNITS, f"{file}, tier_unit")
     tables: list[tuple[date, TierTable]] = []
-    for number, row in enumerate(_sequence(entry["tiers"], f"{where}, tiers"), 1):
-        day, table, source = _table(row, f"{where}, table {number}", where)
-        tables.append((day, table))
-        sources[f"tiers from {day}"] = source
-    lot = _number(entry["lot"], f"{where}, lot")
+    for place, row in enumerate(sequence(entry["tiers"], f"{where}, tiers"), 1):
+        start, table, source = _table(row, f"{where}, table {place}", where, mode=mode, unit=unit)
+        tables.append((start, table))
+        sources[f"tiers from {start}"] = source
+    kind = one_of(entry.get("kind", venue.get("kind", "linear")), KINDS, f"{where}, kind")
+    lot, multiplier = number(entry["lot"], f"{where}, lot"), number(entry.get("multiplier", 1), f"{where}, multiplier")
     try:
         tiers = TierSchedule.from_days(tables)
+        Contract(symbol, multiplier, lot, tiers=tiers, kind=kind, **rates)  # its checks are the file's
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    Contract(where, 1.0, lot, tiers=tiers, **rates)  # its checks of lot and rates are the file's; its errors start with where
-    return VenueContract(symbol, lot, 1.0, tiers, sources=MappingProxyType(sources), **rates)
+        raise ValueError(f"{where}: {str(error).removeprefix(f'{symbol}: ')}") from None
+    funding = _funding(entry.get("funding", venue.get("funding")), f"{where}, funding")
+    own = VenueContract(symbol, lot, multiplier, tiers, sources=MappingProxyType(sources), kind=kind, funding=funding, **rates)
+    return replace(own, tick=tick, min_size=smallest, max_size=largest, min_notional=least)
 
 
-def _table(value: object, unnamed: str, where: str) -> tuple[date, TierTable, str]:
-    entry = _mapping(value, unnamed)
-    _check_keys(entry, TABLE_KEYS, frozenset(), unnamed)
-    day = _day(entry["valid_from"], f"{unnamed}, valid_from")
-    where = f"{where}, {day}"
-    rows = list(enumerate(_sequence(entry["rows"], f"{where}, rows"), 1))
+def _table(value: object, unnamed: str, where: str, *, mode: str, unit: str) -> tuple[date, TierTable, str]:
+    entry = mapping(value, unnamed)
+    check_keys(entry, TABLE_KEYS, frozenset({"step"}), unnamed)
+    start = day(entry["valid_from"], f"{unnamed}, valid_from")
+    where = f"{where}, {start}"
+    rows = list(enumerate(sequence(entry["rows"], f"{where}, rows"), 1))
+    step = readers.tier_step(entry["step"], f"{where}, step") if "step" in entry else None
     try:
-        table = TierTable.from_rows([_row(row, f"row {number}") for number, row in rows])
+        table = TierTable.from_rows([_row(row, f"row {place}") for place, row in rows], mode=mode, unit=unit, step=step)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    return day, table, _text(entry["source"], f"{where}, source")
-
-
-def _check_keys(entry: Mapping[str, object], required: frozenset[str], optional: frozenset[str], where: str) -> None:
-    missing, unknown = required - set(entry), set(entry) - required - optional
-    if missing or unknown:
-        wrong = [f"without {name}" for name in sorted(missing)] + [f"with unknown {name}" for name in sorted(unknown)]
-        raise ValueError(f"{where} is {', '.join(wrong)}; expected {', '.join(sorted(required | optional))}")
-
-
-def _mapping(value: object, where: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} must be an object, was {value!r}")
-    return {str(key): item for key, item in value.items()}
-
-
-def _sequence(value: object, where: str) -> Sequence[object]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{where} must be a list with at least one item, was {value!r}")
-    return list(value)
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{where} must be a text, was {value!r}")
-    return value
-
-
-def _texts(value: object, where: str) -> dict[str, str]:
-    return {name: _text(text, f"{where}, {name}") for name, text in _mapping(value, where).items()}
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{where} must be a number, was {value!r}")
-    return float(value)
+    return start, table, text(entry["source"], f"{where}, source")
 
 
 def _row(value: object, where: str) -> list[float | None]:
-    return [None if cell is None else _number(cell, where) for cell in _sequence(value, where)]
+    return [optional_number(cell, where) for cell in sequence(value, where)]
 
 
-def _day(value: object, where: str) -> date:
+def _terms(venue: Mapping[str, object], file: str) -> tuple[tuple[float, MarginTerms], ...]:
+    """Return the margin terms of a file with the times they start; without any the plain ones, always."""
+    found: list[tuple[float, MarginTerms]] = []
+    for place, value in enumerate(_optional_list(venue, "margin_terms", file), 1):
+        where = f"{file}, margin_terms {place}"
+        entry = mapping(value, where)
+        check_keys(entry, TERMS_KEYS, frozenset({"fee_in_initial"}), where)
+        start = -inf if entry["valid_from"] is None else _instant(day(entry["valid_from"], f"{where}, valid_from"))
+        if found and start <= found[-1][0]:
+            raise ValueError(f"{where}: the dates of margin terms must rise")
+        basis, fee = (text(entry[name], f"{where}, {name}") for name in ("maintenance_basis", "fee_in_margin"))
+        is_in_initial = flag(entry.get("fee_in_initial", True), f"{where}, fee_in_initial")
+        try:
+            found.append((start, MarginTerms(basis, fee, is_in_initial)))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    return tuple(found) or ((-inf, PLAIN),)
+
+
+def _funding(value: object, where: str) -> FundingFacts | None:
+    if value is None:
+        return None
+    entry = mapping(value, where)
+    check_keys(entry, frozenset({"interval_hours"}), FUNDING_OPTIONS, where)
+    cap, floor = (optional_number(entry.get(name), f"{where}, {name}") for name in ("cap", "floor"))
+    interval = number(entry["interval_hours"], f"{where}, interval_hours")
     try:
-        return date.fromisoformat(_text(value, where))
+        return FundingFacts(interval, cap, floor, text(entry.get("price", "mark"), f"{where}, price"))
     except ValueError as error:
-        raise ValueError(f"{where} must be a day such as 2024-03-31, was {value!r}") from error
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _optional_list(entry: Mapping[str, object], name: str, where: str) -> list[object]:
+    return list(sequence(entry[name], f"{where}, {name}")) if name in entry else []
+
+
+def _known_by(venue: Venue, time: float) -> Venue:
+    """Return a venue without what is dated after a time; of terms and of each contract's tables at least the first stays."""
+    cut = {id(contract): replace(contract, tiers=contract.tiers.known_by(time)) for contract in venue.contracts.values()}
+    contracts = {spelling: cut[id(contract)] for spelling, contract in venue.contracts.items()}
+    terms = tuple(item for item in venue.terms if item[0] <= time) or venue.terms[:1]
+    return replace(venue, contracts=MappingProxyType(contracts), terms=terms)
+
+
+def _instant(when: Date) -> float:
+    """Return a date in seconds, UTC: a day is its beginning, a naive instant is UTC."""
+    if isinstance(when, str):
+        try:
+            when = datetime.fromisoformat(when)
+        except ValueError:
+            raise ValueError(f"a date is a day such as 2024-05-01 or an instant such as 2024-05-01T08:00, was {when!r}") from None
+    if not isinstance(when, datetime):
+        when = datetime(when.year, when.month, when.day)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
