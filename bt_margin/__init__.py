@@ -1,6 +1,6 @@
 """bt_margin: perpetual-futures margin, funding and liquidation for Backtrader backtests."""
 
-from . import analyzers, observers, plots, sizers, venues
+from . import analyzers, calculator, observers, plots, sizers, venues
 from .backtest import run
 from .broker import MarginBroker
 from .comminfo import PerpCommInfo
@@ -28,6 +28,7 @@ __all__ = [
     "TierTable",
     "analyzers",
     "bankruptcy_price",
+    "calculator",
     "liquidation_price",
     "observers",
     "plan_liquidation",

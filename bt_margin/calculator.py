@@ -18,8 +18,9 @@ is used, ``flags`` says so.
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
-from math import inf, isfinite, nextafter
+from math import inf, isclose, isfinite, nextafter
 from numbers import Real
 from typing import Any
 
@@ -147,47 +148,52 @@ def contract_sheet(
 ) -> dict[str, Any]:
     """Return what one position is, costs and stands, before it is traded.
 
-    Beside the figures of ``evaluate``: ``order_cost``, distances of the two prices from the mark in percent, fees, the
-    break-even prices with the opening fee alone and with both, the ``ladder`` of liquidation prices by leverage, and
-    where asked for, None otherwise: profit and return on margin at ``price``, funding a day at ``funding_rate`` (as the
-    account sees it), the margin to add for ``wanted_liquidation_price`` (negative: to spare), and the largest size that
-    ``balance`` opens. In cross the balance is the wallet. ``terms`` are fields of ``evaluate``: contract_type, multiplier,
+    Beside the figures of ``evaluate``: ``settlement`` (the currency of money) and ``quote`` (of prices), the ``tier_table`` in force,
+    ``order_cost``, distances of the two prices from the mark in percent, fees, the break-even prices with the opening fee
+    alone and with both, the ``ladder`` of isolated liquidation prices by leverage, and where asked for, None otherwise:
+    profit and return on margin at ``price``, funding a day at ``funding_rate`` (as the account sees it), the margin to add
+    for ``wanted_liquidation_price`` (negative: to spare), and the largest size that ``balance`` opens. In cross the balance
+    is the wallet; an isolated position has the money its venue opens it with. ``flags`` say what stood in, and which of
+    the venue's bounds the numbers break. ``terms`` are fields of ``evaluate``: contract_type, multiplier, isolated_margin,
     taker_fee, tiers, tier_mode, tier_unit, maintenance_basis, fee_in_margin.
 
     >>> sheet = contract_sheet(venue="binance", symbol="BTCUSDT", size=0.5, entry_price=60_000, leverage=20, price=61_200)
     >>> round(sheet["liquidation_price"], 2), sheet["at_price"]["unrealized_pnl"], sheet["at_price"]["return_on_margin"]
     (57228.92, 600.0, 0.4)
     """
+    if margin_mode == "cross" and balance is None:
+        raise ValueError("a position in cross margin stands on the whole wallet; give its balance, or take margin_mode 'isolated'")
     given = {"symbol": symbol, "size": size, "entry_price": entry_price, "mark_price": mark_price, "leverage": leverage}
     account = {"venue": venue, "date": date, "margin_mode": margin_mode, "wallet_balance": balance if margin_mode == "cross" else None}
     for name, value in terms.items():
         (account if name in ("maintenance_basis", "fee_in_margin") else given)[name] = value
-    if margin_mode == "cross" and balance is None:
-        raise ValueError("a position in cross margin stands on the whole wallet; give its balance, or take margin_mode 'isolated'")
     book = _Book(account | {"positions": [given]})
+    if margin_mode == "isolated" and terms.get("isolated_margin") is None:
+        book = _Book(account | {"positions": [given | {"isolated_margin": _opening_margin(book.lines[0].holding)}]})
     book.check_leverage()
-    figures = book.position_figures(book.lines[0])
-    sheet = _Sheet(book, last_price)
-    return {
-        "venue": venue,
-        "date": date,
-        "margin_mode": margin_mode,
-        **given,
-        "mark_price": sheet.mark_price,
-        **figures,
-        "order_cost": sheet.order_cost(),
-        "liquidation_distance_percent": sheet.distance(figures["liquidation_price"]),
-        "bankruptcy_distance_percent": sheet.distance(figures["bankruptcy_price"]),
-        "fees": sheet.fees(),
-        "break_even_price": sheet.break_even(0.0),
-        "break_even_price_closed": sheet.break_even(sheet.holding.taker),
+    sheet = _Sheet(book, symbol, last_price)
+    asked = {
+        "balance": balance,
+        "wanted_liquidation_price": wanted_liquidation_price,
         "at_price": None if price is None else sheet.at_price(_positive("price", price)),
         "funding_per_day": None if funding_rate is None else sheet.funding_per_day(_finite("funding_rate", funding_rate)),
         "margin_to_add": None if wanted_liquidation_price is None else sheet.margin_to_add(wanted_liquidation_price),
         "largest_size": None if balance is None else sheet.largest_size(_finite("balance", balance)),
-        "ladder": sheet.ladder(),
-        **({"flags": book.flags} if book.flags else {}),
     }
+    figures = {"venue": venue, "date": date, "margin_mode": margin_mode, **given, **sheet.terms(), **sheet.standing(), **sheet.trading()}
+    flags = [*book.flags, *sheet.notes(asked)]
+    return {**figures, **asked, "ladder": sheet.ladder(), **({"flags": flags} if flags else {})}
+
+
+def money_of(account: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the kind of an account's perpetuals, 'linear' or 'inverse', and the currency of its money as far as symbols tell.
+
+    >>> money_of({"positions": [{"symbol": "BTCUSD_PERP", "size": 1, "entry_price": 60_000, "contract_type": "inverse"}]})
+    ('inverse', 'BTC')
+    """
+    lines = _Book(account).lines
+    is_inverse = any(line.holding.is_inverse for line in lines)
+    return "inverse" if is_inverse else "linear", next((line.settlement for line in lines if line.settlement), None)
 
 
 def share_left(*, risk: float, losses: int, is_compounded: bool) -> float:
@@ -219,7 +225,7 @@ class _Line:
 
     @property
     def profit(self) -> float:
-        return self.holding.unrealized_pnl(self.mark_price)
+        return self.holding.unrealized_pnl(self.mark_price) + 0.0  # a short's profit of nothing is -0.0
 
     @property
     def maintenance(self) -> float:
@@ -232,7 +238,8 @@ class _Book:
     def __init__(self, account: Mapping[str, Any]) -> None:
         fields = _Fields(account, "the account", ACCOUNT_FIELDS)
         self.flags: list[str] = []
-        self.venue = _venue(fields.text("venue", "generic"), fields.text("date", "") or None)
+        self.day = fields.text("date", "") or None
+        self.venue = _venue(fields.text("venue", "generic"), self.day)
         self.usual = next(iter(self.venue.contracts.values()), None)  # whose kind and tiers a contract not listed is like
         self.terms = _terms(fields, self.venue)
         self.margin_mode = fields.choice("margin_mode", MARGIN_MODES, "cross")
@@ -274,7 +281,7 @@ class _Book:
             kind=kind,
             multiplier=fields.number("multiplier", listed.multiplier if listed else 1.0, above=0),
             leverage=leverage,
-            taker=_taker(fields, listed.taker if listed else self.venue.taker),
+            taker=self._taker(fields, listed, kind),
             is_isolated=fields.choice("margin_mode", MARGIN_MODES, self.margin_mode) == "isolated",
             terms=self.terms,
         )
@@ -304,7 +311,19 @@ class _Book:
         elif (mode, unit) != (table.mode, table.unit):
             own = f"those of {self.venue.name} are {table.mode} and count {table.unit}"
             raise ValueError(f"{fields.where}: tier_mode {mode!r} and tier_unit {unit!r} need tiers of your own, {own}")
+        elif self.day is not None and _seconds(self.day) < listed.tiers.dates[0]:
+            self.flags.append(f"{fields.where}: no tiers before {_day(listed.tiers.dates[0])} are known, those stand in on {self.day}")
         return table
+
+    def _taker(self, fields: "_Fields", listed: venues.VenueContract | None, kind: str) -> float:
+        """Return the taker fee: the one given, else the contract's or the venue's, which are no fees of spot."""
+        if kind == "spot" and self.venue.name != "generic" and fields.entry.get("taker_fee") is None:
+            self.flags.append(f"{fields.where}: no taker_fee, and {self.venue.name}'s is that of its perpetuals; 0 stands in for spot")
+            return 0.0
+        taker = fields.number("taker_fee", listed.taker if listed else self.venue.taker)
+        if not -0.1 < taker < 0.1:
+            raise ValueError(f"{fields.where}: taker_fee is a fraction of notional (0.0005 = 5 bp) between -0.1 and 0.1, was {taker:g}")
+        return taker
 
     def check_leverage(self) -> None:
         """Raise ValueError where a position could not be opened at its leverage, or at its size (R4)."""
@@ -324,7 +343,7 @@ class _Book:
     def position_figures(self, line: _Line) -> dict[str, Any]:
         """Return what is added to a position."""
         holding, mark_price = line.holding, line.mark_price
-        liquidated, broke = self._prices(line)
+        liquidated, broke = self.prices(line)
         figures = {
             "notional": holding.notional(mark_price),
             "unrealized_pnl": line.profit,
@@ -337,7 +356,7 @@ class _Book:
         _check_finite(figures, line.where)
         return figures
 
-    def _prices(self, line: _Line) -> tuple[float | None, float | None]:
+    def prices(self, line: _Line) -> tuple[float | None, float | None]:
         """Return liquidation and bankruptcy price: of the position alone, in cross of its contract with the others fixed."""
         if line.holding.is_isolated:
             own = [line.holding]
@@ -387,7 +406,7 @@ class _Book:
 class _Sheet:
     """What a sheet says of one position besides its figures in the account."""
 
-    def __init__(self, book: _Book, last_price: float | None) -> None:
+    def __init__(self, book: _Book, symbol: str, last_price: float | None) -> None:
         (line,) = book.lines
         self.line = line
         self.holding = line.holding
@@ -395,7 +414,81 @@ class _Sheet:
         self.last_price = line.mark_price if last_price is None else _positive("last_price", last_price)
         self.wallet = book.wallet_balance
         self.venue = book.venue
+        self.book = book
+        self.symbol = symbol
         self.listed = None if line.holding.kind == "spot" else book.venue.contracts.get(line.contract[0])
+
+    def terms(self) -> dict[str, Any]:
+        """Return the terms the figures rest on, those that were left out filled in."""
+        holding, names = self.holding, self.spellings()
+        settled = next((money for name in names if (money := settlement(name, holding.kind))), None)
+        quote = next((money for name in names if (money := settlement(name.partition(":")[0], "linear"))), None)
+        return {
+            "contract_type": holding.kind,
+            "multiplier": holding.multiplier,
+            "settlement": settled,
+            "quote": quote,
+            "mark_price": self.mark_price,
+            "isolated_margin": self.line.isolated_margin if holding.is_isolated else None,
+            "taker_fee": holding.taker,
+            "maintenance_basis": holding.terms.maintenance_basis,
+            "fee_in_margin": holding.terms.fee_in_margin,
+            "fee_in_initial": holding.terms.fee_in_initial and holding.terms.fee_in_margin != "none",
+            "tier_table": self.tier_table(),
+        }
+
+    def spellings(self) -> list[str]:
+        """Return every name of the contract, those that state the settlement currency first."""
+        known = [name for name, contract in self.book.venue.contracts.items() if contract is self.listed]
+        return sorted([self.symbol, *known], key=lambda name: ":" not in name)
+
+    def tier_table(self) -> dict[str, Any] | None:
+        """Return what the tiers are: from which day and source, where they are the venue's; None where there are none."""
+        table, listed = self.holding.table, self.listed
+        if table is None:
+            return None
+        is_listed = listed is not None and table is listed.tiers.tables[-1]
+        day = _day(listed.tiers.dates[-1]) if is_listed and listed is not None else None
+        source = listed.sources[f"tiers from {day}"] if day and listed is not None else None
+        return {"valid_from": day, "tiers": len(table.tiers), "mode": table.mode, "unit": table.unit, "source": source}
+
+    def standing(self) -> dict[str, Any]:
+        """Return the figures of the position in its account, with the ratios of the money behind it."""
+        figures, account = self.book.position_figures(self.line), self.book.account_figures()
+        return {
+            **figures,
+            "equity": account["equity"],
+            "margin_ratio": account["margin_ratio"],
+            "liquidatable": account["liquidatable"],
+            "liquidation_distance_percent": self.distance(figures["liquidation_price"]),
+            "bankruptcy_distance_percent": self.distance(figures["bankruptcy_price"]),
+        }
+
+    def trading(self) -> dict[str, Any]:
+        """Return what it costs to open the position and to close it."""
+        return {
+            "order_cost": self.order_cost(),
+            "fees": self.fees(),
+            "break_even_price": self.break_even(0.0),
+            "break_even_price_closed": self.break_even(self.holding.taker),
+        }
+
+    def notes(self, asked: Mapping[str, Any]) -> list[str]:
+        """Return one sentence for each bound that the numbers break: the venue's filters, and the position's own end."""
+        notes = [] if self.listed is None else _broken_filters(self.holding, self.listed)
+        funding, at_price = asked["funding_per_day"], asked["at_price"]
+        known = self.listed.funding if self.listed else None
+        if funding and known:
+            low, high = (-inf if known.floor is None else known.floor), (inf if known.cap is None else known.cap)
+            if not low <= funding["rate"] <= high:
+                notes.append(f"{self.venue.name} bounds this funding rate: from {low:g} to {high:g}, was {funding['rate']:g}")
+        added = asked["margin_to_add"]
+        equity = self.book.account_figures()["equity"]
+        if added is not None and added < 0 and equity + added < self.holding.initial_margin(self.mark_price):
+            notes.append("taking that margin out leaves less than the initial margin, which venues do not allow")
+        if at_price and at_price["is_past_liquidation"]:
+            notes.append(f"at {at_price['price']:.10g} the position is gone: it is past the liquidation price")
+        return notes
 
     def order_cost(self, size: float | None = None) -> dict[str, float]:
         """Return what the venue sets aside for the order that opens the position, part by part."""
@@ -417,7 +510,8 @@ class _Sheet:
         )
         closing_fee = cost.closing_fee if self.venue.name in RESERVES_CLOSING_FEE else 0.0
         total = cost.initial_margin + cost.open_loss + cost.opening_fee + closing_fee
-        parts = {"initial_margin": cost.initial_margin, "open_loss": cost.open_loss, "opening_fee": cost.opening_fee}
+        # Adding 0 takes the sign off the zero that a loss of nothing is.
+        parts = {"initial_margin": cost.initial_margin, "open_loss": cost.open_loss + 0.0, "opening_fee": cost.opening_fee}
         return {**parts, "closing_fee": closing_fee, "total": total}
 
     def distance(self, price: float | None) -> float | None:
@@ -425,10 +519,11 @@ class _Sheet:
         return None if price is None else 100 * abs(price - self.mark_price) / self.mark_price
 
     def fees(self) -> dict[str, float]:
-        """Return the trading fees of opening, as taker and, where the venue has a rate, as maker."""
+        """Return the trading fees of opening, as taker and as maker; a rebate is negative."""
         worth = self.holding.notional(self.holding.entry_price)
-        maker = self.listed.maker if self.listed else self.venue.maker
-        return {"taker": self.holding.taker * worth, "maker": maker * worth}
+        maker = self.listed.maker if self.listed else 0.0 if self.holding.kind == "spot" else self.venue.maker
+        rates = {"taker_rate": self.holding.taker, "maker_rate": maker}
+        return {"taker": self.holding.taker * worth, "maker": maker * worth, **rates}
 
     def break_even(self, closing_rate: float) -> float:
         """Return the price at which the profit has paid the opening fee and one of closing."""
@@ -437,13 +532,19 @@ class _Sheet:
             size=holding.size, entry_price=holding.entry_price, opening_rate=holding.taker, closing_rate=closing_rate, kind=holding.kind
         )
 
-    def at_price(self, price: float) -> dict[str, float]:
+    def at_price(self, price: float) -> dict[str, Any]:
         """Return the profit at a price, before and after both taker fees, and as a return on the margin it was opened with."""
         holding = self.holding
         profit = holding.unrealized_pnl(price)
         fees = holding.taker * (holding.notional(holding.entry_price) + holding.notional(price))
         margin = holding.notional(holding.entry_price) / holding.leverage
-        return {"price": price, "unrealized_pnl": profit, "return_on_margin": profit / margin, "fees": fees, "net_pnl": profit - fees}
+        figures = {"unrealized_pnl": profit, "return_on_margin": profit / margin, "fees": fees, "net_pnl": profit - fees}
+        return {"price": price, **figures, "is_past_liquidation": self.is_liquidatable_at(price)}
+
+    def is_liquidatable_at(self, price: float) -> bool:
+        """Return whether a mark of this price, or one on the way there, liquidates the position (R1)."""
+        liquidated, _ = self.book.prices(self.line)
+        return liquidated is not None and (price - liquidated) * self.holding.size <= 0
 
     def funding_per_day(self, rate: float) -> dict[str, float]:
         """Return what a day of stamps at one rate brings the account; a long pays a positive rate."""
@@ -455,9 +556,21 @@ class _Sheet:
 
     def margin_to_add(self, wanted: float) -> float:
         """Return the money that moves the liquidation price to a wanted one; negative where there is more than it takes."""
-        price = _positive("wanted_liquidation_price", wanted)
-        money = self.holding.maintenance_margin(price) - self.holding.unrealized_pnl(price)
-        return money - (self.line.backing if self.holding.is_isolated else self.wallet)
+        price, holding = _positive("wanted_liquidation_price", wanted), self.holding
+        if holding.kind == "spot":
+            raise ValueError("spot is paid in full and has no liquidation price to move; leave out wanted_liquidation_price")
+        if (self.mark_price - price) * holding.size <= 0:
+            side, where = ("long", "below") if holding.size > 0 else ("short", "above")
+            raise ValueError(
+                f"a {side} is liquidated {where} its mark price {self.mark_price:.10g}, a liquidation price of {price:.10g} is not"
+            )
+        money = holding.maintenance_margin(price) - holding.unrealized_pnl(price)
+        reached = shared_liquidation_price([holding], collateral=money, mark_price=self.mark_price)
+        if reached is None or not isclose(reached, price, rel_tol=1e-9):
+            raise ValueError(
+                f"no margin puts the liquidation price at {price:.10g}: the requirement jumps at a tier's edge; try one beside it"
+            )
+        return money - (self.line.backing if holding.is_isolated else self.wallet)
 
     def largest_size(self, balance: float) -> float:
         """Return the largest size, with its sign, whose order a balance pays and whose tier allows the leverage."""
@@ -475,15 +588,15 @@ class _Sheet:
         return size * unit
 
     def ladder(self) -> list[dict[str, float | None]]:
-        """Return the isolated liquidation price at each usual leverage that the size may have."""
+        """Return the isolated liquidation price at each usual leverage that the size may have, the position's own among them."""
         table, holding = self.holding.table, self.holding
         if table is None:
             return []
         highest = table.max_leverage(holding.measure(holding.entry_price))
         rungs = []
-        for leverage in (rung for rung in LADDER if rung <= highest):
+        for leverage in sorted({*(rung for rung in LADDER if rung <= highest), holding.leverage}):
             step = replace(holding, leverage=float(leverage), is_isolated=True)
-            margin = step.notional(step.entry_price) / leverage
+            margin = _opening_margin(step)
             price = shared_liquidation_price([step], collateral=margin + step.reserved_fee, mark_price=step.entry_price)
             rungs.append({"leverage": float(leverage), "margin": margin, "liquidation_price": price})
         return rungs
@@ -495,6 +608,33 @@ def _finite(name: str, value: float) -> float:
 
 def _positive(name: str, value: float) -> float:
     return _Fields({name: value}, "the sheet", (name,)).needed(name, above=0)
+
+
+def _day(stamp: float) -> str:
+    """Return the UTC day of a time in seconds."""
+    return datetime.fromtimestamp(stamp, UTC).date().isoformat()
+
+
+def _seconds(day: str) -> float:
+    """Return a day or an instant that a venue was loaded for in seconds, UTC."""
+    when = datetime.fromisoformat(day)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def _broken_filters(holding: Holding, listed: venues.VenueContract) -> list[str]:
+    """Return one sentence for each filter of a contract that an order of this size at its entry price breaks."""
+    size, quoted = abs(holding.size), abs(holding.size) * holding.multiplier
+    worth = quoted if holding.is_inverse else quoted * holding.entry_price
+    broken = []
+    if listed.lot and not isclose(size, Contract(lot=listed.lot).snap_size(size, largest=size), rel_tol=1e-9):
+        broken.append(f"{listed.symbol} trades in lots of {listed.lot:.10g}, {size:.10g} is no whole number of them")
+    if listed.min_size is not None and size < listed.min_size:
+        broken.append(f"{listed.symbol} takes no order below {listed.min_size:.10g}, was {size:.10g}")
+    if listed.max_size is not None and size > listed.max_size:
+        broken.append(f"{listed.symbol} takes no market order above {listed.max_size:.10g}, {size:.10g} must be split")
+    if listed.min_notional is not None and worth < listed.min_notional:
+        broken.append(f"{listed.symbol} takes no order worth less than {listed.min_notional:.10g} in quote currency, was {worth:.10g}")
+    return broken
 
 
 def _position_fields(number: int, entry: object) -> _Fields:
@@ -530,13 +670,6 @@ def _marks(entries: Sequence[_Fields], contracts: Sequence[tuple[str, str]]) -> 
     return marks
 
 
-def _taker(fields: _Fields, default: float) -> float:
-    taker = fields.number("taker_fee", default)
-    if not -0.1 < taker < 0.1:
-        raise ValueError(f"{fields.where}: taker_fee is a fraction of notional (0.0005 = 5 bp) between -0.1 and 0.1, was {taker:g}")
-    return taker
-
-
 def _isolated_margin(fields: _Fields, holding: Holding) -> float:
     given = fields.entry.get("isolated_margin")
     margin = fields.number("isolated_margin", holding.notional(holding.entry_price) / holding.leverage, least=0)
@@ -547,6 +680,17 @@ def _isolated_margin(fields: _Fields, holding: Holding) -> float:
             f"{fields.where}: isolated_margin is {margin:.10g} on a position in cross margin; set its margin_mode to 'isolated'"
         )
     return 0.0
+
+
+def _opening_margin(holding: Holding) -> float:
+    """Return the money that an isolated position is opened with, ``reserved_fee`` left out.
+
+    notional / leverage, with the closing fee where a venue takes it by notional and keeps it in initial margin too.
+    Source: a Gate position of 2022-05-06, ccxt pull request 13130, retrieved 2026-11-21.
+    """
+    has_fee = holding.terms.fee_in_initial and holding.terms.fee_in_margin == "notional"
+    fee = holding.closing_fee(holding.entry_price, "notional") if has_fee else 0.0
+    return holding.notional(holding.entry_price) / holding.leverage + fee
 
 
 def _own_table(rows: Sequence[object], mode: str, unit: str, where: str) -> TierTable:
@@ -579,7 +723,7 @@ def tier_figures(holding: Holding, mark_price: float) -> dict[str, Any] | None:
 def settlement(symbol: str, kind: str) -> str | None:
     """Return the currency that a contract's money is in, as far as its symbol tells.
 
-    >>> settlement("BTC/USD:BTC", "inverse"), settlement("BTCUSD_PERP", "inverse"), settlement("ETHUSDT", "linear")
+    >>> settlement("BTC/USD:BTC", "inverse"), settlement("BTCUSD_PERP", "inverse"), settlement("ETH_USDT", "linear")
     ('BTC', 'BTC', 'USDT')
     """
     pair, _, stated = symbol.upper().partition(":")
@@ -588,8 +732,8 @@ def settlement(symbol: str, kind: str) -> str | None:
     base, _, rest = pair.replace("-", "/").partition("/")
     quote = rest.partition("/")[0]
     if not quote:
-        base = base.partition("_")[0]
-        quote = next((ending for ending in QUOTES if base.endswith(ending) and base != ending), "")
+        base, _, rest = base.partition("_")
+        quote = rest if rest in QUOTES else next((ending for ending in QUOTES if base.endswith(ending) and base != ending), "")
         base = base.removesuffix(quote) if quote else ""
     return (base if kind == "inverse" else quote) or None
 

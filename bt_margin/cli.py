@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from . import calc
 from .result import Result, plain, records
 
 if TYPE_CHECKING:
@@ -137,6 +138,9 @@ def demo(
     _tell(result, plan, [out / DEMO_PICTURE], as_json=as_json, note=DEMO_NOTE)
     if not is_whole:
         _stop_here(result)
+
+
+calc.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

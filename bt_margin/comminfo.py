@@ -113,16 +113,25 @@ class PerpCommInfo(bt.CommInfoBase):
 
 
 def tier_schedule(tiers: Tiers) -> TierSchedule:
-    """Return tiers in any accepted form as a dated schedule."""
-    if isinstance(tiers, TierSchedule):
-        return tiers
+    """Return tiers in any accepted form as a dated schedule; ValueError for tables that are not marginal in the notional."""
     if isinstance(tiers, TierTable):
-        return TierSchedule.constant(tiers)
+        tiers = TierSchedule.constant(tiers)
+    if isinstance(tiers, TierSchedule):
+        if not all(map(is_by_notional, tiers.tables)):
+            raise ValueError(
+                "a backtest takes marginal tiers of the notional; slab tiers, coins and contracts are for bt_margin.calculator"
+            )
+        return tiers
     if tiers is None:
         return Contract().tiers
     if isinstance(tiers, (int, float)):
         return TierSchedule.constant(TierTable.flat(tiers))
     return TierSchedule.constant(TierTable.from_rows(tiers))
+
+
+def is_by_notional(table: TierTable) -> bool:
+    """Whether a table is marginal in the notional, which is what a run obeys."""
+    return table.mode == "marginal" and table.unit == "quote"
 
 
 def utc(time: float) -> datetime:

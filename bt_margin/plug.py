@@ -10,8 +10,9 @@ import backtrader as bt
 
 from . import venues
 from .broker import MarginBroker
-from .comminfo import PerpCommInfo
+from .comminfo import PerpCommInfo, is_by_notional
 from .core.account import check_leverage
+from .core.terms import PLAIN
 from .core.tiers import TierSchedule
 from .feeds import PerpData
 
@@ -54,6 +55,7 @@ def plug(
     for symbol, datas in symbols.items():
         contract = rules.contract(symbol)
         opening = min(map(_first_opening, datas))
+        _check_runs(rules, contract, opening)
         check_leverage(symbol, _number(symbol, leverages[symbol]), contract.tiers.at(opening).brackets)
         comminfo = PerpCommInfo(
             leverage=leverages[symbol],
@@ -98,6 +100,22 @@ def _symbols(cerebro: bt.Cerebro) -> dict[str, list[Any]]:
         data._name = source._name
         symbols.setdefault(data._name, []).append(data)
     return symbols
+
+
+def _check_runs(rules: venues.Venue, contract: venues.VenueContract, opening: float) -> None:
+    """Refuse what the calculator knows and the broker does not obey yet, rather than run it by other rules."""
+    later = [terms for start, terms in rules.terms if start > opening]
+    unlike = [
+        ("is no linear contract", contract.kind != "linear"),
+        ("has tiers by slab, or counted in coins or contracts", not all(map(is_by_notional, contract.tiers.tables))),
+        ("keeps a closing fee in margin, or margin at entry", any(terms != PLAIN for terms in [rules.margin_terms(opening), *later])),
+    ]
+    reasons = [reason for reason, is_so in unlike if is_so]
+    if reasons:
+        raise ValueError(
+            f"{rules.name} {contract.symbol} {' and '.join(reasons)}, which a backtest does not model yet; "
+            "use bt-margin calc for its margin, or run it by venue='generic'"
+        )
 
 
 def _tiers(rules: venues.Venue, symbol: str) -> TierSchedule | None:

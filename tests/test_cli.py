@@ -267,8 +267,8 @@ BAD_FILES = {
     "two.py": STUBBORN + STUBBORN.replace("Stubborn", "Other"),
     "broken.py": "import backtrader as bt\nclass Broken(bt.Strategy:\n",
     "raises.py": STUBBORN.replace("        if not", "        1 / (len(self) - 3)\n        if not"),
-    "uses.py": STUBBORN.replace("import backtrader as bt", "import backtrader as bt\nimport beside").replace(
-        "    def next", "    def __init__(self):\n        beside.Odd()\n\n    def next"
+    "uses.py": STUBBORN.replace("import backtrader as bt", "import backtrader as bt\nimport odd_one").replace(
+        "    def next", "    def __init__(self):\n        odd_one.Odd()\n\n    def next"
     ),
     "imports.py": "import a_module_that_is_not_there\n",
 }
@@ -278,7 +278,7 @@ WRONG = {
     "missing file": (("stubborn.py", "--data", "BTCUSDT-2h.csv"), "BTCUSDT: candle file 'BTCUSDT-2h.csv' does not exist"),
     "no candles": (("stubborn.py",), "a run needs candles: --data BTCUSDT-1h.csv"),
     "bad column": (("stubborn.py", "--data", "BTCUSDT=bad_column.csv"), "lacks open, it has datetime, first, high, low, close"),
-    "unknown venue": ((*GOOD, "--venue", "mtgox"), "no venue is called 'mtgox'; known: binance, generic"),
+    "unknown venue": ((*GOOD, "--venue", "mtgox"), "no venue is called 'mtgox'; known: binance, "),
     "no tiers": (("stubborn.py", "--data", "NOCOIN=ETHUSDT_1h.csv"), "binance has no tiers for NOCOIN"),
     "no strategy": (("none.py", "--data", "ETHUSDT_1h.csv"), "none.py has no strategy"),
     "two strategies": (("two.py", "--data", "ETHUSDT_1h.csv"), "Stubborn, Other; say which strategy: two.py:Stubborn"),
@@ -326,7 +326,7 @@ def traps(folder) -> None:
     for name, text in BAD_FILES.items():
         Path(name).write_text(text)
     Path("bad.csv.gz").write_bytes(gzip.compress(b"datetime,open\n" * 1_000)[:-12] + b"\x00" * 12)
-    Path("beside.py").write_text(BESIDE)
+    Path("odd_one.py").write_text(BESIDE)
 
 
 @pytest.mark.usefixtures("traps")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from playing import CALM, frame
 
-from bt_margin import MarginBroker, PerpData
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierTable
 from bt_margin.backtest import run
 from bt_margin.plug import plug
 from bt_margin.result import Result
@@ -297,3 +297,25 @@ def test_a_progress_that_says_false_ends_the_run_with_what_was_done():
 
 def test_a_whole_run_says_nothing_of_an_early_end():
     assert not [flag for flag in run(Holder, {"BTCUSDT": frame([CALM] * 5)}).summary["flags"] if flag.startswith("ended")]
+
+
+# -- what the calculator knows and a run does not obey yet ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("venue", "symbol", "reason"),
+    [
+        ("okx", "BTC-USDT-SWAP", "has tiers by slab, or counted in coins or contracts"),
+        ("bybit", "BTCUSDT", "keeps a closing fee in margin, or margin at entry"),
+        ("binance-coinm", "BTCUSD", "is no linear contract"),
+    ],
+)
+def test_rules_that_a_run_does_not_obey_yet_are_refused(venue, symbol, reason):
+    with pytest.raises(ValueError, match=f"{reason}.*which a backtest does not model yet"):
+        run(Holder, {symbol: frame([CALM] * 3)}, venue=venue)
+
+
+def test_tables_that_a_run_does_not_obey_yet_are_refused():
+    table = TierTable.from_rows([(100, 0.01, 50)], mode="slab")
+    with pytest.raises(ValueError, match="a backtest takes marginal tiers of the notional"):
+        PerpCommInfo(tiers=table)

@@ -422,8 +422,8 @@ def test_a_day_of_funding_is_what_its_stamps_take():
 @pytest.mark.parametrize("wanted", [50_000, 58_000])
 @pytest.mark.parametrize("terms", [{}, {"fee_in_margin": "bankruptcy"}, {"fee_in_margin": "notional"}])
 def test_the_margin_to_add_moves_the_price_to_the_wanted_one(wanted, terms):
-    added = btc(wanted_liquidation_price=wanted, **terms)["margin_to_add"]
-    assert btc(isolated_margin=1_500 + added, **terms)["liquidation_price"] == pytest.approx(wanted)
+    sheet = btc(wanted_liquidation_price=wanted, **terms)
+    assert btc(isolated_margin=sheet["isolated_margin"] + sheet["margin_to_add"], **terms)["liquidation_price"] == pytest.approx(wanted)
 
 
 def test_the_largest_size_is_what_the_balance_pays_and_the_tier_allows():
