@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
+from io import TextIOWrapper
 from os import environ
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -36,9 +37,11 @@ SHOWN = 10  # liquidations; the rest is in the files and in --json
 DEMO_NOTE = "hourly Binance spot prices stand in for last and mark price of the perpetual; funding at the default 0.01 % per 8 h"
 DEMO_PICTURE = "bt_margin_demo.png"
 HOURS_A_DAY = 24
-FRAMES = ("equity", "positions", "trades", "fills", "funding", "liquidations", "journal")
+FRAMES = ("equity", "positions", "trades", "fills", "refusals", "funding", "liquidations", "journal")
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,9 @@ def run(
         ),
     ] = None,
     mark: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Mark candles, FILE or SYMBOL=FILE.")] = None,
-    funding: Annotated[list[str] | None, typer.Option(metavar="RATE", help="Rate per 8 hours or file of rates, or SYMBOL=....")] = None,
+    funding: Annotated[
+        list[str] | None, typer.Option(metavar="RATE", help="Rate per 8 h (0.0001 = 0.01 %) or file, or SYMBOL=....")
+    ] = None,
     venue: Annotated[str, typer.Option(help="Whose tiers, fees and lots; 'generic' takes any symbol.")] = Plan.venue,
     leverage: Annotated[str, typer.Option(help="One for all, or SYMBOL=5,SYMBOL=20.")] = Plan.leverage,
     margin_mode: Annotated[str, typer.Option(help="cross, isolated, or SYMBOL=cross,SYMBOL=isolated.")] = Plan.margin_mode,
@@ -148,12 +153,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     from .loading import UserCodeError
 
     command = typer.main.get_command(app)
+    if isinstance(sys.stdout, TextIOWrapper):  # a block of a spark line that a stream cannot write is no reason to fail
+        sys.stdout.reconfigure(errors="replace")
     try:
         sys.exit(command.main(args=arguments, prog_name=NAME, standalone_mode=False))
     except UserCodeError as error:
         print(error.trace, file=sys.stderr, end="")
         _refuse(str(error))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ArithmeticError) as error:
         _refuse(str(error))
     except USAGE_ERROR as error:
         _refuse(error.format_message())
@@ -218,13 +225,15 @@ def _carry_out(plan: Plan, *, is_quiet: bool) -> tuple[Result, bool]:
 
 def _terms(plan: Plan) -> dict[str, Any]:
     """Return the arguments of ``backtest.run`` that a plan names."""
-    from .loading import by_symbol_from, feeds_from, params_from, sizer_from, strategy_from
+    from .loading import by_symbol_from, check_kinds, feeds_from, params_from, sizer_from, strategy_from
 
+    strategy, params = strategy_from(plan.strategy), params_from(plan.param)
+    check_kinds(strategy, params)
     return {
-        "strategy": strategy_from(plan.strategy),
+        "strategy": strategy,
         "leverage": by_symbol_from("--leverage", plan.leverage, float),
         "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str),
-        "params": params_from(plan.param),
+        "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
         "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end),
         "venue": plan.venue,
@@ -295,6 +304,8 @@ def _progress() -> Iterator[Callable[[float], None]]:
 def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool, note: str = "") -> None:
     if as_json:
         shown = {"summary": result.summary, "liquidations": records(result.liquidations), "files": [str(path) for path in written]}
+        if result.baseline is not None:
+            shown["baseline"] = {"final_equity": result.baseline.iloc[-1], "lowest_equity": result.baseline.min()}
         print(json.dumps(plain(shown), indent=2))
         return
     from .tables import equity_line, heading, liquidation_table, summary_table
@@ -307,6 +318,8 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
         console.print(liquidation_table(result, SHOWN))
     if result.fills.empty:
         console.print("No order was filled.")
+    for reason in result.refusals["reason"].head(1):
+        console.print(f"First refusal: {reason}.", highlight=False, markup=False, soft_wrap=True)
     console.print("Stated policies: " + "; ".join(result.summary["flags"]) + ".", highlight=False, markup=False)
     for path in written:
         console.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
@@ -338,6 +351,8 @@ def _save(result: Result, folder: Path) -> list[Path]:
         frame = getattr(result, name)
         written.append(_save_text(frame.to_csv(index=name == "equity"), folder / f"{name}.csv"))
     whole = json.dumps(plain({"settings": result.settings, "summary": result.summary}), indent=2)
+    if result.baseline is not None:
+        written.append(_save_text(result.baseline.to_csv(), folder / "baseline.csv"))
     return [*written, _save_text(whole + "\n", folder / "summary.json")]
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from math import isnan
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -22,10 +23,13 @@ from zlib import crc32
 
 import backtrader as bt
 
+from . import sizers
 from .feeds import EmptyWindowError, LocalTimeWarning, PerpData
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parent
+WORDS = {"true": True, "false": False, "none": None}
+KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", Real: "a number"}
 
 
 class UserCodeError(Exception):
@@ -56,12 +60,13 @@ def sizer_from(text: str) -> float | tuple[type[bt.Sizer], dict[str, Any]]:
     head, _, last = text.rpartition(":")
     name, terms = (head, last) if "=" in last else (text, "")
     params = params_from(terms.split(",") if terms else [], "--sizer")
-    own = getattr(bt.sizers, name, None)
+    own = getattr(bt.sizers, name, None) or getattr(sizers, name, None)
     if isinstance(own, type) and issubclass(own, bt.Sizer):
         return own, params
     if ".py" not in name and ":" not in name:
-        known = sorted(key for key, item in vars(bt.sizers).items() if isinstance(item, type) and issubclass(item, bt.Sizer))
-        raise ValueError(f"--sizer {text} is no number and no sizer; Backtrader's own are {', '.join(known)}, yours is file.py:Class")
+        rooms = {**vars(bt.sizers), **vars(sizers)}
+        known = sorted(key for key, item in rooms.items() if isinstance(item, type) and issubclass(item, bt.Sizer))
+        raise ValueError(f"--sizer {text} is no number and no sizer; known are {', '.join(known)}, yours is file.py:Class")
     return _class_from(name, bt.Sizer, "sizer"), params
 
 
@@ -74,11 +79,24 @@ def params_from(pairs: Sequence[str], option: str = "--param") -> dict[str, Any]
             raise ValueError(f"{option} takes key=value, was {pair!r}")
         if key.strip() in params:
             raise ValueError(f"{option} gives {key.strip()} twice; leave one out")
+        if value.strip().lower() in WORDS:
+            params[key.strip()] = WORDS[value.strip().lower()]
+            continue
         try:
             params[key.strip()] = literal_eval(value.strip())
         except (ValueError, SyntaxError):
             params[key.strip()] = value.strip()
     return params
+
+
+def check_kinds(strategy: type[bt.Strategy], params: Mapping[str, Any]) -> None:
+    """Refuse a parameter that is of another kind than its default: a word for a number, a fraction for a count of bars."""
+    defaults = dict(strategy.params._getitems())
+    for name, value in params.items():
+        default = defaults.get(name)
+        kind = next((kind for kind in KINDS if isinstance(default, kind)), None)
+        if kind is not None and not (isinstance(value, kind) and isinstance(value, bool) == (kind is bool)):
+            raise ValueError(f"--param {name} is {KINDS[kind]}, as its default {default!r} is; was {value!r}")
 
 
 def _class_from(text: str, base: type[T], word: str) -> type[T]:
@@ -88,7 +106,7 @@ def _class_from(text: str, base: type[T], word: str) -> type[T]:
     own = {
         key: item
         for key, item in vars(module).items()
-        if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__
+        if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__ and not key.startswith("_")
     }
     if name:
         found = getattr(module, name, None)
@@ -98,7 +116,7 @@ def _class_from(text: str, base: type[T], word: str) -> type[T]:
     if not own:
         raise ValueError(f"{place} has no {word}; write a class derived from backtrader.{base.__name__} there")
     if len(own) > 1:
-        raise ValueError(f"{place} has {len(own)} of the kind, {', '.join(own)}; say which {word}: {place}:{next(iter(own))}")
+        raise ValueError(f"{place} has {len(own)} classes of {word}, {', '.join(own)}; say which: {place}:{next(iter(own))}")
     return next(iter(own.values()))
 
 
@@ -140,14 +158,14 @@ def blaming(label: str, *modules: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # whatever a stranger's code raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's code raises
         trace = _trace_in(error, modules)
         if trace is None:
             raise
         raise UserCodeError(_sentence(error, label), trace) from error
 
 
-def _trace_in(error: Exception, modules: Sequence[str]) -> str | None:
+def _trace_in(error: BaseException, modules: Sequence[str]) -> str | None:
     """Return the traceback from the first line of user code on, None where none is on the way."""
     folders = {Path(str(getattr(sys.modules.get(module), "__file__", None) or module)).resolve().parent for module in modules}
     frames = list(traceback.walk_tb(error.__traceback__))
@@ -169,7 +187,7 @@ def _lies_in(file: str, folders: set[Path]) -> bool:
     return "site-packages" not in path.parts and not is_ours and any(path.is_relative_to(folder) for folder in folders)
 
 
-def _sentence(error: Exception, label: str) -> str:
+def _sentence(error: BaseException, label: str) -> str:
     bars = [bar for frame, _ in traceback.walk_tb(error.__traceback__) if (bar := _bar_of(frame.f_locals.get("self"))) is not None]
     when = f" on the bar of {bars[-1]:%Y-%m-%d %H:%M} UTC" if bars else ""
     said = " ".join(str(error).split())

@@ -48,6 +48,22 @@ class FundingRow(NamedTuple):
     amount: float
 
 
+class RefusalRow(NamedTuple):
+    """One order, or the opening part of one, that was not taken: why, what it needed, what there was, what would have fitted.
+
+    ``needed`` and ``max_size`` are None where no price was known yet.
+    """
+
+    time: float
+    symbol: str
+    size: float
+    reason: str
+    needed: float | None
+    available: float
+    max_size: float | None
+    order_ref: int
+
+
 class LiquidationRow(NamedTuple):
     """One position taken from its owner.
 
@@ -93,6 +109,7 @@ class Record:
     fills: list[FillRow] = field(default_factory=list)
     funding: list[FundingRow] = field(default_factory=list)
     liquidations: list[LiquidationRow] = field(default_factory=list)
+    refusals: list[RefusalRow] = field(default_factory=list)
     closest_call: float = inf
     bars_held: int = 0
     walked_bars: int = 0

@@ -20,7 +20,7 @@ from .core.ledger import Journal, Row
 from .core.liquidation import liquidation_price
 from .core.tiers import TierSchedule, TierTable
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
-from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record
+from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record, RefusalRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +99,7 @@ class Result:
       - ``equity``: by bar time, EQUITY_COLUMNS; ``lowest_equity`` is the worst inside the bar, ``margin_ratio`` is
         maintenance margin / equity (liquidation at 1; blank while flat), ``effective_leverage`` is notional / equity
       - ``positions``: one row for each bar and contract held at its close, POSITION_COLUMNS; see ``Result.positions``
-      - ``fills``, ``funding``, ``liquidations``, ``journal``: the rows of ``record`` and ``core.ledger``
+      - ``fills``, ``funding``, ``liquidations``, ``refusals``, ``journal``: the rows of ``record`` and ``core.ledger``
       - ``trades``: closed positions from flat to flat, TRADE_COLUMNS, rebuilt from the fills
       - ``insurance_fund``: what the fund gained from this account (negative: what it paid)
       - ``baseline``: stock Backtrader's value by bar time, or None where it was not run
@@ -134,7 +134,7 @@ class Result:
         - ``total_return``, ``annual_return`` (365 days; None for less than a day), ``sharpe`` (daily UTC returns,
           sqrt(365), no risk-free rate): time-weighted, so what is paid in or out is no return
         - ``max_drawdown`` positive, inside bars: from the highest equity of any bar before to the worst inside a bar
-        - ``trades`` closed positions, ``open_trades`` those still held, ``win_rate`` closed with a profit after costs
+        - ``trades`` closed positions, ``open_trades`` those still held, ``orders_refused``, ``win_rate`` closed with a profit after costs
         - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit less fees of forced fills
         - ``liquidations``, ``possible_liquidations`` (those of them that only one of the two paths has)
         - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
@@ -158,6 +158,7 @@ class Result:
             "sharpe": sharpe(daily_returns(start, opened, equity)),
             "trades": len(trips),
             "open_trades": open_trips,
+            "orders_refused": len(record.refusals),
             "win_rate": sum(trip.net_pnl > 0 for trip in trips) / len(trips) if trips else None,
             "fees": -balances.get("fees", 0.0) + 0.0,
             "funding": -balances.get("funding", 0.0) + 0.0,
@@ -257,6 +258,7 @@ class Result:
             "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
             "generic tiers (flat 0.5 %)": [symbol for symbol, comminfo in self._terms().items() if comminfo.is_generic],
             "constant funding": [symbol for symbol, slot in slots.items() if _has_constant_funding(slot)],
+            "no trading fees": [symbol for symbol, comminfo in self._terms().items() if not (comminfo.p.commission or comminfo.p.maker)],
             "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None],
         }
         flags = [f"{policy}: {', '.join(symbols)}" for policy, symbols in groups.items() if symbols]
@@ -344,6 +346,11 @@ class Result:
         return _frame(LiquidationRow, self._record.liquidations)
 
     @cached_property
+    def refusals(self) -> "pd.DataFrame":
+        """One row for each order that was refused, with the reason."""
+        return _frame(RefusalRow, self._record.refusals)
+
+    @cached_property
     def journal(self) -> "pd.DataFrame":
         """One row for each posting; those of one ``entry_id`` sum to zero."""
         return _frame(Row, list(_postings(self._ledger)))
@@ -381,7 +388,7 @@ class Result:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column."""
-        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "funding", "journal")}
+        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "refusals", "funding", "journal")}
         whole = {
             "settings": self.settings,
             "summary": self.summary,

@@ -46,6 +46,7 @@ def summary_table(result: Result) -> Table:
         ("max drawdown", DASH, f"{summary['max_drawdown']:.1%}"),
         ("Sharpe ratio", DASH, _number(summary["sharpe"], ".2f")),
         ("trades, won", DASH, f"{summary['trades']}, {_number(summary['win_rate'], '.0%')}"),
+        ("orders refused", DASH, f"{summary['orders_refused']}"),
         ("liquidations", DASH, f"{summary['liquidations']}"),
         ("lost in them", DASH, f"{summary['liquidation_loss']:,.2f}"),
         ("closest call", DASH, "liquidated" if summary["liquidations"] else _number(summary["closest_call"], ".2%")),

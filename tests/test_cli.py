@@ -107,7 +107,7 @@ def test_the_table_sets_claim_and_truth_side_by_side(capsys, tmp_path):
 def test_json_is_all_that_goes_to_stdout(capsys, tmp_path):
     code, out, _ = said(capsys, "demo", "--json", "--out", tmp_path)
     assert code == 0
-    assert set(json.loads(out)) == {"summary", "liquidations", "files"}
+    assert set(json.loads(out)) == {"summary", "liquidations", "files", "baseline"}
 
 
 @pytest.mark.usefixtures("small_demo")
@@ -147,6 +147,38 @@ def test_a_run_prints_its_account_its_liquidations_and_what_would_have_prevented
     assert "stock Backtrader claims" not in out
     (line,) = [line for line in out.splitlines() if line.startswith("equity ")]
     assert set(line.split()[1]) <= set("▁▂▃▄▅▆▇█")
+
+
+def test_false_is_false(capsys, folder):
+    Path("switch.py").write_text(
+        STUBBORN.replace('(("wait", 0),)', '(("is_on", True), ("wait", 0))').replace("if not", "if self.p.is_on and not")
+    )
+    for text, trades in (("false", 0), ("False", 0), ("true", 1)):
+        _, out, _ = said(capsys, "run", "switch.py", "--data", "ETHUSDT_1h.csv", "--param", f"is_on={text}", "--json")
+        assert json.loads(out)["summary"]["open_trades"] == trades
+
+
+def test_refused_orders_are_counted_and_the_first_says_why(capsys, folder):
+    code, out, _ = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--cash", 50, "--out", "o")
+    refusals = pd.read_csv("o/refusals.csv")
+    assert code == 0
+    assert len(refusals) > 1
+    assert f"First refusal: {refusals['reason'][0]}." in out
+    assert "lower the size to" in refusals["reason"][0]
+    assert json.loads(Path("o/summary.json").read_text())["summary"]["orders_refused"] == len(refusals)
+
+
+def test_what_stock_backtrader_claims_is_in_the_json_and_in_a_file(capsys, folder):
+    _, out, _ = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--baseline", "--json", "--out", "o")
+    claim = pd.read_csv("o/baseline.csv")["baseline"]
+    assert json.loads(out)["baseline"] == {"final_equity": claim.iloc[-1], "lowest_equity": claim.min()}
+
+
+def test_a_strategy_that_quits_is_no_silent_success(capsys, folder):
+    Path("quits.py").write_text(STUBBORN.replace("        if not", "        raise SystemExit\n        if not"))
+    code, _, err = said(capsys, "run", "quits.py", "--data", "ETHUSDT_1h.csv")
+    assert code == 2
+    assert "quits.py raised SystemExit" in err
 
 
 @pytest.mark.parametrize("columns", [None, "80"])
@@ -231,7 +263,13 @@ def test_sizers_are_found_by_name_and_by_file(capsys, folder):
         "import backtrader as bt\n\n\nclass Mine(bt.Sizer):\n    params = (('size', 1),)\n\n"
         "    def _getsizing(self, comminfo, cash, data, isbuy):\n        return self.p.size\n"
     )
-    for sizer, size in (("PercentSizer:percents=50", 50), ("mine.py:Mine:size=3", 3), ("mine.py", 1), ("0.25", 0.25)):
+    for sizer, size in (
+        ("PercentSizer:percents=50", 50),
+        ("EquityFraction:fraction=0.5", 50),
+        ("mine.py:Mine:size=3", 3),
+        ("mine.py", 1),
+        ("0.25", 0.25),
+    ):
         assert said(capsys, "run", "stubborn.py", "--data", "ETHUSDT_1h.csv", "--sizer", sizer, "--out", "o")[0] == 0
         assert pd.read_csv("o/fills.csv")["size"].iloc[0] == size
 
@@ -281,7 +319,10 @@ WRONG = {
     "unknown venue": ((*GOOD, "--venue", "mtgox"), "no venue is called 'mtgox'; known: binance, "),
     "no tiers": (("stubborn.py", "--data", "NOCOIN=ETHUSDT_1h.csv"), "binance has no tiers for NOCOIN"),
     "no strategy": (("none.py", "--data", "ETHUSDT_1h.csv"), "none.py has no strategy"),
-    "two strategies": (("two.py", "--data", "ETHUSDT_1h.csv"), "Stubborn, Other; say which strategy: two.py:Stubborn"),
+    "two strategies": (
+        ("two.py", "--data", "ETHUSDT_1h.csv"),
+        "Stubborn, Other; say which: two.py:Stubborn",
+    ),
     "no such strategy": (("two.py:Third", "--data", "ETHUSDT_1h.csv"), "two.py has no strategy Third; it has Stubborn, Other"),
     "no such script": (("three.py", "--data", "ETHUSDT_1h.csv"), "there is no file three.py"),
     "no such module": (("threeee:Third", "--data", "ETHUSDT_1h.csv"), "there is no module 'threeee'"),
@@ -314,6 +355,9 @@ WRONG = {
     "an __init__ that asks": (("asks.py", "--data", "ETHUSDT_1h.csv"), "Asks.__init__ asks for size, but Backtrader gives it nothing"),
     "damaged archive": (("stubborn.py", "--data", "BTCUSDT=bad.csv.gz"), "cannot be read"),
     "another name for time": (("stubborn.py", "--data", "BTCUSDT=timestamp.csv"), "call the column of times datetime"),
+    "a word for a number": ((*GOOD, "--param", "wait=abc"), "--param wait is a whole number, as its default 0 is; was 'abc'"),
+    "a fraction for a count": ((*GOOD, "--param", "wait=1.5"), "--param wait is a whole number"),
+    "a switch for a count": ((*GOOD, "--param", "wait=true"), "--param wait is a whole number, as its default 0 is; was True"),
     "sizer 0": ((*GOOD, "--sizer", "0"), "a size above 0"),
     "intrabar": ((*GOOD, "--intrabar", "random"), "intrabar is one of"),
     "a folder that is a file": ((*GOOD, "--out", "stubborn.py"), "--out stubborn.py is no folder to write to (File exists)"),

@@ -354,6 +354,7 @@ def test_policies_that_were_used_are_flagged_and_others_are_not():
     assert plain.summary["flags"] == [
         "mark from last: AAA",
         "generic tiers (flat 0.5 %): AAA",
+        "no trading fees: AAA",
         "no funding: AAA",
         "intrabar: adverse",
     ]
