@@ -358,9 +358,10 @@ def test_policies_that_were_used_are_flagged_and_others_are_not():
         "no funding: AAA",
         "intrabar: adverse",
     ]
-    given = Result.of(play({}, frame([CALM] * 3, marks=[CALM] * 3), funding=rate_column(d0108=0.001), intrabar="close"))
+    fees = {"commission": 0.001}
+    given = Result.of(play({}, frame([CALM] * 3, marks=[CALM] * 3), funding=rate_column(d0108=0.001), terms=fees, intrabar="close"))
     assert given.summary["flags"] == ["intrabar: close"]
-    constant = Result.of(play({}, frame([CALM] * 3, marks=[CALM] * 3), funding=0.0001))
+    constant = Result.of(play({}, frame([CALM] * 3, marks=[CALM] * 3), funding=0.0001, terms=fees))
     assert constant.summary["flags"] == ["constant funding: AAA", "intrabar: adverse"]
 
 
