@@ -1,6 +1,7 @@
 # make demo    a strategy at 20x on the candles we ship: a table and one picture
 # make test    the whole suite, slow tests too
 # make check   format, lint, types, floors
+# make pictures  draw the README's pictures anew
 # make bench   measure, and rewrite benchmarks/RESULTS.md
 #
 # Everything is installed into $(VENV) on first use, and again when the versions asked for change. Another interpreter:
@@ -12,7 +13,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 ASKED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test check format lint types floors bench gate dist clean
+.PHONY: demo test check format lint types floors pictures bench gate dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/bt-margin demo $(ARGS)
@@ -35,6 +36,9 @@ floors: $(VENV)/installed-test
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+pictures: $(VENV)/installed
+	$(BIN)/python docs/pictures.py
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(ARGS)

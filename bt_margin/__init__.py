@@ -1,6 +1,6 @@
 """bt_margin: perpetual-futures margin, funding and liquidation for Backtrader backtests."""
 
-from . import calculator, venues
+from . import analyzers, calculator, observers, plots, sizers, venues
 from .backtest import run
 from .broker import MarginBroker
 from .comminfo import PerpCommInfo
@@ -10,6 +10,7 @@ from .core.funding import FundingSchedule
 from .core.liquidation import bankruptcy_price, liquidation_price, plan_liquidation
 from .core.tiers import Tier, TierSchedule, TierTable
 from .feeds import PerpData
+from .hostplot import plot
 from .plug import plug
 from .result import Result
 
@@ -25,11 +26,16 @@ __all__ = [
     "Tier",
     "TierSchedule",
     "TierTable",
+    "analyzers",
     "bankruptcy_price",
     "calculator",
     "liquidation_price",
+    "observers",
     "plan_liquidation",
+    "plot",
+    "plots",
     "plug",
     "run",
+    "sizers",
     "venues",
 ]

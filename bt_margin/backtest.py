@@ -1,7 +1,11 @@
 """run(): a whole backtest in one call, beside stock Backtrader's if asked."""
 
+import sys
 from collections.abc import Callable, Mapping
-from math import isfinite
+from inspect import signature
+from math import inf, isfinite
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import backtrader as bt
@@ -60,24 +64,52 @@ def run(
     watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline)
     if watch is not None:
         cerebro.addanalyzer(_Progress, watch=watch)
-    finished = cerebro.run()[0]
+    finished = _run(cerebro, strategy, feeds)
     stock = None
     if baseline and (watch is None or not watch.is_over):
         again = _cerebro([_copy(feed) for feed in feeds], strategy, params, sizer)
         if watch is not None:
             again.addanalyzer(_Progress, watch=watch)
         stock = _run_stock(again, terms, cash)
+        if watch is not None and watch.is_over:
+            stock = None  # half a claim is none
     return Result(finished, baseline=stock)
+
+
+def _run(cerebro: bt.Cerebro, strategy: type[bt.Strategy], feeds: list[PerpData]) -> bt.Strategy:
+    """Run a Cerebro; the host's IndexError where an indicator needs more bars than there are becomes a sentence."""
+    try:
+        return cerebro.run()[0]
+    except IndexError as error:
+        files = [Path(frame.f_code.co_filename) for frame, _ in walk_tb(error.__traceback__)]
+        own = getattr(sys.modules.get(strategy.__module__), "__file__", "")
+        if Path(own or "") in files or "backtrader" not in files[-1].parts:
+            raise
+        bars = min(len(feed.perp.stamps) for feed in feeds)
+        raise ValueError(
+            f"the indicators of {strategy.__name__} need more than the {bars} bars there are; give more candles or shorter periods"
+        ) from error
 
 
 def _check_strategy(strategy: Any, params: Mapping[str, Any] | None) -> None:
     if not (isinstance(strategy, type) and issubclass(strategy, bt.Strategy)):
         raise ValueError(f"strategy is a class derived from backtrader.Strategy, was {strategy!r}")
     params_class: Any = strategy.params  # type: ignore[attr-defined]
+    _check_params(strategy, params_class, params or {})
+    needed = [
+        name
+        for name, parameter in list(signature(vars(strategy).get("__init__", object.__init__)).parameters.items())[1:]
+        if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise ValueError(f"{strategy.__name__}.__init__ asks for {', '.join(needed)}, but Backtrader gives it nothing; name them in params")
+
+
+def _check_params(owner: type, params_class: Any, given: Mapping[str, Any]) -> None:
     known = list(params_class._getkeys())
-    unknown = [name for name in params or {} if name not in known]
+    unknown = [name for name in given if name not in known]
     if unknown:
-        raise ValueError(f"{strategy.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+        raise ValueError(f"{owner.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
 
 
 def _feeds(data: Mapping[str, Any], mark: Any, funding: Any) -> list[PerpData]:
@@ -120,11 +152,12 @@ def _cerebro(feeds: list[PerpData], strategy: type[bt.Strategy], params: Mapping
 
 
 def _sizer(sizer: Any) -> tuple[type[bt.Sizer], Mapping[str, Any]]:
-    if isinstance(sizer, int | float) and not isinstance(sizer, bool) and sizer > 0:
+    if isinstance(sizer, int | float) and not isinstance(sizer, bool) and 0 < sizer < inf:
         return bt.sizers.FixedSize, {"stake": sizer}
     kind, terms = sizer if isinstance(sizer, tuple) and len(sizer) == 2 else (sizer, {})
     if not (isinstance(kind, type) and issubclass(kind, bt.Sizer) and isinstance(terms, Mapping)):
         raise ValueError(f"sizer is a class derived from backtrader.Sizer, (class, params) or a size above 0, was {sizer!r}")
+    _check_params(kind, kind.params, terms)  # type: ignore[attr-defined]
     return kind, terms
 
 

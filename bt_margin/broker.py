@@ -24,7 +24,7 @@ from .core.funding import FundingSchedule
 from .core.liquidation import PROFILES, Profile
 from .invariants import Audit
 from .matching import LIMITS, OrderBook
-from .record import FillRow, LiquidationRow, Record
+from .record import FillRow, LiquidationRow, Record, RefusalRow
 from .slots import Slot
 from .view import check_cash, expect
 
@@ -257,9 +257,15 @@ class MarginBroker(OrderBook):
     def _reject(self, order, reason: str):
         """Give an order the status Rejected, with the reason and the numbers a refusal for margin has."""
         self._say_why(order, reason)
+        self._note_refusal(order)
         order.reject()
         self.notify(order)
         return order
+
+    def _note_refusal(self, order) -> None:
+        info = order.info
+        row = (info["reason"], info["needed"], info["available"], info["max_size"], order.ref)
+        self.record.refusals.append(RefusalRow(self.now, self.slot_of(order.data).symbol, order.executed.remsize, *row))
 
     def _say_why(self, order, reason: str) -> None:
         slot = self.slot_of(order.data)
@@ -361,6 +367,7 @@ class MarginBroker(OrderBook):
         """Give an order the status Margin, with the reason and the numbers in its info."""
         order.info["reason"], order.info["needed"] = refused.reason, refused.needed
         order.info["available"], order.info["max_size"] = (refused.available, refused.max_size)
+        self._note_refusal(order)
         order.margin()
         self.notify(order)
         self._ococheck(order)

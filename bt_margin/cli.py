@@ -1,15 +1,24 @@
-"""The command ``bt-margin``: prints tables for people, JSON with ``--json``; exits 0, or 2 with one sentence on stderr."""
+"""The command ``bt-margin``: prints tables for people, JSON with ``--json``.
+
+Exits 0; 2 with one sentence on stderr for wrong use and bad input; 130 after Ctrl-C, with what was done so far.
+"""
 
 import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
 from importlib import import_module
+from io import TextIOWrapper
+from os import environ
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import calc
 from .result import Result, plain, records
@@ -17,22 +26,57 @@ from .result import Result, plain, records
 if TYPE_CHECKING:
     from types import ModuleType
 
-    import pandas as pd
+    from matplotlib.figure import Figure
 
 NAME = "bt-margin"
 USAGE_ERROR: Any = typer.BadParameter.__mro__[2]  # the ancestor of every complaint about a command line; typer does not export it
+INTERRUPTED = 130
+PIPED_WIDTH = 120  # columns of a table that goes to no terminal
+SHOWN = 10  # liquidations; the rest is in the files and in --json
 
-DEMO_SYMBOL = "BTCUSDT"
-DEMO_SPAN = slice("2019-08-01", "2020-12-31")
-DEMO_HOURS_A_DAY = 24
-DEMO_STAKE = 2.5
-DEMO_FUNDING = 0.0001  # Binance's default rate for 8 hours; data/README.md
-DEMO_STORY = f"SMA cross of 50 and 200 days, {DEMO_STAKE:g} {DEMO_SYMBOL} at 20x isolated margin on Binance's rules"
 DEMO_NOTE = "hourly Binance spot prices stand in for last and mark price of the perpetual; funding at the default 0.01 % per 8 h"
 DEMO_PICTURE = "bt_margin_demo.png"
-SHOWN = 5
+HOURS_A_DAY = 24
+FRAMES = ("equity", "positions", "trades", "fills", "refusals", "funding", "liquidations", "journal")
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One backtest as its command line names it; see the options of ``run``."""
+
+    strategy: str
+    data: Sequence[str]
+    mark: Sequence[str] = ()
+    funding: Sequence[str] = ()
+    venue: str = "binance"
+    leverage: str = "1"
+    margin_mode: str = "cross"
+    cash: float = 10_000.0
+    start: str | None = None
+    end: str | None = None
+    param: Sequence[str] = ()
+    sizer: str | None = None
+    intrabar: str = "adverse"
+    baseline: bool = False
+
+    def command(self) -> str:
+        """Return the command line that carries this plan out."""
+        from shlex import join
+
+        words = [NAME, "run", self.strategy]
+        for name, value in vars(self).items():
+            option = f"--{name.replace('_', '-')}"
+            if name == "strategy" or value == type(self).__dataclass_fields__[name].default:
+                continue
+            if isinstance(value, bool):
+                words.append(option)
+            else:
+                words += [word for item in ([value] if isinstance(value, str | int | float) else value) for word in (option, f"{item}")]
+        return join(words)
 
 
 @app.callback(invoke_without_command=True)
@@ -43,25 +87,65 @@ def lobby(context: typer.Context) -> None:
 
 
 @app.command()
+def run(
+    strategy: Annotated[str, typer.Argument(help="file.py, file.py:Class, module or module:Class.")],
+    more: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="More candle files.", show_default=False)] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Candles, BTCUSDT-1h.csv or BTCUSDT=FILE, with columns datetime open high low close; more may follow."
+        ),
+    ] = None,
+    mark: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Mark candles, FILE or SYMBOL=FILE.")] = None,
+    funding: Annotated[
+        list[str] | None, typer.Option(metavar="RATE", help="Rate per 8 h (0.0001 = 0.01 %) or file, or SYMBOL=....")
+    ] = None,
+    venue: Annotated[str, typer.Option(help="Whose tiers, fees and lots; 'generic' takes any symbol.")] = Plan.venue,
+    leverage: Annotated[str, typer.Option(help="One for all, or SYMBOL=5,SYMBOL=20.")] = Plan.leverage,
+    margin_mode: Annotated[str, typer.Option(help="cross, isolated, or SYMBOL=cross,SYMBOL=isolated.")] = Plan.margin_mode,
+    cash: Annotated[float, typer.Option(help="First deposit.")] = Plan.cash,
+    start: Annotated[str | None, typer.Option(help="First day or time of the candles, UTC.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last day or time of the candles, UTC.")] = None,
+    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the strategy.")] = None,
+    sizer: Annotated[str | None, typer.Option(help="Size of every order, or PercentSizer:percents=50, file.py:Class.")] = None,
+    intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable or close.")] = Plan.intrabar,
+    baseline: Annotated[bool, typer.Option("--baseline", help="Run stock Backtrader too.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
+) -> None:
+    """Run a Backtrader strategy on candle files under a venue's margin rules."""
+    files = [*(data or ()), *(more or ())]
+    if not files:
+        raise ValueError("a run needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
+    plan = Plan(
+        strategy, files, mark or (), funding or (), venue, leverage, margin_mode, cash, start, end, param or (), sizer, intrabar, baseline
+    )
+    _check_folder(out)
+    result, is_whole = _carry_out(plan, is_quiet=as_json)
+    written = [] if out is None else _save(result, out)
+    _tell(result, plan, written, as_json=as_json)
+    if not is_whole:
+        _stop_here(result)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
     """See a 20x trend strategy live and die on real prices."""
-    picture = _folder(out) / DEMO_PICTURE
-    with Console(stderr=True).status("trading 17 months of hours, twice"):
-        result = _demo_result()
-        _save_overview(result, picture)
-    if as_json:
-        shown = {"summary": result.summary, "liquidations": records(result.liquidations), "picture": str(picture)}
-        print(json.dumps(plain(shown), indent=2))
-        return
-    console = Console()
-    console.print(f"{DEMO_STORY}; {DEMO_NOTE}.\n", highlight=False)
-    console.print(_claims(result))
-    console.print(_liquidations(result.liquidations))
-    console.print("Stated policies: " + "; ".join(result.summary["flags"]) + ".", highlight=False)
-    console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+    from .plots import overview
+
+    _check_folder(out)
+    plan = demo_plan()
+    result, is_whole = _carry_out(plan, is_quiet=as_json)
+    _save_picture(overview(result, note=DEMO_NOTE), out / DEMO_PICTURE)
+    _tell(result, plan, [out / DEMO_PICTURE], as_json=as_json, note=DEMO_NOTE)
+    if not is_whole:
+        _stop_here(result)
+
+
+calc.register(app)
 
 
 calc.register(app)
@@ -69,15 +153,22 @@ calc.register(app)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; every error of use or input is one sentence on stderr and exit code 2."""
+    from .loading import UserCodeError
+
     command = typer.main.get_command(app)
+    if isinstance(sys.stdout, TextIOWrapper):  # a block of a spark line that a stream cannot write is no reason to fail
+        sys.stdout.reconfigure(errors="replace")
     try:
         sys.exit(command.main(args=arguments, prog_name=NAME, standalone_mode=False))
-    except (ValueError, OSError) as error:
+    except UserCodeError as error:
+        print(error.trace, file=sys.stderr, end="")
+        _refuse(str(error))
+    except (ValueError, OSError, ArithmeticError) as error:
         _refuse(str(error))
     except USAGE_ERROR as error:
         _refuse(error.format_message())
     except (typer.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -85,18 +176,32 @@ def _refuse(reason: str) -> NoReturn:
     sys.exit(2)
 
 
-# -- demo ------------------------------------------------------------------------------------------------------------
+def _stop_here(result: Result) -> NoReturn:
+    if result.ended_early:
+        told = f"stopped on the bar of {result.equity.index[-1]:%Y-%m-%d %H:%M} UTC; the figures are of what was done"
+    else:
+        told = "stopped while stock Backtrader ran; the figures under margin are whole, those of stock Backtrader are left out"
+    print(f"{NAME}: {told}", file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
-def _demo_result() -> Result:
-    from .backtest import run
+# -- running ---------------------------------------------------------------------------------------------------------
 
-    candles = _shipped("data").load().loc[DEMO_SPAN]
-    days = {"fast": 50 * DEMO_HOURS_A_DAY, "slow": 200 * DEMO_HOURS_A_DAY}
-    return run(
-        _shipped("strategies.sma_cross").SmaCross, {DEMO_SYMBOL: candles}, venue="binance", leverage=20, margin_mode="isolated",
-        params=days, sizer=DEMO_STAKE, funding=DEMO_FUNDING, baseline=True,
-    )  # fmt: skip
+
+def demo_plan() -> Plan:
+    """Return the demo: a 50/200-day cross at 20x on the candles we ship."""
+    return Plan(
+        f"{_shipped('strategies.sma_cross').__name__}:SmaCross",
+        [f"BTCUSDT={_shipped('data').path()}"],
+        funding=["0.0001"],
+        leverage="20",
+        margin_mode="isolated",
+        start="2019-08-01",
+        end="2020-12-31",
+        param=[f"fast={50 * HOURS_A_DAY}", f"slow={200 * HOURS_A_DAY}"],
+        sizer="2.5",
+        baseline=True,
+    )
 
 
 def _shipped(name: str) -> "ModuleType":
@@ -109,60 +214,171 @@ def _shipped(name: str) -> "ModuleType":
         raise ValueError("the demo's candles and strategies come with the installed package; run 'pip install .' first") from error
 
 
-def _folder(path: Path) -> Path:
+def _carry_out(plan: Plan, *, is_quiet: bool) -> tuple[Result, bool]:
+    """Return a plan's Result, and whether the run went to its end.
+
+    ``is_quiet``: what the strategy prints goes to stderr, so that stdout is ours alone.
+    """
+    with redirect_stdout(sys.stderr) if is_quiet else nullcontext(), _progress() as progress, _interruptible() as interrupt:
+        terms = _terms(plan)
+        interrupt.is_patient = True
+        result = _blamed_run(plan, terms, lambda share: progress(share) or not interrupt.is_asked)
+    return result, not interrupt.is_asked
+
+
+def _terms(plan: Plan) -> dict[str, Any]:
+    """Return the arguments of ``backtest.run`` that a plan names."""
+    from .loading import by_symbol_from, check_kinds, feeds_from, params_from, sizer_from, strategy_from
+
+    strategy, params = strategy_from(plan.strategy), params_from(plan.param)
+    check_kinds(strategy, params)
+    return {
+        "strategy": strategy,
+        "leverage": by_symbol_from("--leverage", plan.leverage, float),
+        "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str),
+        "params": params,
+        "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
+        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end),
+        "venue": plan.venue,
+        "cash": plan.cash,
+        "intrabar": plan.intrabar,
+        "baseline": plan.baseline,
+    }
+
+
+def _blamed_run(plan: Plan, terms: dict[str, Any], progress: Callable[[float], bool]) -> Result:
+    from .backtest import run as backtest
+    from .loading import blaming
+
+    modules = [terms["strategy"].__module__] + ([terms["sizer"][0].__module__] if isinstance(terms["sizer"], tuple) else [])
+    with blaming(plan.strategy, *modules):
+        return backtest(**terms, progress=progress)
+
+
+@dataclass
+class _Interrupt:
+    is_patient: bool = False
+    is_asked: bool = False
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Interrupt]:
+    """Let the first Ctrl-C of a run ask it to end after the bar it is on; the next one ends it at once."""
+    interrupt = _Interrupt()
+
+    def ask(*_: Any) -> None:
+        if interrupt.is_asked or not interrupt.is_patient:
+            print(f"{NAME}: stopped at once, nothing was kept", file=sys.stderr)
+            raise KeyboardInterrupt
+        interrupt.is_asked = True
+        print(f"{NAME}: ending after this bar; Ctrl-C again ends at once", file=sys.stderr)
+
+    if current_thread() is not main_thread():  # only there can a signal be handled
+        yield interrupt
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float], None]]:
+    """Show on a terminal how far a run is and how long the rest will take."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    terms: dict[str, Any] = {"transient": True, "disable": not console.is_terminal, "redirect_stderr": False}
+    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), **terms) as shown:
+        task = shown.add_task("trading", total=1.0)
+        yield lambda share: shown.update(task, completed=share)
+
+
+# -- telling ---------------------------------------------------------------------------------------------------------
+
+
+def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool, note: str = "") -> None:
+    if as_json:
+        shown = {"summary": result.summary, "liquidations": records(result.liquidations), "files": [str(path) for path in written]}
+        if result.baseline is not None:
+            shown["baseline"] = {"final_equity": result.baseline.iloc[-1], "lowest_equity": result.baseline.min()}
+        print(json.dumps(plain(shown), indent=2))
+        return
+    from .tables import equity_line, heading, liquidation_table, summary_table
+
+    console = Console() if sys.stdout.isatty() or "COLUMNS" in environ else Console(width=PIPED_WIDTH)
+    console.print(heading(result) + (f"; {note}" if note else "") + "\n", highlight=False, markup=False)
+    console.print(summary_table(result))
+    console.print(equity_line(result), highlight=False, markup=False, soft_wrap=True)
+    if len(result.liquidations):
+        console.print(liquidation_table(result, SHOWN))
+    if result.fills.empty:
+        console.print("No order was filled.")
+    for reason in result.refusals["reason"].head(1):
+        console.print(f"First refusal: {reason}.", highlight=False, markup=False, soft_wrap=True)
+    console.print("Stated policies: " + "; ".join(result.summary["flags"]) + ".", highlight=False, markup=False)
+    for path in written:
+        console.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    if note:
+        console.print(f"The same as: {plan.command()}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _check_folder(path: Path | None) -> None:
+    """Make the folder and try to write there before a run is worked out that could not be kept."""
+    if path is None:
+        return
+    from tempfile import TemporaryFile
+
     try:
         path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise ValueError(f"--out {path} is no folder to write to ({error.strerror}); name one that is") from error
-    return path
 
 
-def _save_overview(result: Result, picture: Path) -> None:
-    from .plots import overview
+def _save(result: Result, folder: Path) -> list[Path]:
+    """Write the picture, the tables and the summary of a run, and return where."""
+    from .plots import page
 
+    _save_picture(page(result), folder / "page.png")
+    written = [folder / "page.png"]
+    for name in FRAMES:
+        frame = getattr(result, name)
+        written.append(_save_text(frame.to_csv(index=name == "equity"), folder / f"{name}.csv"))
+    whole = json.dumps(plain({"settings": result.settings, "summary": result.summary}), indent=2)
+    if result.baseline is not None:
+        written.append(_save_text(result.baseline.to_csv(), folder / "baseline.csv"))
+    return [*written, _save_text(whole + "\n", folder / "summary.json")]
+
+
+def _save_text(text: str, path: Path) -> Path:
+    return _write(path, lambda place: place.write_text(text, "utf-8"))
+
+
+def _save_picture(figure: "Figure", path: Path) -> None:
+    from .plots import save
+
+    _write(path, lambda place: save(figure, place))
+
+
+def _write(path: Path, save: Callable[[Path], Any]) -> Path:
+    """Write a file whole or not at all: of two runs that write the same file it is of one."""
+    from secrets import token_hex
+
+    draft = path.with_name(f".{token_hex(4)}.{path.name}")
     try:
-        overview(result, note=DEMO_NOTE).savefig(picture)
+        save(draft)
+        draft.replace(path)
     except OSError as error:
-        raise ValueError(f"cannot write {picture} ({error.strerror}); name another folder with --out") from error
-
-
-# -- tables ----------------------------------------------------------------------------------------------------------
-
-
-def _claims(result: Result) -> Table:
-    """Return the two accounts side by side; a dash where stock Backtrader does not know."""
-    summary, stock = result.summary, result.baseline
-    assert stock is not None
-    start = summary["start_cash"]
-    rows = [
-        ("final equity", f"{stock.iloc[-1]:,.0f}", f"{summary['final_equity']:,.0f}"),
-        ("return", f"{stock.iloc[-1] / start - 1:+.0%}", f"{summary['total_return']:+.1%}"),
-        ("lowest equity", f"{stock.min():,.0f}", f"{result.equity['lowest_equity'].min():,.0f}"),
-        ("liquidations", "-", f"{summary['liquidations']}"),
-        ("lost in them", "-", f"{summary['liquidation_loss']:,.0f}"),
-        ("trading fees", "-", f"{summary['fees']:,.0f}"),
-        ("funding", "-", f"{summary['funding']:,.0f}"),
-        ("time in market", "-", f"{summary['time_in_market']:.1%}"),
-    ]
-    span = result.settings["data"]
-    table = Table(title=f"{start:,.0f} USDT, {span['first'][:10]} to {span['last'][:10]}", title_justify="left")
-    table.add_column("")
-    table.add_column("stock Backtrader claims", justify="right", style="dim")
-    table.add_column("under margin", justify="right", style="bold")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _liquidations(rows: "pd.DataFrame") -> Table:
-    left = len(rows) - SHOWN
-    caption = f"and {left} more" if left > 0 else None
-    table = Table(title=f"Liquidations ({len(rows)})", title_justify="left", caption=caption, caption_justify="left")
-    for name in ("UTC", "symbol", "size", "entry", "mark", "lost", "how sure"):
-        table.add_column(name, justify="left" if name in ("UTC", "symbol", "how sure") else "right", no_wrap=True)
-    for row in rows.head(SHOWN).itertuples():
-        table.add_row(
-            f"{row.time:%Y-%m-%d %H:%M}", row.symbol, f"{row.size:g}", f"{row.entry_price:,.6g}", f"{row.mark_price:,.6g}",
-            f"[red]{row.realized_pnl - row.fee:,.0f}[/red]", row.certainty,
-        )  # fmt: skip
-    return table
+        raise ValueError(f"cannot write {path} ({error.strerror}); name another folder with --out") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return path

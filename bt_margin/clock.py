@@ -13,17 +13,19 @@ bar takes the host's own matching, in the host's order, so that a run without da
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from math import inf, isnan
+from itertools import takewhile
+from math import inf, isnan, nextafter
 from typing import TYPE_CHECKING, Any
 
 from .core.account import Position
+from .core.funding import funding_payment
 from .core.ledger import CROSS, MONEY_TOLERANCE
-from .core.liquidation import account_liquidation_price, collateral_of, jumps, liquidation_steps
+from .core.liquidation import account_liquidation_price, jumps, liquidation_steps
 from .core.path import PathEvent, PathStamp, Plan, Track, plan_path
-from .core.rescue import Rescue, rescue
-from .core.tiers import Bracket, maintenance_margin
+from .core.rescue import Range, rescue, worst_mark
+from .core.tiers import maintenance_margin
 from .record import FundingRow, LiquidationRow
 
 if TYPE_CHECKING:
@@ -303,8 +305,10 @@ class BarClock:
     def _liquidate(self, wallet: str, trigger: str, certain: set[str] | None) -> None:
         """Plan a failed wallet's liquidation and apply it; without a set of certain symbols all are certain."""
         steps = liquidation_steps(self.account, wallet, self.marks, self.broker.profile)
-        rescues = [self._rescue(step.symbol) for step in steps]
-        for step, (worst_mark, (margin_to_add, safe_leverage)) in zip(steps, rescues, strict=True):
+        ahead, due = self._marks_ahead(trigger), self._funding_ahead(trigger)
+        worst = {step.symbol: worst_mark(self.account.positions[step.symbol], ahead[step.symbol]) for step in steps}
+        rescues = [rescue(self.account, step.symbol, ahead, due) for step in steps]
+        for step, (margin_to_add, safe_leverage) in zip(steps, rescues, strict=True):
             position = self.account.positions[step.symbol]
             entry_price, isolated = position.entry_price, position.is_isolated
             self.broker.cancel_orders_of(step.symbol)
@@ -325,7 +329,7 @@ class BarClock:
                 "isolated" if isolated else "cross",
                 entry_price,
                 position.leverage,
-                worst_mark,
+                worst[step.symbol],
                 margin_to_add,
                 safe_leverage,
             )
@@ -333,23 +337,43 @@ class BarClock:
             self.record.closest_call = 0.0
             self.broker.show_liquidation(step, row)
 
-    def _rescue(self, symbol: str) -> tuple[float, Rescue]:
-        """Return the bar's worst mark for a position, never better than the present one, and what would have met it."""
-        slot, position = self.broker.slots[symbol], self.account.positions[symbol]
-        worst = (min if position.size > 0 else max)(slot.worst_mark(), self.marks[symbol])
-        if not position.is_plain:  # a slab's requirement may have jumped on the way that earns
-            worst = min(worst, self.marks[symbol], key=lambda mark: _headroom_share(position, mark))
-        return worst, rescue(
-            size=position.size,
-            entry_price=position.entry_price,
-            worst_mark=worst,
-            collateral=collateral_of(self.account, position, self.marks),
-            leverage=position.leverage,
-            is_isolated=position.is_isolated,
-            brackets=_scaling_brackets(position, worst),
-            multiplier=position.contract.multiplier,
-            kind=position.contract.kind,
-        )
+    def _marks_ahead(self, trigger: str) -> dict[str, Range]:
+        """Return for each position the marks it had still to meet in this bar, the present one among them."""
+        ahead = {}
+        for symbol, slot in self.broker.slots.items():
+            if slot.position.size:
+                marks = [self.marks[symbol]]
+                if slot.is_fresh and trigger != "close":
+                    marks += [slot.mark_close] if self.broker.p.intrabar == "close" else [slot.mark_low, slot.mark_high]
+                ahead[symbol] = Range(min(marks), max(marks))
+        return ahead
+
+    def _paid_since(self, time: float) -> Iterator[FundingRow]:
+        return takewhile(lambda row: row.time >= time, reversed(self.record.funding))
+
+    def _funding_ahead(self, trigger: str) -> dict[str, float]:
+        """Return for each position what the stamps of this bar that it has not paid yet will cost at most, 0 or more."""
+        ahead: dict[str, float] = {}
+        for symbol, slot in self.broker.slots.items():
+            position = slot.position
+            if not (position.size and slot.is_fresh and slot.schedule is not None):
+                continue
+            since = nextafter(slot.open_time, -inf) if trigger == "funding" else slot.open_time
+            paid = {row.time for row in self._paid_since(since) if row.symbol == symbol}
+            contract = position.contract
+            dearest = slot.mark_low if contract.kind == "inverse" else slot.mark_high
+            for settlement in slot.schedule.between(since, nextafter(slot.close_time, -inf)):
+                if settlement.stamp not in paid:
+                    mark_price = dearest if isnan(settlement.mark_price) else settlement.mark_price
+                    received = funding_payment(
+                        size=position.size,
+                        multiplier=contract.multiplier,
+                        mark_price=mark_price,
+                        rate=settlement.rate,
+                        kind=contract.kind,
+                    )
+                    ahead[symbol] = ahead.get(symbol, 0.0) + max(-received, 0.0)
+        return ahead
 
     # -- the record --------------------------------------------------------------------------------------------------
 
@@ -382,7 +406,8 @@ class BarClock:
             is_isolated = position.wallet != CROSS
             if not is_isolated:
                 cross_free += profit - margin
-            holdings.extend((row, slot.number, size, entry_price, mark, wallets[position.wallet], is_isolated, leverage))
+            balance, since = wallets[position.wallet], slot.terms_since
+            holdings.extend((row, slot.number, size, entry_price, mark, balance, is_isolated, leverage, since))
             maintenance += maintenance_margin(position.brackets, value)
         if self.held:
             self.record.bars_held += 1
@@ -435,9 +460,7 @@ class BarClock:
 
 def _headroom_share(position: Position, mark_price: float) -> float:
     """Return what a position adds to its wallet's headroom: unrealized profit less maintenance margin."""
-    if position.is_plain:
-        return _plain_share(position, mark_price)
-    return position.unrealized_pnl(mark_price) - position.maintenance_margin(mark_price)
+    return _plain_share(position, mark_price) if position.is_plain else position.headroom(mark_price)
 
 
 def _plain_share(position: Position, mark_price: float) -> float:
@@ -455,14 +478,7 @@ def _least_share(slot: "Slot", position: Position) -> float:
     ends = _mark_range(slot)
     if jumps(position.brackets):
         return min(map(position.unrealized_pnl, ends)) - max(map(position.maintenance_margin, ends))
-    return min(position.unrealized_pnl(mark) - position.maintenance_margin(mark) for mark in ends)
-
-
-def _scaling_brackets(position: Position, mark_price: float) -> tuple[Bracket, ...]:
-    """Return brackets that hold for a smaller position too: one that stands for a whole is taken as a rate."""
-    if position.is_plain or len(position.brackets) > 1:
-        return position.brackets
-    return (Bracket(inf, position.maintenance_margin(mark_price) / position.notional(mark_price), 0.0, inf),)
+    return min(map(position.headroom, ends))
 
 
 def _record_headroom(position: Position, closest: float) -> float:

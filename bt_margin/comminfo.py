@@ -6,7 +6,7 @@ from math import inf, isfinite
 
 import backtrader as bt
 
-from .core.contract import GENERIC_TIERS, Contract, settlement_currency
+from .core.contract import GENERIC_TIERS, Contract, settlement_currency, shared_currency
 from .core.liquidation import PROFILES
 from .core.terms import ALWAYS_PLAIN, MarginTerms, Terms
 from .core.tiers import TierSchedule, TierTable
@@ -102,12 +102,7 @@ class PerpCommInfo(bt.CommInfoBase):
             starts = []
         if not starts or len(starts) < len(terms) or starts != sorted(set(starts)):
             raise ValueError(f"margin_terms is a MarginTerms, or (seconds UTC, MarginTerms) pairs in rising order, was {given!r}")
-        return tuple((start, self._overridden(known)) for start, known in terms)
-
-    def _overridden(self, terms: MarginTerms) -> MarginTerms:
-        basis = terms.maintenance_basis if self.p.maintenance_basis is None else self.p.maintenance_basis
-        fee = terms.fee_in_margin if self.p.fee_in_margin is None else self.p.fee_in_margin
-        return MarginTerms(basis, fee, terms.fee_in_initial or fee != terms.fee_in_margin)
+        return tuple((start, known.overridden(self.p.maintenance_basis, self.p.fee_in_margin)) for start, known in terms)
 
     def settlement(self, symbol: str) -> str | None:
         """Return the currency of the contract's money under a symbol, None where neither says."""
@@ -173,28 +168,10 @@ def utc(time: float) -> datetime:
 
 
 def one_currency(contracts: Iterable[tuple[str, PerpCommInfo]]) -> str | None:
-    """Return the currency that all contracts of a broker settle in, None where none of them says (R26).
-
-    ValueError where they settle in different money. Contracts that do not say are taken to share it; inverse ones beside
-    each other must say, for each coin is money of its own.
-    """
-    known: tuple[str, PerpCommInfo, str | None] | None = None
-    for symbol, comminfo in contracts:
-        currency = comminfo.settlement(symbol)
-        if known is None:
-            known = symbol, comminfo, currency
-            continue
-        first, other, shared = known
-        is_inverse, are_known = comminfo.p.kind == "inverse", bool(currency and shared)
-        is_mixed = is_inverse != (other.p.kind == "inverse")
-        if is_mixed or (currency != shared if are_known else is_inverse):
-            money = [
-                f"{name} is {terms.p.kind} and settles in {said or 'a currency not named'}"
-                for name, terms, said in (known, (symbol, comminfo, currency))
-            ]
-            raise ValueError(
-                f"one broker has one settlement currency: {money[0]}, {money[1]}; "
-                "give each its own run, or say currency= in their PerpCommInfo"
-            )
-        known = (first, other, shared) if shared else (symbol, comminfo, currency)
-    return known[2] if known else None
+    """Return the currency that all contracts of a broker settle in, None where none of them says (R26)."""
+    return shared_currency(
+        ((symbol, comminfo.p.kind, comminfo.settlement(symbol)) for symbol, comminfo in contracts),
+        whose="one broker",
+        must_say=True,
+        remedy="give each its own run, or say currency= in their PerpCommInfo",
+    )

@@ -315,6 +315,8 @@ def _table(source: Any, title: str) -> _Table:
 
 
 def _frame(source: Any, title: str) -> Any:
+    import zlib
+    from lzma import LZMAError
     from zipfile import BadZipFile
 
     import pandas as pd
@@ -332,7 +334,9 @@ def _frame(source: Any, title: str) -> Any:
     exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
     try:
         return pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, **exact)
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
+    except ImportError as error:
+        raise ValueError(f"{title} file {str(source)!r} needs a library that is not installed ({error}); or write it as .csv") from error
+    except (ValueError, OSError, EOFError, BadZipFile, LZMAError, zlib.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{title} file {str(source)!r} cannot be read ({reason}), write it anew") from error
 
@@ -352,7 +356,8 @@ def _micros(frame: Any, columns: dict[str, Any], title: str) -> tuple[Any, bool]
         if "datetime" not in columns:
             raise ValueError(
                 f"{title} frame needs a UTC DatetimeIndex or a 'datetime' column, had an index of {index.dtype} and columns "
-                f"{_listed(frame.columns)}; use frame.set_index(pd.to_datetime(..., utc=True))"
+                f"{_listed(frame.columns)}; call the column of times datetime (ISO 8601, UTC), or use "
+                "frame.set_index(pd.to_datetime(..., utc=True))"
             )
         column = frame[columns["datetime"]]
         index, has_zone = _parsed(column, title), _names_zone(column)

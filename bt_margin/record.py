@@ -20,7 +20,10 @@ BAR_COLUMNS = (
     "available_margin",
     "notional",
 )
-HOLDING_COLUMNS = ("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated", "leverage")
+HOLDING_COLUMNS = (
+    *("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated"),
+    *("leverage", "terms_since"),
+)
 
 
 class FillRow(NamedTuple):
@@ -48,14 +51,31 @@ class FundingRow(NamedTuple):
     amount: float
 
 
+class RefusalRow(NamedTuple):
+    """One order, or the opening part of one, that was not taken: why, what it needed, what there was, what would have fitted.
+
+    ``needed`` and ``max_size`` are None where no price was known yet.
+    """
+
+    time: float
+    symbol: str
+    size: float
+    reason: str
+    needed: float | None
+    available: float
+    max_size: float | None
+    order_ref: int
+
+
 class LiquidationRow(NamedTuple):
     """One position taken from its owner.
 
     ``size`` is the position's; ``price`` the owner's, ``mark_price`` the trigger's; ``trigger`` says what met the
     boundary: gap, funding, fill, path or close; ``realized_pnl`` excludes the fee; ``returned`` went back to the cross
     wallet from an isolated one; the two fund columns are what the insurance fund got and gave. ``worst_mark`` is the
-    bar's, ``leverage`` the one that was set; what would have kept the position alive in that bar: ``margin_to_add``
-    (more than this) or any leverage below ``safe_leverage`` (None where none of 1 or more), see ``core.rescue``.
+    worst it had still to meet in the bar, ``leverage`` the one that was set; what would have kept it alive in that bar:
+    ``margin_to_add`` (more than this in its wallet) or any leverage below ``safe_leverage`` (effective leverage in cross;
+    None where none of 1 or more), see ``core.rescue``.
     """
 
     time: float
@@ -83,7 +103,8 @@ class Record:
     """The recorded series of one run.
 
     ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
-    which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind it, the leverage set.
+    which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind it, the leverage that
+    is set, and since when its tier table and margin terms are in force (-inf: the first ones).
     """
 
     bars: array = field(default_factory=lambda: array("d"))
@@ -91,6 +112,7 @@ class Record:
     fills: list[FillRow] = field(default_factory=list)
     funding: list[FundingRow] = field(default_factory=list)
     liquidations: list[LiquidationRow] = field(default_factory=list)
+    refusals: list[RefusalRow] = field(default_factory=list)
     closest_call: float = inf
     bars_held: int = 0
     walked_bars: int = 0

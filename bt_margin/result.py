@@ -23,7 +23,7 @@ from .core.liquidation import jumps, liquidation_price
 from .core.terms import terms_at
 from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
-from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record
+from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record, RefusalRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,26 +75,25 @@ class _Holding:
     def __init__(
         self,
         slot: Any,
-        time: float,
         size: float,
         entry_price: float,
         mark_price: float,
         wallet_balance: float,
         is_isolated: float,
         leverage: float,
+        terms_since: float,
     ) -> None:
         self.slot, self.size, self.entry_price, self.mark_price = slot, size, entry_price, mark_price
         self.wallet_balance, self.is_isolated = wallet_balance, bool(is_isolated)
         self.contract: Contract = slot.position.contract
-        opening = time - slot.bar_seconds  # tables and terms are chosen at the bar's opening (R5)
-        self.brackets: Sequence[Bracket] = self.contract.tiers.at(opening).brackets
+        self.brackets: Sequence[Bracket] = self.contract.tiers.at(terms_since).brackets
         if not slot.position.is_plain:
-            self.brackets = self._position(opening, leverage).brackets
+            self.brackets = self._position(leverage, terms_since).brackets
 
-    def _position(self, time: float, leverage: float) -> Position:
+    def _position(self, leverage: float, terms_since: float) -> Position:
         then: Position = replace(self.slot.position, size=self.size, entry_price=self.entry_price, leverage=leverage)
         then.wallet = wallet_of(self.slot.symbol) if self.is_isolated else CROSS
-        then.table, then.terms = self.contract.tiers.at(time), terms_at(then.rules, time)
+        then.table, then.terms = self.contract.tiers.at(terms_since), terms_at(then.rules, terms_since)
         then.renew()
         return then
 
@@ -132,7 +131,7 @@ class Result:
       - ``equity``: by bar time, EQUITY_COLUMNS; ``lowest_equity`` is the worst inside the bar, ``margin_ratio`` is
         maintenance margin / equity (liquidation at 1; blank while flat), ``effective_leverage`` is notional / equity
       - ``positions``: one row for each bar and contract held at its close, POSITION_COLUMNS; see ``Result.positions``
-      - ``fills``, ``funding``, ``liquidations``, ``journal``: the rows of ``record`` and ``core.ledger``
+      - ``fills``, ``funding``, ``liquidations``, ``refusals``, ``journal``: the rows of ``record`` and ``core.ledger``
       - ``trades``: closed positions from flat to flat, TRADE_COLUMNS, rebuilt from the fills
       - ``insurance_fund``: what the fund gained from this account (negative: what it paid)
       - ``baseline``: stock Backtrader's value by bar time, or None where it was not run
@@ -167,7 +166,7 @@ class Result:
         - ``total_return``, ``annual_return`` (365 days; None for less than a day), ``sharpe`` (daily UTC returns,
           sqrt(365), no risk-free rate): time-weighted, so what is paid in or out is no return
         - ``max_drawdown`` positive, inside bars: from the highest equity of any bar before to the worst inside a bar
-        - ``trades`` closed positions, ``open_trades`` those still held, ``win_rate`` closed with a profit after costs
+        - ``trades`` closed positions, ``open_trades`` those still held, ``orders_refused``, ``win_rate`` closed with a profit after costs
         - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit less fees of forced fills
         - ``liquidations``, ``possible_liquidations`` (those of them that only one of the two paths has)
         - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
@@ -176,7 +175,7 @@ class Result:
         - ``journal_imbalance`` largest unbalanced entry relative to turnover; ``flags`` the policies that were used
         """
         record, times, start = self._record, self._times, self._start_cash
-        equity, lowest = without_flows(start, record.column("equity"), record.column("lowest_equity"), self._flows)
+        equity, lowest = without_flows(start, record.column("equity"), record.column("lowest_equity"), self.flows)
         total_return = equity[-1] / start - 1
         opened = [time - self.bar_seconds for time in times]
         trips, open_trips = self._round_trips
@@ -184,13 +183,14 @@ class Result:
         return {
             "start_cash": start,
             "final_equity": record.column("equity")[-1],
-            "net_deposits": sum(self._flows.values(), 0.0),
+            "net_deposits": sum(self.flows.values(), 0.0),
             "total_return": total_return,
             "annual_return": annual_return(total_return, times[-1] - opened[0]),
             "max_drawdown": max_drawdown(start, equity, lowest),
             "sharpe": sharpe(daily_returns(start, opened, equity)),
             "trades": len(trips),
             "open_trades": open_trips,
+            "orders_refused": len(record.refusals),
             "win_rate": sum(trip.net_pnl > 0 for trip in trips) / len(trips) if trips else None,
             "fees": -balances.get("fees", 0.0) + 0.0,
             "funding": -balances.get("funding", 0.0) + 0.0,
@@ -216,11 +216,21 @@ class Result:
         return min((later - earlier for earlier, later in pairwise(self._times) if later > earlier), default=0.0)
 
     @property
+    def ended_early(self) -> bool:
+        """Whether the run ended before its data does; known of PerpData only."""
+        return self._times[-1] < self._last_known
+
+    @property
+    def _last_known(self) -> float:
+        series = [self._broker.slots[symbol].series for symbol in self.symbols]
+        return max((known.stamps[-1] for known in series if known is not None), default=self._times[-1])
+
+    @property
     def _start_cash(self) -> float:
         return self._ledger.entries[0].postings[0][1]
 
     @cached_property
-    def _flows(self) -> dict[int, float]:
+    def flows(self) -> dict[int, float]:
         """Money from outside after the start, by the index of the bar whose equity is the first to contain it.
 
         A transfer is booked as a bar begins to be worked on, an adjustment by a strategy once it is over.
@@ -285,6 +295,7 @@ class Result:
             "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
             "generic tiers (flat 0.5 %)": [symbol for symbol, comminfo in self._terms().items() if comminfo.is_generic],
             "constant funding": [symbol for symbol, slot in slots.items() if _has_constant_funding(slot)],
+            "no trading fees": [symbol for symbol, comminfo in self._terms().items() if not (comminfo.p.commission or comminfo.p.maker)],
             "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None and slot.position.contract.kind != "spot"],
         }
         for slot in slots.values():
@@ -301,9 +312,8 @@ class Result:
         if self._record.gap_stamps:
             flags.append(f"funding stamps in data gaps, settled at the last known mark: {self._record.gap_stamps}")
         flags.append(f"intrabar: {self._broker.p.intrabar}")
-        known = max((slot.series.stamps[-1] for slot in slots.values() if slot.series is not None), default=last)
-        if last < known:
-            flags.append(f"ended {_iso(last)}, before the data does, {_iso(known)}")
+        if self.ended_early:
+            flags.append(f"ended {_iso(last)}, before the data does, {_iso(self._last_known)}")
         if self._stock is not None and self._stock.failure:
             flags.append(f"the stock baseline ended {_iso(self._stock.times[-1])}: {self._stock.failure}")
         return flags
@@ -350,8 +360,8 @@ class Result:
         """Yield the liquidation price of each holding; those of one bar and the cross wallet carry each other."""
         slots = list(self._broker.slots.values())
         solved: dict[int, tuple[Any, float]] = {}  # by contract: the last problem and its answer, for most bars repeat it
-        for row, bar in groupby(rows, key=lambda holding: holding[0]):
-            held = [_Holding(slots[int(number)], self._times[int(row)], *rest) for _, number, *rest in bar]
+        for _, bar in groupby(rows, key=lambda holding: holding[0]):
+            held = [_Holding(slots[int(number)], *rest) for _, number, *rest in bar]
             shared = sum(holding.headroom for holding in held if not holding.is_isolated) if len(held) > 1 else 0.0
             for holding in held:
                 carried = shared - holding.headroom if len(held) > 1 and not holding.is_isolated else 0.0
@@ -378,6 +388,11 @@ class Result:
     def liquidations(self) -> "pd.DataFrame":
         """One row for each position taken from its owner."""
         return _frame(LiquidationRow, self._record.liquidations)
+
+    @cached_property
+    def refusals(self) -> "pd.DataFrame":
+        """One row for each order that was refused, with the reason."""
+        return _frame(RefusalRow, self._record.refusals)
 
     @cached_property
     def journal(self) -> "pd.DataFrame":
@@ -416,13 +431,14 @@ class Result:
     # -- for machines ------------------------------------------------------------------------------------------------
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Return everything as JSON: times as ISO 8601 UTC, blanks as null, ``equity`` and ``baseline`` by column."""
-        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "funding", "journal")}
+        """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column."""
+        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "refusals", "funding", "journal")}
         whole = {
             "settings": self.settings,
             "summary": self.summary,
             **{name: records(frame) for name, frame in tables.items()},
             "equity": _columns(self.equity),
+            "positions": _columns(self.positions),
             "baseline": None if self.baseline is None else _columns(self.baseline.to_frame()),
         }
         return json.dumps(plain(whole), indent=indent, allow_nan=False)

@@ -52,8 +52,10 @@ class Slot:
         self.next_stamp = inf if self.schedule is None else -inf
         self.shortest_step = inf
         self.previous_stamp = -inf
-        self.change_dates = (*position.contract.tiers.dates[1:], *(start for start, _ in position.rules[1:]))
-        self.next_tiers = min(self.change_dates, default=inf)
+        starts = (*position.contract.tiers.dates[1:], *(start for start, _ in position.rules[1:]))
+        self.change_dates = sorted(set(starts))  # of the tier table and the margin terms
+        self.terms_since = -inf  # which of these dates the ones in force are of
+        self.next_tiers = self.change_dates[0] if starts else inf
 
     def refresh(self) -> bool:
         """Look for a new bar, remember and return whether there is one."""
@@ -100,7 +102,8 @@ class Slot:
 
     def use_tiers(self, retier: Callable[[str, float], None], time: float) -> None:
         """Put the tier table and the margin terms of an instant in force."""
-        self.next_tiers = min((date for date in self.change_dates if date > time), default=inf)
+        self.terms_since = max((date for date in self.change_dates if date <= time), default=-inf)
+        self.next_tiers = next((date for date in self.change_dates if date > time), inf)
         retier(self.symbol, time)
 
     def _drop_funding(self, own: FundingSchedule | None) -> None:

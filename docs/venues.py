@@ -275,7 +275,7 @@ NOTES = {
             ),
             (
                 "An isolated position is opened with entry notional x (1 / leverage + taker)",
-                "`bt-margin calc` opens it so; an account file states `isolated_margin`",
+                "runs and `bt-margin calc` open it so; an account file states `isolated_margin`",
                 f"the same position, {READ}",
             ),
         ),
@@ -382,10 +382,11 @@ def introduction() -> str:
 
 Written by `python docs/venues.py` from [bt_margin/venues](../bt_margin/venues); do not edit it by hand.
 
-Each venue has its figures as data, with the source and the day beside them, and its rules as parameters of one engine.
-`venues.load(name, date)` gives the venue as of a day, `bt-margin calc --venue NAME --date DAY` a position under it. What
-no source says is not shipped: it stands under "not sourced" or under [recollections](#recollections), and is yours to give.
-Figures that were fetched since come in through `venues.readers`."""
+Each venue has its figures as data, with the source and the day beside them, and its rules as parameters of one engine,
+which backtests and the calculator share. `venues.load(name, date)` gives the venue as of a day, `bt-margin calc --venue NAME
+--date DAY` a position under it, `run(..., venue=NAME)` a backtest. What no source says is not shipped: it stands under "not
+sourced" or under [recollections](#recollections), and is yours to give. Figures that were fetched since come in through
+`venues.readers`."""
 
 
 def overview(loaded: dict[str, venues.Venue]) -> str:

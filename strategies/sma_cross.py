@@ -30,16 +30,19 @@ class SmaCross(bt.Strategy):
         self.fast = (total - total(-self.p.fast)) / self.p.fast
         self.slow = (total - total(-self.p.slow)) / self.p.slow
         self.is_waiting = False
+        self.order = None
 
     def notify_order(self, order):
         if order.status in (order.Margin, order.Rejected):
             self.is_waiting = True
 
     def next(self):
+        if self.order is not None and self.order.alive():
+            return
         is_rising = self.fast[0] > self.slow[0]
         if not is_rising:
             self.is_waiting = False
             if self.position:
-                self.close()
+                self.order = self.close()
         elif not self.position and not self.is_waiting:
-            self.buy()
+            self.order = self.buy()

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+from datetime import date
 from itertools import pairwise
 from math import isnan, sqrt
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 from playing import CALM, Action, Script, buy, close, frame, play, rate_column, sell
 
-from bt_margin import measures
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierSchedule, TierTable, measures
 from bt_margin.measures import annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
 from bt_margin.record import FillRow, FundingRow
 from bt_margin.result import EQUITY_COLUMNS, TRADE_COLUMNS, Result
@@ -32,6 +33,20 @@ def payment(time, size, amount, symbol="AAA") -> FundingRow:
 
 def aim(size: int) -> Action:
     return lambda strategy: strategy.order_target_size(target=size)
+
+
+class Asker(bt.Strategy):
+    """Holds 1 of each data, and asks on every bar for the liquidation prices."""
+
+    def __init__(self):
+        self.said = []
+
+    def next(self):
+        for data in self.datas:
+            if not self.getposition(data).size:
+                self.buy(data, size=1)
+            else:
+                self.said.append(self.broker.liquidation_price(data))
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +301,7 @@ def test_json_holds_everything_and_nothing_that_is_no_json(liquidated):
     assert whole["equity"]["margin_ratio"][-1] is None
     assert [row["symbol"] for row in whole["liquidations"]] == ["AAA"]
     assert len(whole["journal"]) == len(liquidated.journal)
+    assert whole["positions"]["symbol"] == list(liquidated.positions["symbol"])
     assert whole["baseline"] is None
     assert whole["settings"]["leverage"] == {"AAA": 10}
 
@@ -338,12 +354,14 @@ def test_policies_that_were_used_are_flagged_and_others_are_not():
     assert plain.summary["flags"] == [
         "mark from last: AAA",
         "generic tiers (flat 0.5 %): AAA",
+        "no trading fees: AAA",
         "no funding: AAA",
         "intrabar: adverse",
     ]
-    given = Result.of(play({}, frame([CALM] * 3, marks=[CALM] * 3), funding=rate_column(d0108=0.001), intrabar="close"))
+    fees = {"commission": 0.001}
+    given = Result.of(play({}, frame([CALM] * 3, marks=[CALM] * 3), funding=rate_column(d0108=0.001), terms=fees, intrabar="close"))
     assert given.summary["flags"] == ["intrabar: close"]
-    constant = Result.of(play({}, frame([CALM] * 3, marks=[CALM] * 3), funding=0.0001))
+    constant = Result.of(play({}, frame([CALM] * 3, marks=[CALM] * 3), funding=0.0001, terms=fees))
     assert constant.summary["flags"] == ["constant funding: AAA", "intrabar: adverse"]
 
 
@@ -423,6 +441,32 @@ def test_positions_have_the_liquidation_price_that_the_broker_gave_on_each_bar()
         expected = [price for *_, price in said]
         assert len(expected) == 8
         assert list(rows["liquidation_price"]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("feed", ["resampled", "replayed", "stock", "mixed"])
+def test_positions_follow_the_dated_tiers_as_the_broker_did_on_every_kind_of_feed(feed):
+    schedule = TierSchedule.from_days(
+        (date(2024, 1, day), TierTable.from_rows([(None, rate, 10)])) for day, rate in ((1, 0.01), (3, 0.02), (5, 0.05))
+    )
+    candles = frame([CALM] * 150, start="2024-01-01")
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000, margin_mode="isolated", check=True)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=5, tiers=schedule))
+    days = {"timeframe": bt.TimeFrame.Days, "compression": 1}
+    if feed == "stock":
+        cerebro.adddata(bt.feeds.PandasData(dataname=candles.tz_convert(None), timeframe=bt.TimeFrame.Minutes, compression=60), name="AAA")
+    elif feed == "mixed":
+        cerebro.adddata(PerpData(dataname=candles, name="AAA"))
+        cerebro.adddata(PerpData(dataname=frame([CALM] * 7, start="2024-01-01", freq="1D"), name="BBB"))
+    else:
+        data = PerpData(dataname=candles, name="AAA")
+        (cerebro.resampledata if feed == "resampled" else cerebro.replaydata)(data, **days)
+    cerebro.addstrategy(Asker)
+    asked = cerebro.run()[0]
+    prices = Result.of(asked).positions["liquidation_price"]
+    assert len(prices) >= 4
+    assert len(set(prices.round(6))) >= 3
+    assert list(prices) == pytest.approx(asked.said, rel=1e-12)
 
 
 def test_positions_are_what_was_held_at_each_close():

@@ -55,6 +55,9 @@ class Position:
     ``brackets`` say what is maintained: ``notional at mark * rate - amount`` up to each cap. Where the position
     ``is_plain`` they are the table's own. Otherwise (an inverse contract, tiers that are slab or do not count quote
     money, maintenance at entry, a closing fee in margin) they depend on what is held and are renewed with it.
+
+    Since it was last flat: ``given_margin`` is what openings moved into an isolated wallet, less the share of what was
+    closed; ``costs`` are fees, funding and closed losses, less funding and profits received.
     """
 
     contract: Contract
@@ -68,6 +71,8 @@ class Position:
     largest_size: float = 0.0
     is_plain: bool = True
     brackets: tuple[Bracket, ...] = ()
+    given_margin: float = 0.0
+    costs: float = 0.0
 
     def unrealized_pnl(self, mark_price: float) -> float:
         """Return the profit at a mark price, 0 when flat."""
@@ -85,6 +90,10 @@ class Position:
         """Return the maintenance margin at a mark price, by the tier that holds the position (R2)."""
         return maintenance_margin(self.brackets, self.notional(mark_price)) if self.size else 0.0
 
+    def headroom(self, mark_price: float) -> float:
+        """Return what the position adds to its wallet's headroom: unrealized profit less maintenance margin."""
+        return self.unrealized_pnl(mark_price) - self.maintenance_margin(mark_price)
+
     def initial_margin(self, mark_price: float) -> float:
         """Return the initial margin at a mark price: notional / leverage, and what the terms keep besides."""
         if self.is_plain:
@@ -95,7 +104,7 @@ class Position:
         """Return the margin that opening a size (signed) at a price takes, fees paid apart."""
         if self.is_plain or not size:
             return self.contract.notional(size, price) / self.leverage
-        return self.holding(size, price).opening_margin()
+        return self.holding(size, price).opening_margin
 
     def measure(self, size: float, price: float) -> float:
         """Return a size at a price in the unit of the tier table."""
@@ -118,8 +127,13 @@ class Position:
         )
 
     @property
+    def kept_fee(self) -> float:
+        """The closing fee that openings of what is held set aside besides its margin."""
+        return self.holding().kept_fee if self.size and not self.is_plain else 0.0
+
+    @property
     def reserved_fee(self) -> float:
-        """The closing fee that is kept beside the margin of what is held, where the terms keep one there."""
+        """The part of it that maintenance holds too, fixed at entry."""
         return self.holding().reserved_fee if self.size and not self.is_plain else 0.0
 
     def renew(self) -> None:
@@ -471,6 +485,7 @@ class MarginAccount:
         contract = position.contract
         amount = funding_payment(size=position.size, multiplier=contract.multiplier, mark_price=mark_price, rate=rate, kind=contract.kind)
         if amount:
+            position.costs -= amount
             self._post(time, "funding", symbol, (position.wallet, amount), ("funding", -amount))
         return amount
 
@@ -494,7 +509,10 @@ class MarginAccount:
     def _open(self, position: Position, opened: float, price: float, fee: float, time: float) -> None:
         symbol = position.contract.symbol
         if position.is_isolated:
-            self.transfer(CROSS, position.wallet, _isolated_margin(position, opened, price), symbol=symbol, time=time)
+            margin = position.opening_margin(opened, price)
+            self.transfer(CROSS, position.wallet, margin, symbol=symbol, time=time)
+            position.given_margin += margin
+        position.costs += fee
         if fee:
             self._post(time, "fill", symbol, (CROSS, -fee), ("fees", fee))
         kind = position.contract.kind
@@ -506,6 +524,8 @@ class MarginAccount:
         fraction, before = abs(closed / position.size), self.wallets[wallet]
         realized = position.contract.unrealized_pnl(size=-closed, entry_price=position.entry_price, mark_price=price)
         self._post(time, "fill", symbol, (wallet, realized - fee), ("pnl", -realized), ("fees", fee))
+        position.given_margin *= 1 - fraction
+        position.costs += fee - realized
         self._resize(position, closed)
         if position.is_isolated:
             left = self.wallets[wallet]
@@ -525,7 +545,7 @@ class MarginAccount:
         position.size = position.contract.snap_size(position.size + change, largest=largest)
         position.largest_size = largest if position.size else 0.0
         if not position.size:
-            position.entry_price = 0.0
+            position.entry_price = position.given_margin = position.costs = 0.0
         if not position.is_plain:
             position.renew()
 
@@ -609,12 +629,6 @@ def check_leverage(symbol: str, leverage: float, brackets: tuple[Bracket, ...]) 
         )
 
 
-def _isolated_margin(position: Position, opened: float, price: float) -> float:
-    """Return the money that moves into an isolated position's wallet with an opening (R8)."""
-    margin = position.contract.notional(opened, price) / position.leverage
-    return margin if position.is_plain else margin + position.holding(opened, price).reserved_fee
-
-
 def _check_spot(contract: Contract, leverage: float) -> None:
     if contract.kind == "spot" and leverage != 1:
         raise ValueError(f"{contract.symbol}: spot is paid in full, its leverage is 1, was {leverage:g}")
@@ -623,7 +637,7 @@ def _check_spot(contract: Contract, leverage: float) -> None:
 def _check_fee_in_margin(contract: Contract, leverage: float, rules: Terms) -> None:
     """Raise ValueError where maintenance with the fee it keeps is all of the margin that a position begins with."""
     rate = min(table.brackets[0].rate for table in contract.tiers.tables) + max(contract.taker, 0.0)
-    if rate * leverage >= 1 and any(terms.fee_in_margin == "notional" for _, terms in rules):
+    if rate * leverage >= 1 and any(terms.fee_in_margin == "notional" and not terms.fee_in_initial for _, terms in rules):
         raise ValueError(
             f"{contract.symbol}: leverage {leverage:g} is not possible, maintenance and the fee kept with it, {rate:g} of notional, "
             "must stay below 1 / leverage; lower the leverage"

@@ -5,6 +5,7 @@ one money and settled in the base coin; a contract is ``multiplier`` units of qu
 *Spot*: the coin itself, worth what a linear contract is worth, but fully paid and without maintenance margin.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import floor, isfinite
 
@@ -175,17 +176,42 @@ def settlement_currency(symbol: str, kind: str = "linear") -> str | None:
 
     >>> settlement_currency("BTC/USD:BTC", "inverse"), settlement_currency("ETHUSD_PERP", "inverse"), settlement_currency("BTC-USDT-SWAP")
     ('BTC', 'ETH', 'USDT')
-    >>> settlement_currency("BTC") is None
-    True
+    >>> settlement_currency("ETH_USDT"), settlement_currency("ETH/EUR"), settlement_currency("BTC")
+    ('USDT', 'EUR', None)
     """
     pair, _, stated = symbol.upper().partition(":")
     if stated:
         return stated.partition("-")[0]
-    base, *rest = pair.replace("-", "/").replace("_", "/").split("/")
-    quote = rest[0] if rest and rest[0] in QUOTES else next((end for end in QUOTES if base.endswith(end) and base != end), None)
-    if quote is None:
-        return None
-    return base.removesuffix(quote) if kind == "inverse" else quote
+    base, _, quote = pair.partition("/")
+    if not quote:
+        base, *rest = pair.replace("-", "_").split("_")
+        quote = rest[0] if rest and rest[0] in QUOTES else next((end for end in QUOTES if base.endswith(end) and base != end), "")
+    return (base.removesuffix(quote) if kind == "inverse" and quote else quote) or None
+
+
+def shared_currency(contracts: Iterable[tuple[str, str, str | None]], *, whose: str, must_say: bool, remedy: str) -> str | None:
+    """Return the currency that contracts (name, kind, currency) of one account settle in, None where none of them says (R26).
+
+    ValueError where they settle in different money, in the words of ``whose`` account it is and a ``remedy``. A contract
+    that does not say is taken to share it, but inverse ones beside others are not: each coin is money of its own. Whether
+    inverse ones beside each other ``must_say`` is the caller's.
+
+    >>> terms = {"whose": "an account", "must_say": True, "remedy": "split it"}
+    >>> shared_currency([("A", "linear", None), ("B", "spot", "USDT")], **terms)
+    'USDT'
+    """
+    known: tuple[str, str, str | None] | None = None
+    for contract in contracts:
+        if known is None:
+            known = contract
+            continue
+        kinds, currencies = {known[1], contract[1]}, (known[2], contract[2])
+        is_unsure = "inverse" in kinds and (must_say or len(kinds) > 1)
+        if currencies[0] != currencies[1] if all(currencies) else is_unsure:
+            money = [f"{name} is {kind} and settles in {currency or 'a currency not named'}" for name, kind, currency in (known, contract)]
+            raise ValueError(f"{whose} has one settlement currency: {money[0]}, {money[1]}; {remedy}")
+        known = known if known[2] else contract
+    return known[2] if known else None
 
 
 def split_fill(held: float, size: float) -> tuple[float, float]:

@@ -277,18 +277,18 @@ def _first_failure(legs: Sequence[_Leg], collateral: float, mark: float, is_inve
     x, edge = found
     if edge is None:
         return 1 / x if is_inverse else x
-    return _just_past(edge, is_inverse)
+    return just_past(edge.gross, edge.cap, is_inverse=is_inverse)
 
 
-def _just_past(edge: _Edge, is_inverse: bool) -> float:
-    """Return the first price whose notional, as it is computed, lies above a cap."""
+def just_past(units: float, cap: float, *, is_inverse: bool) -> float:
+    """Return the first price at which the notional of units (without sign), as it is computed, lies above a cap."""
     if is_inverse:
-        price = edge.gross / edge.cap
-        while edge.gross / price <= edge.cap:
+        price = units / cap
+        while units / price <= cap:
             price = nextafter(price, 0.0)
         return price
-    price = edge.cap / edge.gross
-    while edge.gross * price <= edge.cap:
+    price = cap / units
+    while units * price <= cap:
         price = nextafter(price, inf)
     return price
 

@@ -1,15 +1,18 @@
 """What would have kept a liquidated position alive: margin to add, or a lower leverage to have opened it at.
 
-Both are judged at the worst mark of the bar in which it died, with the other marks of its wallet as they were. What
-came after that bar they do not know.
+Both are judged over the bar in which it died: every position of its wallet at its own worst mark of that bar, and the
+funding that was still to come in it paid. That errs towards too much, for the worst marks need not come together. What
+resting orders would have done in that bar, and what came after it, they do not know.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
-from .contract import notional as notional_of
-from .contract import unrealized_pnl
-from .tiers import Bracket, maintenance_margin
+from .account import MarginAccount, Position
+from .liquidation import jumps, just_past
+
+HALVINGS = 60  # of the share of a position that a wallet carries: more than a float can tell apart
 
 
 class Rescue(NamedTuple):
@@ -19,60 +22,82 @@ class Rescue(NamedTuple):
     safe_leverage: float | None
 
 
-def rescue(
-    *,
-    size: float,
-    entry_price: float,
-    worst_mark: float,
-    collateral: float,
-    leverage: float,
-    is_isolated: bool,
-    brackets: Sequence[Bracket],
-    multiplier: float = 1.0,
-    kind: str = "linear",
-) -> Rescue:
-    """Return what would have kept a position alive at ``worst_mark``.
+class Range(NamedTuple):
+    """The least and the greatest mark price that a contract had still to meet, the present one among them."""
 
-    ``brackets`` are of the notional at mark; ``collateral`` is its wallet's balance plus, in a shared wallet, the unrealized
-    profit of the other positions less their maintenance margin. ``leverage`` is the one set for the contract.
+    low: float
+    high: float
 
-    margin_to_add = maintenance(worst) - collateral - pnl(worst)
 
-    Isolated: the leverage at which the same position would have been given that much more when it opened,
-    entry_notional / (entry_notional / leverage + margin_to_add). Cross: leverage as set moves no liquidation price, so
-    it is the effective one, entry_notional / collateral, of the largest position that the same wallet carries.
+def worst_mark(position: Position, marks: Range) -> float:
+    """Return the mark of a range at which a position adds least to its wallet.
 
-    >>> tiers = (Bracket(float("inf"), 0.01, 0.0, 50.0),)
-    >>> terms = {"size": 10, "entry_price": 100, "worst_mark": 90, "leverage": 20, "brackets": tiers}
-    >>> rescue(**terms, collateral=50, is_isolated=True)          # 9 - 50 + 100 = 59; 1 000 / (50 + 59)
-    Rescue(margin_to_add=59.0, safe_leverage=9.174311926605505)
-    >>> rescue(**terms, collateral=54.5, is_isolated=False)       # half of it: 54.5 = 50 lost + 4.5; 500 / 54.5
-    Rescue(margin_to_add=54.5, safe_leverage=9.174311926605505)
+    A long's is the lowest and a short's the highest, but where the requirement of a slab table jumps: then the first mark
+    past an edge may be, which a long meets on its way up.
+
+    >>> from .contract import Contract
+    >>> account = MarginAccount()
+    >>> account.add_contract(Contract("AAA"), leverage=10, margin_mode="cross")
+    >>> account.deposit(100, time=0)
+    >>> booked = account.apply_fill("AAA", size=-1, price=100, fee_rate=0, time=0)
+    >>> worst_mark(account.positions["AAA"], Range(90, 120))
+    120
     """
-    units = size * multiplier
-    entry_notional, notional = (notional_of(size=units, price=price, kind=kind) for price in (entry_price, worst_mark))
-    profit = unrealized_pnl(size=units, entry_price=entry_price, mark_price=worst_mark, kind=kind)
-    lacking = max(maintenance_margin(brackets, notional) - collateral - profit, 0.0)
-    if is_isolated:
-        safe_leverage = entry_notional / (entry_notional / leverage + lacking)
-    elif collateral > 0:
-        safe_leverage = _carried_share(collateral, profit, notional, brackets) * entry_notional / collateral
-    else:
+    if position.is_plain or not jumps(position.brackets):
+        return marks.low if position.size > 0 else marks.high
+    units, is_inverse = abs(position.size) * position.contract.multiplier, position.contract.kind == "inverse"
+    past = (just_past(units, bracket.cap, is_inverse=is_inverse) for bracket in position.brackets[:-1])
+    return min([*marks, *(mark for mark in past if marks.low < mark < marks.high)], key=position.headroom)
+
+
+def rescue(account: MarginAccount, symbol: str, ahead: Mapping[str, Range], due: Mapping[str, float]) -> Rescue:
+    """Return what would have kept a held position alive over the marks ``ahead``, with the funding ``due`` still to be paid.
+
+    margin_to_add = sum of (maintenance - profit + due) over the wallet's positions, each at its worst mark, - wallet balance
+
+    Isolated: the leverage at which the same position would have been given that much more when it was opened, entry
+    notional / (given margin + margin_to_add), where the given margin leaves out the closing fee that was set aside with it.
+    Cross: the leverage that is set moves no liquidation price, or hardly, so it is the effective one, entry notional over
+    the money there was before this position's own costs, of the largest position that the wallet would have carried. Spot
+    has no leverage to lower.
+    """
+    position = account.positions[symbol]
+    others = sum(_headroom(other, ahead, due) for other in account.held(position.wallet) if other is not position)
+    balance = account.wallets[position.wallet] + others
+    lacking = max(-(balance + _headroom(position, ahead, due)), 0.0)
+    entry_notional = position.notional(position.entry_price)
+    if position.contract.kind == "spot":
         safe_leverage = 0.0
+    elif position.is_isolated:
+        safe_leverage = entry_notional / (position.given_margin - position.kept_fee + lacking)
+    else:
+        before = balance + position.costs
+        safe_leverage = _carried_share(position, before, ahead, due) * entry_notional / before if before > 0 else 0.0
     return Rescue(lacking, safe_leverage if safe_leverage >= 1 else None)
 
 
-def _carried_share(collateral: float, profit: float, notional: float, brackets: Sequence[Bracket]) -> float:
-    """Return the share of a position at which collateral + share * profit meets the maintenance of share * notional.
+def _headroom(position: Position, ahead: Mapping[str, Range], due: Mapping[str, float]) -> float:
+    """Return the least that a position adds to its wallet's headroom: profit less maintenance less the funding due."""
+    symbol = position.contract.symbol
+    return position.headroom(worst_mark(position, ahead[symbol])) - due.get(symbol, 0.0)
 
-    Solved in the bracket that holds its own answer; headroom falls with the share and is positive at 0, so only one does,
-    or none where a slab's requirement jumps over it: then the edge.
+
+def _carried_share(position: Position, before: float, ahead: Mapping[str, Range], due: Mapping[str, float]) -> float:
+    """Return the largest share of a position, its costs shared alike, that ``before`` carries to its worst mark.
+
+    Maintenance never grows slower than the share, whatever the tiers; so below a share that survives every other does.
     """
-    floor = 0.0
-    for bracket in brackets:
-        slope = notional * bracket.rate - profit
-        share = (collateral + bracket.amount) / slope if slope > 0 else 1.0
-        if share * notional <= bracket.cap:
-            break
-        floor = bracket.cap
-    return min(max(share, floor / notional), 1.0)
+
+    def survives(share: float) -> bool:
+        part = replace(position, size=position.size * share)
+        part.renew()
+        funding = {symbol: amount * share for symbol, amount in due.items()}
+        return before - share * position.costs + _headroom(part, ahead, funding) > 0
+
+    low, high = 0.0, 1.0
+    if survives(high):
+        return high
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if survives(middle) else (low, middle)
+    return low

@@ -12,9 +12,8 @@ from bt_margin.core.contract import settlement_currency
 from bt_margin.core.funding import funding_payment
 from bt_margin.core.ledger import CROSS
 from bt_margin.core.liquidation import FORFEIT, liquidation_fee, takeover_price
-from bt_margin.core.rescue import rescue
+from bt_margin.core.rescue import Range, rescue
 from bt_margin.core.terms import MarginTerms, terms_at
-from bt_margin.core.tiers import Bracket
 
 FLAT = TierSchedule.constant(TierTable.flat(0.01))
 
@@ -97,8 +96,10 @@ def test_the_shortfall_of_an_inverse_position_is_the_funds_in_coin():
 
 def test_what_would_have_saved_a_slab_position_stops_at_the_edge():
     # half of it stands at the edge; there 5 % of 500 would be 25 and 1 % is 5, with 15 + 0 of headroom
-    brackets = (Bracket(500, 0.01, 0.0, 50), Bracket(float("inf"), 0.05, 0.0, 20))
-    saved = rescue(size=10, entry_price=100, worst_mark=100, collateral=15, leverage=20, is_isolated=False, brackets=brackets)
+    tiers = TierSchedule.constant(TierTable.from_rows([(500, 0.01, 50), (None, 0.05, 20)], mode="slab"))
+    account = account_of(Contract("AAA", tiers=tiers), cash=15)
+    account.apply_fill("AAA", size=10, price=100, fee_rate=0.0, time=0)
+    saved = rescue(account, "AAA", {"AAA": Range(100, 100)}, {})
     assert saved.margin_to_add == pytest.approx(0.05 * 1_000 - 15)
     assert saved.safe_leverage == pytest.approx(500 / 15)
 

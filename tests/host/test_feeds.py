@@ -809,7 +809,7 @@ def test_the_covid_crash_is_read_as_recorded(reference):
 
 def stamped(start: str, freq: str, *, zone: str | None = None) -> pd.DataFrame:
     index = pd.date_range(start, periods=6, freq=freq, tz=zone)
-    return pd.DataFrame({name: 100.0 for name in ("open", "high", "low", "close")}, index=index)
+    return pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), 100.0), index=index)
 
 
 @pytest.mark.parametrize(

@@ -324,7 +324,15 @@ def test_maintenance_at_entry_stays_what_it_was():
 
 
 def test_a_closing_fee_of_the_notional_raises_what_is_maintained():
-    assert dies_at(WICK, fee_in_margin="notional", commission=0.001) == [pytest.approx(90 / 0.989)]  # 10 + p - 100 = 0.011 p
+    only_there = MarginTerms("mark", "notional", fee_in_initial=False)
+    assert dies_at(WICK, margin_terms=only_there, commission=0.001) == [pytest.approx(90 / 0.989)]  # 10 + p - 100 = 0.011 p
+
+
+def test_a_closing_fee_of_the_notional_that_initial_margin_keeps_is_money_of_the_position():
+    terms = {"fee_in_margin": "notional", "commission": 0.001}
+    strategy = play({1: buy()}, frame([FLAT_AT[100]] * 3), terms=terms)
+    assert strategy.broker.account.wallets["wallet:AAA"] == pytest.approx(10 + 0.1)
+    assert dies_at(WICK, **terms) == [pytest.approx(89.9 / 0.989)]  # 10.1 + p - 100 = 0.011 p
 
 
 def test_a_closing_fee_at_bankruptcy_cancels_out_of_the_liquidation_price():
@@ -401,8 +409,11 @@ def test_initial_margin_in_cross_is_at_entry_where_maintenance_is():
 
 
 def test_leverage_whose_margin_the_kept_fee_would_use_up_is_refused():
+    terms = {"leverage": 50, "commission": 0.01}
     with pytest.raises(ValueError, match=r"leverage 50 is not possible, maintenance and the fee kept with it, 0\.02"):
-        play({}, frame([CALM] * 2), terms={"leverage": 50, "commission": 0.01, "fee_in_margin": "notional"})
+        play({}, frame([CALM] * 2), terms={**terms, "margin_terms": MarginTerms("mark", "notional", fee_in_initial=False)})
+    strategy = play({1: buy()}, frame([FLAT_AT[100]] * 3), terms={**terms, "fee_in_margin": "notional"})
+    assert strategy.position.size == 1  # 2 of margin and 1 of fee, against 1 + 1 of maintenance
 
 
 # -- spot ----------------------------------------------------------------------------------------------------------------

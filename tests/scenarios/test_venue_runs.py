@@ -6,7 +6,7 @@ import pytest
 from playing import Script, frame
 
 from bt_margin import PerpData, plug, run, venues
-from bt_margin.calculator import evaluate
+from bt_margin.calculator import contract_sheet, evaluate
 
 START = "2026-10-01 01:00"
 LISTED = [
@@ -21,6 +21,14 @@ LISTED = [
     ("hyperliquid", "BTC", 60_000),
     ("dydx", "BTC-USD", 60_000),
 ]
+
+
+class Once(bt.Strategy):
+    """Buys one after the first bar."""
+
+    def next(self):
+        if len(self) == 1:
+            self.buy(size=1)
 
 
 def flat(price, bars=5, *, start=START):
@@ -44,6 +52,9 @@ def test_a_run_says_what_the_calculator_says(venue, symbol, price, margin_mode):
     broker, strategy = held(venue, symbol, price, margin_mode=margin_mode, cash=2 if venue == "binance-coinm" else 100_000)
     position = broker.slot_of(strategy.data).position
     row = {"symbol": symbol, "size": position.size, "entry_price": price, "mark_price": price, "leverage": 10}
+    if margin_mode == "isolated":
+        told = contract_sheet(venue=venue, date=START[:10], margin_mode=margin_mode, **row)
+        row["isolated_margin"] = told["isolated_margin"]
     sheet = evaluate(
         {
             "venue": venue,
@@ -77,6 +88,15 @@ def test_bybits_maintenance_moved_from_entry_to_mark_on_the_day_it_did(day, basi
     rate = broker.slot_of(strategy.data).position.table.brackets[0].rate
     worth, fee = {"entry": 60_000, "mark": 66_000}[basis], 60_000 * 0.9 * 0.00055
     assert broker.maintenance_margin() == pytest.approx(worth * rate + fee)
+
+
+def test_the_positions_of_a_result_have_the_liquidation_price_of_the_terms_of_their_day():
+    candles = flat(60_000, 8, start="2025-09-01 20:00")
+    result = run(Once, {"BTCUSDT": candles}, venue="bybit", leverage=10, margin_mode="isolated", cash=100_000)
+    prices = result.positions["liquidation_price"]
+    rate = venues.load("bybit").contract("BTCUSDT").tiers.tables[0].brackets[0].rate
+    assert prices.iloc[0] == pytest.approx(60_000 * (0.9 + rate))  # margin of a tenth is lost but for maintenance of the entry's
+    assert prices.iloc[-1] == pytest.approx(60_000 * 0.9 / (1 - rate))  # but for maintenance of the mark's
 
 
 def test_margin_terms_that_change_inside_a_run_are_named_in_its_result():

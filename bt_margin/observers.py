@@ -1,0 +1,86 @@
+"""Observers of a margin account, for ``cerebro.addobserver(bt_margin.observers.MarginRatio)``.
+
+Each writes one value a bar, as the broker says it once the bar is over; NaN where there is nothing to say. Money is as
+the account sees it. All strategies of a Cerebro trade on its one account, and their observers show the whole of it.
+"""
+
+from math import nan
+
+import backtrader as bt
+
+from .analyzers import margin_broker
+
+
+class AccountObserver(bt.Observer):
+    """An observer of a MarginBroker."""
+
+    def __init__(self) -> None:
+        # Not in ``start``: the host does not call it for observers that were added by ``addobservermulti``.
+        self._broker = margin_broker(self._owner, f"bt_margin.observers.{type(self).__name__}")
+
+
+class LiquidationPrice(AccountObserver):
+    """The mark at which a data's position would be liquidated, the other marks fixed, on the data's own price axis.
+
+    ``cerebro.addobservermulti(LiquidationPrice)`` shows every data's, ``cerebro.addobserver(LiquidationPrice)`` the first
+    one's. NaN while the data is flat, and where no price liquidates.
+
+    Lines: ``price``, one value for each bar of the data (not of the strategy), like the prices it stands beside. The axis
+    keeps the range of the prices: a liquidation price outside it is not drawn. To make room for it give the data
+    ``plotinfo.plotylimited = False``.
+    """
+
+    lines = ("price",)
+    plotinfo = (("plot", True), ("subplot", False), ("plotname", "Liquidation price"))
+    # Marks, for a line would join the price of a long to that of the short after it. No tag with the last value: the host
+    # writes it beside the axis even where that is far above or below the picture.
+    plotlines = (("price", {"color": "#CC00CC", "ls": "", "marker": "_", "markersize": 5.0, "mew": 1.5, "_plotvaluetag": False}),)
+
+    def next(self) -> None:
+        """Write the liquidation price as of this bar."""
+        bars = len(self.data)
+        if len(self) > bars:
+            self.backwards()  # vectorized, the host moves every observer on with each step of the strategy
+        if bars:
+            price = self._broker.liquidation_price(self.data)
+            self.l.price[0] = nan if price is None else price
+
+
+class MarginRatio(AccountObserver):
+    """Maintenance margin / equity of the whole account at each bar's close, in a pane of its own; NaN while flat.
+
+    A wallet is liquidated at 1. Lines: ``ratio``.
+    """
+
+    _stclock = True
+    lines = ("ratio",)
+    plotinfo = (
+        ("plot", True),
+        ("subplot", True),
+        ("plotname", "Margin ratio = maintenance margin / equity (1 = liquidation)"),
+        ("plothlines", [0.5, 0.8, 1.0]),
+        ("plotyticks", [0.5, 0.8]),  # a tick at 1 would end the pane there
+    )
+    plotlines = (("ratio", {"marker": ".", "markersize": 3.0}),)
+
+    def next(self) -> None:
+        """Write the margin ratio as of this bar."""
+        ratio = self._broker.margin_ratio()
+        self.l.ratio[0] = nan if ratio is None else ratio
+
+
+class WalletEquity(AccountObserver):
+    """What the account holds, in a pane of its own: wallet balance, and equity, which is that plus unrealized profit.
+
+    Lines: ``wallet_balance``, ``equity``: money at each bar's close.
+    """
+
+    _stclock = True
+    lines = ("wallet_balance", "equity")
+    plotinfo = (("plot", True), ("subplot", True), ("plotname", "Account"))
+    plotlines = (("wallet_balance", {"_name": "wallet balance", "ls": "--"}),)
+
+    def next(self) -> None:
+        """Write both as of this bar."""
+        self.l.wallet_balance[0] = self._broker.wallet_balance
+        self.l.equity[0] = self._broker.equity

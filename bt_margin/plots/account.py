@@ -1,0 +1,323 @@
+"""The panels of an account: equity, margin ratio, drawdown, costs.
+
+Each draws what happened from ``start`` on. The place of the axes on the figure and the span of time must be final
+before; a panel sets its own vertical limits and names its curves where they end.
+"""
+
+from collections.abc import Sequence
+from math import log10
+from typing import TYPE_CHECKING, Any
+
+from ..core.ledger import wallet_of
+from ..measures import without_flows
+from ..result import Result
+from .drawing import (
+    BLUE,
+    BLUSH,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    RED,
+    SKY,
+    End,
+    kept_rows,
+    kept_with_gaps,
+    mark_deaths,
+    money,
+    naive,
+    name_ends,
+    panel_title,
+    plainly,
+    say,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+IMPOSSIBLE = "IMPOSSIBLE: no venue lets an account fall below zero"
+DEPTH = 0.2  # of a panel of money: how far it goes on below a lowest value under zero, for the words there
+BENT = 3.0  # times the starting money: beyond, money is scaled by logarithms
+HALF = 0.5  # of the starting money: a panel of money that stays above does not go down to zero
+LOPSIDED = 12.0  # largest cost over the smallest: from here on they are scaled by logarithms
+THRESHOLDS = ((0.5, "0.5", PALE), (0.8, "0.8", GREY), (1.0, "1.0 liquidated here", RED))  # of the margin ratio
+TOP_RATIO = 1.15
+LATE = 0.7  # of the run: what happens later is named on its left
+
+
+# -- equity ----------------------------------------------------------------------------------------------------------
+
+
+def draw_equity(axes: "Axes", result: Result, start: "pd.Timestamp", *, whole: bool = False) -> None:
+    """Draw equity with its lowest inside each bar, and stock Backtrader's claim where it was run.
+
+    ``whole`` adds the wallet balance, the starting money and the word at the liquidations.
+    """
+    frame, stock, start_cash = result.equity.loc[start:], _stock(result, start), result.summary["start_cash"]
+    equity, lowest, wallet = (frame[name].to_numpy() for name in ("equity", "lowest_equity", "wallet_balance"))
+    drawn = [*equity, *lowest, *([] if stock is None else stock), *([*wallet, start_cash] if whole else [])]
+    bends = scale_money(axes, start_cash, lowest=min(drawn), highest=max(drawn))
+    rows = kept_rows(lowest, equity)
+    times = naive(frame.index)[rows]
+    axes.fill_between(times, lowest[rows], equity[rows], color=SKY, alpha=0.6, linewidth=0.8, zorder=3)
+    axes.plot(times, equity[rows], color=BLUE, linewidth=2.2 if whole else 2.8, marker=_dot(rows), zorder=4)
+    axes.axhline(0, color=INK, linewidth=1.2, zorder=2)
+    last, is_apart = frame.index[-1], abs(wallet[-1] - equity[-1]) > 1e-9 * start_cash
+    ends = [End(last, float(equity[-1]), f"{'equity' if whole else 'under margin'}\n{money(equity[-1], start_cash)}", BLUE)]
+    if whole:
+        rows = kept_rows(wallet, wallet)
+        axes.plot(naive(frame.index)[rows], wallet[rows], color=ORANGE, linewidth=1.4, zorder=3.5)
+        axes.axhline(start_cash, color=GREY, linewidth=1, linestyle=":", zorder=1)
+        ends += [End(last, float(wallet[-1]), f"wallet balance\n{money(wallet[-1], start_cash)}", ORANGE)] if is_apart else []
+    if stock is not None and len(stock):
+        _draw_stock(axes, stock, start_cash)
+        ends.append(End(stock.index[-1], float(stock.iloc[-1]), f"stock Backtrader\n{money(stock.iloc[-1], start_cash)}", GREY))
+    _mark_deaths_on(axes, result, name=whole)
+    name_ends(axes, ends)
+    key = [("━ equity", BLUE), ("▒ its lowest inside bars", BLUE), ("━ wallet balance, open profit left out", ORANGE)]
+    key.append((f"┄ start {money(start_cash, start_cash)}", GREY))
+    whose = f" of the account, {len(result.symbols)} contracts" if len(result.symbols) > 1 else ""
+    panel_title(axes, f"Equity{whose}{bends}", *(key if whole else ()))
+
+
+def scale_money(axes: "Axes", start: float, *, lowest: float, highest: float) -> str:
+    """Set the scale and limits of money: by logarithms beyond the starting money where all else would be flat; say so."""
+    from matplotlib.ticker import FuncFormatter
+
+    is_bent = highest > BENT * start or lowest < -BENT * start
+    if is_bent:
+        axes.set_yscale("symlog", linthresh=start, linscale=1)
+        steps = (0.5, 1, 2, 5, 10, 20, 50, 100, 1_000, 10_000, 100_000)
+        axes.set_yticks([0, *(sign * start * step for step in steps for sign in (1, -1) if _is_tick(sign * start * step, lowest, highest))])
+        axes.set_yticks([], minor=True)
+    axes.yaxis.set_major_formatter(FuncFormatter(plainly))
+    space = 0.07 * (min(highest, BENT * start) - max(lowest, 0.0) or start)
+    bottom = lowest if lowest < 0 else lowest - space if lowest > HALF * start else -space
+    axes.set_ylim(bottom, highest * 1.25 if is_bent else highest + space)
+    if lowest < 0:
+        axes.set_ylim(bottom=_below(axes, DEPTH))
+    if not is_bent:
+        return ""
+    return f", log scale above {money(start, start)}" + (f" and below {money(-start, start)}" if lowest < -start else "")
+
+
+def _below(axes: "Axes", share: float) -> float:
+    """Return the value that is a share of the panel's height below it."""
+    return float((axes.transScale + axes.transLimits).inverted().transform((0.0, -share))[1])
+
+
+def _is_tick(value: float, lowest: float, highest: float) -> bool:
+    return 1.4 * min(lowest, 0) <= value <= 1.2 * highest
+
+
+def _dot(rows: "np.ndarray") -> str:
+    return "o" if len(rows) == 1 else ""
+
+
+def _stock(result: Result, start: "pd.Timestamp") -> "pd.Series | None":
+    """Return what of stock Backtrader's claim can be drawn: its last values need not be numbers."""
+    import numpy as np
+
+    if result.baseline is None:
+        return None
+    drawn = result.baseline.loc[start:]
+    return drawn[np.isfinite(drawn.to_numpy())]
+
+
+def _draw_stock(axes: "Axes", stock: "pd.Series", scale: float) -> None:
+    values = stock.to_numpy()
+    rows = kept_rows(values, values)
+    axes.plot(naive(stock.index)[rows], values[rows], color=GREY, linewidth=2.2, linestyle=(0, (4, 1.6)), marker=_dot(rows), zorder=3)
+    if values.min() >= 0:
+        return
+    axes.axhspan(axes.get_ylim()[0], 0, facecolor=BLUSH, edgecolor="#F3C6C0", hatch="//", linewidth=0, zorder=0)
+    row = int(values.argmin())
+    is_late = row > len(values) / 2
+    _say_beside(
+        axes, f"{money(values[row], scale)} on {stock.index[row]:%d %b %Y}", (stock.index[row], values[row]), RED, is_late=is_late, up=0
+    )
+    ha, at = ("left", 0.01) if is_late else ("right", 0.99)
+    axes.text(at, 0.03, IMPOSSIBLE, transform=axes.transAxes, ha=ha, va="bottom", size=15, weight="bold", color=RED, zorder=9)
+
+
+def _mark_deaths_on(axes: "Axes", result: Result, *, name: bool) -> None:
+    """Mark liquidations on the curve of equity, at the close of their bar; where asked, with the word at the last."""
+    times, count = result.liquidations["time"].drop_duplicates(), len(result.liquidations)
+    if not count:
+        return
+    bars = result.equity.index
+    rows = bars.searchsorted(times).clip(max=len(bars) - 1)
+    heights = result.equity["equity"].to_numpy()[rows]
+    mark_deaths(axes, times, heights, 13)
+    if name:
+        word = "LIQUIDATED" + (f" {count} TIMES" if count > 1 else "")
+        _say_beside(axes, word, (times.iloc[-1], float(heights[-1])), RED, is_late=rows[-1] > LATE * len(bars), up=22)
+
+
+def _say_beside(axes: "Axes", text: str, at: "tuple[pd.Timestamp, float]", color: str, *, is_late: bool, up: float, **style: Any) -> None:
+    """Write a label right of a point, or left of one that is late."""
+    say(axes, text, at, (-12 if is_late else 12, up), color, ha="right" if is_late else "left", **style)
+
+
+# -- margin ----------------------------------------------------------------------------------------------------------
+
+
+def draw_margin_ratio(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
+    """Draw maintenance margin / equity at the close of each bar, with thresholds; a liquidation stands at 1."""
+    import numpy as np
+
+    ratio, whose = _margin_ratio(result)
+    first = int(result.equity.index.searchsorted(start))
+    index, ratio = result.equity.index[first:], ratio[first:]
+    _draw_thresholds(axes)
+    shown = np.minimum(ratio, TOP_RATIO)
+    rows = kept_with_gaps(shown)
+    times = naive(index)[rows]
+    axes.fill_between(times, 0, shown[rows], color=SKY, alpha=0.35, linewidth=0, step="post")
+    axes.plot(times, shown[rows], color=BLUE, linewidth=1.5, zorder=3, drawstyle="steps-post")
+    deaths = result.liquidations["time"].drop_duplicates()
+    mark_deaths(axes, deaths, [1.0] * len(deaths), 11)
+    panel_title(axes, f"Margin ratio at closes = maintenance margin / equity of {whose}")
+    if np.isnan(ratio).all():
+        axes.text(0.5, 0.25, "no position was held at the close of a bar", transform=axes.transAxes, ha="center", size=14, color=GREY)
+        return
+    row = int(np.nanargmax(ratio))
+    at = (index[row], min(float(ratio[row]), 1.0))
+    _say_beside(axes, f"highest {ratio[row]:.2g}", at, BLUE, is_late=row > LATE * len(ratio), up=9, size=13)
+
+
+def _margin_ratio(result: Result) -> "tuple[np.ndarray, str]":
+    """Return the ratio at each close, NaN while flat, and whose it is.
+
+    The account's, except in a run of one isolated contract: that is liquidated by what its own wallet holds.
+    """
+    import numpy as np
+
+    frame, symbols = result.equity, result.symbols
+    ratio, whose = frame["margin_ratio"].to_numpy(dtype=float), "the account"
+    modes = result.settings["margin_mode"]
+    if len(symbols) == 1 and modes[symbols[0]] == "isolated":
+        postings = result.journal[result.journal["account"] == wallet_of(symbols[0])]
+        balance = _sums_by_bar(frame.index, postings["time"], postings["amount"])
+        is_apart = (frame["notional"] > 0).to_numpy() & (balance > 0)
+        equity = balance + frame["unrealized_pnl"].to_numpy()
+        ratio = np.divide(frame["maintenance_margin"].to_numpy(), equity, out=ratio.copy(), where=is_apart & (equity > 0))
+        whose = "the isolated wallet"
+    elif "isolated" in modes.values():
+        whose = "the account; an isolated wallet comes to 1.0 by itself, ✖"
+    return np.where(np.isfinite(ratio) & (ratio >= 0), ratio, np.nan), whose
+
+
+def _draw_thresholds(axes: "Axes") -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_ylim(0, TOP_RATIO)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.yaxis.set_major_formatter(FuncFormatter(plainly))
+    axes.axhspan(1, TOP_RATIO, facecolor=BLUSH, linewidth=0, zorder=0)
+    for height, text, color in THRESHOLDS:
+        axes.axhline(height, color=color, linewidth=1.2, linestyle="-" if height == 1 else "--", zorder=1)
+        axes.annotate(
+            text, (1, height), xycoords=("axes fraction", "data"), xytext=(10, 0), textcoords="offset points", va="center", size=13,
+            weight="bold", color=GREY if color == PALE else color,
+        )  # fmt: skip
+
+
+# -- drawdown --------------------------------------------------------------------------------------------------------
+
+
+def levels(result: Result) -> "tuple[np.ndarray, np.ndarray]":
+    """Return equity and its lowest inside each bar as if nothing had been paid in or out after the start."""
+    import numpy as np
+
+    frame = result.equity
+    equity, lowest = without_flows(result.summary["start_cash"], frame["equity"].tolist(), frame["lowest_equity"].tolist(), result.flows)
+    return np.array(equity), np.array(lowest)
+
+
+def draw_drawdown(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
+    """Draw how far equity is below its highest so far, deposits and withdrawals taken out: at closes and inside bars."""
+    import numpy as np
+    from matplotlib.ticker import FuncFormatter
+
+    equity, lowest = levels(result)
+    peaks = np.maximum.accumulate([result.summary["start_cash"], *equity])
+    first = int(result.equity.index.searchsorted(start))
+    index = result.equity.index[first:]
+    closes, inside = (equity / peaks[1:] - 1)[first:], np.minimum(lowest / peaks[:-1] - 1, 0)[first:]
+    rows = kept_rows(inside, closes)
+    times = naive(index)[rows]
+    axes.fill_between(times, inside[rows], 0, color=SKY, alpha=0.6, linewidth=0.8)
+    axes.plot(times, closes[rows], color=BLUE, linewidth=1.5, marker=_dot(rows))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{plainly(round(100 * value, 6))}%"))
+    row = int(inside.argmin())
+    axes.set_ylim(min(float(inside[row]) * 1.12, -0.002), 0)
+    if inside[row] < 0:
+        said = f"{plainly(round(100 * inside[row], 0 if inside[row] <= -0.1 else 1))}% on {index[row]:%d %b %Y}"
+        _say_beside(axes, said, (index[row], float(inside[row])), BLUE, is_late=row > LATE * len(inside), up=12)
+    net = ", deposits and withdrawals taken out" if result.flows else ""
+    panel_title(axes, f"Drawdown from the highest equity so far, inside bars{net}")
+
+
+# -- costs -----------------------------------------------------------------------------------------------------------
+
+
+def draw_costs(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
+    """Draw what trading fees, funding and liquidations have come to so far, as the account sees it: paid is negative."""
+    from matplotlib.ticker import FuncFormatter
+
+    index, start_cash = result.equity.index, result.summary["start_cash"]
+    fees, deaths = result.journal[result.journal["account"] == "fees"], result.liquidations
+    sources = [
+        ("trading fees", GREEN, fees["time"], -fees["amount"]),
+        ("funding", BLUE, result.funding["time"], result.funding["amount"]),
+        ("liquidations", RED, deaths["time"], deaths["realized_pnl"] - deaths["fee"]),
+    ]
+    drawn, ends = [], []
+    for name, color, times, amounts in sources:
+        if amounts.abs().max() > 0:
+            series = _sums_by_bar(index, times, amounts)
+            drawn.append(series[int(index.searchsorted(start)) :])
+            ends.append(End(index[-1], float(series[-1]), f"{name} {money(series[-1], start_cash)}", color))
+    bends = _scale_costs(axes, drawn, start_cash)
+    axes.yaxis.set_major_formatter(FuncFormatter(plainly))
+    axes.axhline(0, color=INK, linewidth=1, zorder=2)
+    for series, end in zip(drawn, ends, strict=True):
+        rows = kept_rows(series, series)
+        times = naive(index[-len(series) :])[rows]
+        axes.plot(times, series[rows], color=end.color, linewidth=2, drawstyle="steps-post", marker=_dot(rows), zorder=3)
+    name_ends(axes, ends, size=13)
+    panel_title(axes, f"Paid (below 0) and received so far{bends}")
+    if not drawn:
+        axes.text(0.5, 0.25, "no fee, no funding, no liquidation", transform=axes.transAxes, ha="center", size=14, color=GREY)
+
+
+def _sums_by_bar(index: "pd.DatetimeIndex", times: "pd.Series", amounts: "pd.Series") -> "np.ndarray":
+    """Return what amounts come to at the close of each bar; one between two bars counts in the later."""
+    import numpy as np
+
+    sums = np.zeros(len(index))
+    np.add.at(sums, index.searchsorted(times).clip(max=len(index) - 1), amounts.to_numpy(dtype=float))
+    return sums.cumsum()
+
+
+def _scale_costs(axes: "Axes", drawn: "Sequence[np.ndarray]", start_cash: float) -> str:
+    """Scale by logarithms where one cost would make a flat line of another; say so."""
+    sizes = [float(abs(series).max()) for series in drawn]
+    low = min((float(series.min()) for series in drawn), default=0.0)
+    high = max((float(series.max()) for series in drawn), default=0.0)
+    if not sizes or max(sizes) < LOPSIDED * min(sizes):
+        space = 0.08 * (max(high, 0.0) - min(low, 0.0)) or 0.01 * start_cash
+        axes.set_ylim(min(low, 0.0) - space, max(high, 0.0) + space)
+        return ""
+    threshold = 10.0 ** round(log10(max(min(sizes), max(sizes) / 1e4)))
+    axes.set_yscale("symlog", linthresh=threshold, linscale=0.7)
+    bottom, top = (low * 1.8 if low < 0 else -0.3 * threshold), (high * 1.8 if high > 0 else 0.3 * threshold)
+    axes.set_ylim(bottom, top)
+    decades = [sign * threshold * 10**power for sign in (-1, 1) for power in range(6)]
+    axes.set_yticks([0, *(step for step in decades if bottom <= step <= top)])
+    axes.set_yticks([], minor=True)
+    return f", log scale beyond ±{money(threshold, start_cash)}"

@@ -1,0 +1,320 @@
+"""What every picture is made with: colours, thinning, sentences, marks and labels that do not cover each other."""
+
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from itertools import pairwise
+from math import floor, log10
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, GREY, PALE, GRID = "#222222", "#6B6B6B", "#C9C9C9", "#EDEDED"
+BLUE, SKY, GREEN, ORANGE, RED = "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#C8102E"
+BLUSH = "#FDEDEA"  # behind what is impossible or fatal
+STEPS = 1_200  # across a panel, about one for each pixel
+TITLE, LABEL, SMALL, GAP = 14.0, 15, 13, 14  # points
+WIDTH = 16.0  # inches, of every picture
+LEFT, RIGHT = 0.07, 0.85  # where panels begin and end across; names of curves stand right of them
+MOST_FOOTNOTES = 4  # lines at the bottom
+FEW_BARS = 160  # up to here they are drawn as candles
+SUFFIXES = (".png", ".svg")
+
+
+class End(NamedTuple):
+    """Where a curve ends, and what is written there."""
+
+    time: "pd.Timestamp"
+    height: float
+    text: str
+    color: str
+
+
+def kept_rows(low: "np.ndarray", high: "np.ndarray", steps: int = STEPS) -> "np.ndarray":
+    """Return the rows that a picture ``steps`` wide needs: the lowest low and highest high of each step, and both ends."""
+    import numpy as np
+
+    if len(low) <= 2 * steps:
+        return np.arange(len(low))
+    edges = np.linspace(0, len(low), steps + 1).astype(int)
+    kept = [0, len(low) - 1]
+    for first, end in pairwise(edges):
+        kept += [first + int(low[first:end].argmin()), first + int(high[first:end].argmax())]
+    return np.unique(kept)
+
+
+def kept_with_gaps(values: "np.ndarray", steps: int = STEPS) -> "np.ndarray":
+    """Return ``kept_rows`` of a series with NaN in it, and the rows on both sides of each gap, so that gaps stay gaps."""
+    import numpy as np
+
+    blank = np.isnan(values)
+    edges = np.flatnonzero(np.diff(blank.astype(int)))
+    kept = kept_rows(np.where(blank, np.inf, values), np.where(blank, -np.inf, values), steps)
+    return np.unique(np.concatenate([kept, edges, edges + 1]).astype(int))
+
+
+def spread(wanted: "Sequence[float]", heights: "Sequence[float]", room: float) -> "list[float]":
+    """Return centres for labels of these heights: in the order given (rising), apart, inside ``room``, near ``wanted``.
+
+    The least squares answer: labels that would overlap become one pile, centred on the mean of what they wanted.
+
+    >>> spread([10.0, 12.0, 80.0], [20.0, 20.0, 20.0], room=100.0)
+    [10.0, 30.0, 80.0]
+    """
+    stacked, below = [], 0.0  # centres, were all labels piled up from 0
+    for height in heights:
+        stacked.append(below + height / 2)
+        below += height
+    piles: list[tuple[float, int]] = []
+    for want, centre in zip(wanted, stacked, strict=True):
+        level, count = want - centre, 1
+        while piles and piles[-1][0] > level:
+            other, more = piles.pop()
+            level, count = (level * count + other * more) / (count + more), count + more
+        piles.append((level, count))
+    levels = [level for level, count in piles for _ in range(count)]
+    return [min(max(level, 0.0), max(room - below, 0.0)) + centre for level, centre in zip(levels, stacked, strict=True)]
+
+
+def save(figure: "Figure", path: str | Path) -> Path:
+    """Write a picture as PNG or SVG, whichever the path ends with, in the same bytes every time; return the path.
+
+    ``figure.savefig`` does as well, but stamps an SVG with the time and with random identifiers.
+    """
+    import matplotlib as mpl
+
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"a picture is saved as {' or '.join(SUFFIXES)}, was {path.name!r}; name the file so")
+    written = BytesIO()
+    if path.suffix.lower() == ".svg":
+        with mpl.rc_context({"svg.hashsalt": "bt_margin"}):  # matplotlib reads the salt of identifiers from nowhere else
+            figure.savefig(written, format="svg", metadata={"Date": None})
+    else:
+        figure.savefig(written, format="png")
+    path.write_bytes(written.getvalue())
+    return path
+
+
+# -- words and numbers -----------------------------------------------------------------------------------------------
+
+
+def money(value: float, scale: float) -> str:
+    """Return an amount to three digits or so of ``scale``, whole from 100 on.
+
+    >>> money(4833.7, 10_000), money(0.12345, 0.5)
+    ('4,834', '0.123')
+    """
+    digits = 0 if scale >= 100 or scale <= 0 else 2 - floor(log10(scale))
+    text = f"{value:,.{digits}f}"
+    return (text[1:] if text.startswith("-") and float(text.replace(",", "")) == 0 else text).replace("-", "\N{MINUS SIGN}")
+
+
+def plainly(value: float, _: Any = None) -> str:
+    """Return a number with thousands apart and no more digits than it has.
+
+    >>> plainly(20000.0), plainly(0.1 + 0.2)
+    ('20,000', '0.3')
+    """
+    return f"{value:,.10g}".replace("-", "\N{MINUS SIGN}")
+
+
+def times_said(count: int) -> str:
+    """Return how often, in words where it is short."""
+    return "once" if count == 1 else f"{count} times"
+
+
+# -- the sheet -------------------------------------------------------------------------------------------------------
+
+
+def sheet(height: float, sentences: Sequence[tuple[str, str]], subtitle: str, footnote: str) -> tuple["Figure", float, float]:
+    """Return an empty figure with its sentences (text, colour) on top and its footnote, and where panels end and begin.
+
+    Both are fractions of the height, the upper one first.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    inch, room = 1 / height, (0.985 - LEFT) * WIDTH
+    top = 1 - 0.45 * inch
+    for text, color in sentences:
+        size = min(26.0, 26 * room / text_width(figure, text, 26, weight="bold"))
+        figure.text(LEFT, top, text, size=size, weight="bold", color=color, va="center", parse_math=False)
+        top -= 0.47 * inch
+    lines = wrapped(figure, subtitle, SMALL, room, 3)
+    figure.text(LEFT, top + 0.15 * inch, "\n".join(lines), size=SMALL, color=GREY, va="top", linespacing=1.3, parse_math=False)
+    top -= 0.24 * (len(lines) - 1) * inch
+    notes = wrapped(figure, footnote, 10, room, MOST_FOOTNOTES)
+    below = 0.19 * max(len(notes) - 2, 0)
+    figure.text(LEFT, (0.42 + below) * inch, "\n".join(notes), size=10, color=GREY, va="top", linespacing=1.4, parse_math=False)
+    return figure, top - 0.61 * inch, (1 + below) * inch
+
+
+def text_width(figure: "Figure", text: str, size: float, *, weight: str = "normal") -> float:
+    """Return how wide a line of text is, in inches."""
+    from matplotlib.font_manager import FontProperties
+
+    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    font = FontProperties(size=size, weight=weight)
+    return float(renderer.get_text_width_height_descent(text or " ", font, False)[0]) / figure.dpi
+
+
+def wrapped(figure: "Figure", text: str, size: float, room: float, most: int) -> list[str]:
+    """Return text as lines no wider than ``room`` inches; where there are too many the last ends in an ellipsis."""
+    lines = [""]
+    for word in text.split():
+        if len(lines) > most:
+            break
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(figure, longer, size) > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-2]} \N{HORIZONTAL ELLIPSIS}"]
+
+
+def fitted(figure: "Figure", text: str, size: float, room: float, *, weight: str = "normal") -> tuple[str, float]:
+    """Return a line no wider than ``room`` inches, and its size: smaller by a third at most, then without its middle."""
+    size = max(min(size, size * room / text_width(figure, text, size, weight=weight)), size * 2 / 3)
+    most = min(len(text), int(1.1 * len(text) * room / text_width(figure, text, size, weight=weight)))
+    while most > 2 and text_width(figure, cut(text, most), size, weight=weight) > 1.02 * room:
+        most -= 1
+    return cut(text, most), size
+
+
+def cut(value: Any, most: int) -> str:
+    """Return a value as text of at most so many letters, without its middle if need be.
+
+    >>> cut("abcdefgh", 5)
+    'ab…gh'
+    """
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most // 2]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - (most - 1) // 2 :]}"
+
+
+def dress(panels: "Iterable[Axes]") -> None:
+    """Give panels their quiet frame, grid and numbers."""
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(PALE)
+        axes.tick_params(labelsize=SMALL, colors=GREY)
+        axes.grid(axis="y", color=GRID, linewidth=1)
+        axes.set_axisbelow(True)
+
+
+def date_axis(axes: "Axes", times: "pd.DatetimeIndex", *, most: int = 12) -> None:
+    """Show the time from the first of ``times`` to the last, with room for whole candles where they are few; say it is UTC."""
+    import pandas as pd
+
+    first, last = times[0], times[-1]
+    pad = pd.Timedelta(0)
+    if len(times) <= FEW_BARS:
+        pad = (last - first) / (2 * len(times)) if last > first else pd.Timedelta(minutes=30)
+    axes.set_xlim(*naive([first - pad, last + pad]))
+    date_ticks(axes, most)
+    years = f"{first:%Y}" if first.year == last.year else f"{first:%Y} to {last:%Y}"
+    month = f"{first:%b} {years}" if (first.year, first.month) == (last.year, last.month) else years
+    axes.set_xlabel(f"{first:%d %b %Y}, UTC" if is_short(first, last) else f"{month}, UTC", size=SMALL, color=GREY)
+
+
+def is_short(first: "pd.Timestamp", last: "pd.Timestamp") -> bool:
+    """Return whether a span is told by its hours and not by its days."""
+    return (last - first).total_seconds() < 2 * 86_400
+
+
+def span_said(first: "pd.Timestamp", last: "pd.Timestamp") -> str:
+    """Return from when to when."""
+    detail = "%d %b %Y %H:%M" if is_short(first, last) else "%d %b %Y"
+    return f"{first:{detail}} to {last:{detail}} UTC"
+
+
+def date_ticks(axes: "Axes", most: int) -> None:
+    """Put dates below a panel, as short as they can be: at most 12 of them, or at most 5 below a small one."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    # With a minimum of 5 and few at most there are spans for which matplotlib has no interval, and it warns.
+    locator = AutoDateLocator(minticks=5 if most >= 12 else 2, maxticks=most)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+
+
+def naive(times: Any) -> "np.ndarray":
+    """Return UTC instants without their zone, as matplotlib wants them."""
+    import pandas as pd
+
+    return pd.DatetimeIndex(times).tz_convert(None).to_numpy()
+
+
+# -- marks and labels ------------------------------------------------------------------------------------------------
+
+
+def panel_title(axes: "Axes", text: str, *more: tuple[str, str]) -> None:
+    """Write what a panel shows above it; ``more`` are pieces in colours of their own, such as the key of its marks."""
+    figure: Any = axes.figure
+    room = (0.99 - axes.get_position().x0) * WIDTH
+    wide = sum(text_width(figure, piece, TITLE) + GAP / 72 for piece, _ in ((text, GREY), *more))
+    size = min(TITLE, TITLE * room / wide)
+    before: Any = axes.set_title(text, loc="left", size=size, color=GREY, parse_math=False)
+    for piece, color in more:
+        style: dict[str, Any] = {"xytext": (GAP, 0), "textcoords": "offset points", "size": size, "color": color, "va": "bottom"}
+        before = axes.annotate(piece, (1, 0), xycoords=before, **style)
+
+
+def mark_deaths(axes: "Axes", times: Any, heights: Any, markersize: float = 15) -> None:
+    """Mark liquidations."""
+    axes.plot(naive(times), heights, "X", color=RED, markersize=markersize, markeredgecolor="white", markeredgewidth=1.2, zorder=8)
+
+
+def say(axes: "Axes", text: str, at: "tuple[pd.Timestamp, float]", offset: tuple[float, float], color: str, **style: Any) -> None:
+    """Write a label beside a point, ``offset`` points away, legible on whatever lies below."""
+    from matplotlib.patheffects import withStroke
+
+    axes.annotate(
+        text, (naive([at[0]])[0], at[1]), xytext=offset, textcoords="offset points", color=color, annotation_clip=False, zorder=9,
+        path_effects=[withStroke(linewidth=4, foreground="white")],
+        **{"size": LABEL, "weight": "bold", "va": "center", "ha": "left", **style},
+    )  # fmt: skip
+
+
+def name_ends(axes: "Axes", ends: Iterable[End], *, size: float = LABEL) -> None:
+    """Name curves right of the panel, each beside its end.
+
+    Names that would cover each other are moved apart, and then tied to their curve, as are those of curves that end
+    early. The panel's limits and scale must be final.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    ends = sorted(ends, key=lambda end: end.height)
+    room = height_in_points(axes)
+    inside = axes.transScale + axes.transLimits
+    points = [inside.transform((date_number(end.time), end.height)) for end in ends]
+    heights = [size * 1.3 * (end.text.count("\n") + 1) for end in ends]
+    slack = max(heights, default=0.0) / 2  # the lowest name may stand half below the panel; above it stands its title
+    places = spread([y * room + slack for _, y in points], heights, room + slack)
+    for end, (x, y), place in zip(ends, points, places, strict=True):
+        height = (place - slack) / room
+        is_tied = abs(height - y) * room > size or x < 0.93
+        line = {"arrowstyle": "-", "color": end.color, "linewidth": 1, "linestyle": ":", "shrinkA": 0, "shrinkB": 0}
+        axes.annotate(
+            end.text, (naive([end.time])[0], end.height), xytext=(1.0, height), annotation_clip=False, zorder=9, color=end.color, size=size,
+            textcoords=axes.transAxes + ScaledTranslation((18 if is_tied else 10) / 72, 0, axes.figure.dpi_scale_trans),
+            weight="bold", va="center", arrowprops=line if is_tied else None,
+        )  # fmt: skip
+
+
+def date_number(time: "pd.Timestamp") -> float:
+    """Return an instant as matplotlib's axes count it."""
+    from matplotlib.dates import date2num
+
+    return float(date2num(naive([time])[0]))
+
+
+def height_in_points(axes: "Axes") -> float:
+    """Return how high a panel is."""
+    return float(axes.get_position().height * axes.figure.get_figheight() * 72)  # type: ignore[union-attr]

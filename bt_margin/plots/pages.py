@@ -1,0 +1,147 @@
+"""Pictures of one run, put together from panels under a sentence that says what the reader sees."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..result import Result
+from .account import draw_costs, draw_drawdown, draw_equity, draw_margin_ratio
+from .drawing import FEW_BARS, GREY, INK, LEFT, RED, RIGHT, cut, date_axis, dress, money, sheet, span_said, times_said
+from .price import draw_price
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WARM_UP = 0.06  # of what is drawn: how much of the time before the first fill is shown
+LONG_WAIT = 0.1  # of the run: a shorter wait for the first fill is drawn
+MOST_SYMBOLS = 3  # named one by one
+MOST_LETTERS = 40  # of one parameter's value
+
+
+def overview(result: Result, *, symbol: str | None = None, title: str | None = None, note: str = "") -> "Figure":
+    """Return price with its liquidations above equity beside stock Backtrader's claim (where it was run).
+
+    ``symbol`` is the contract whose price is drawn (default: the first), ``title`` replaces the sentences on top, ``note``
+    goes before the result's flags at the bottom. A long time before the first fill is left out, and the picture says so.
+    """
+    symbol = _symbol("overview", result, symbol)
+    start = _drawn_from(result)
+    figure, (price, money_panel) = _sheet(result, start, title, note, height=10, heights=(1.05, 1), gap=0.14)
+    draw_price(price, result, symbol, start)
+    draw_equity(money_panel, result, start)
+    return figure
+
+
+def equity(result: Result, *, title: str | None = None, note: str = "") -> "Figure":
+    """Return the equity curve: with its lowest inside bars, the wallet, stock Backtrader's claim, and the drawdown below.
+
+    ``title`` replaces the sentences on top, ``note`` goes before the result's flags at the bottom. A long time before the
+    first fill is left out, and the picture says so.
+    """
+    _check("equity", result)
+    start = _drawn_from(result)
+    figure, (curve, drawdown) = _sheet(result, start, title, note, height=10, heights=(2.4, 1), gap=0.18)
+    draw_equity(curve, result, start, whole=True)
+    draw_drawdown(drawdown, result, start)
+    return figure
+
+
+def page(result: Result, *, symbol: str | None = None, title: str | None = None, note: str = "") -> "Figure":
+    """Return the whole run: price, equity, margin ratio, drawdown and costs, one below the other on the same time.
+
+    ``symbol`` is the contract whose price is drawn (default: the first); all below it is of the whole account. ``title``
+    replaces the sentences on top, ``note`` goes before the result's flags at the bottom. A long time before the first
+    fill is left out, and the picture says so.
+    """
+    symbol = _symbol("page", result, symbol)
+    start = _drawn_from(result)
+    figure, panels = _sheet(result, start, title, note, height=20, heights=(1.7, 1.5, 0.9, 0.8, 0.9), gap=0.22)
+    draw_price(panels[0], result, symbol, start, liquidation_line=True)
+    draw_equity(panels[1], result, start, whole=True)
+    for axes, draw in zip(panels[2:], (draw_margin_ratio, draw_drawdown, draw_costs), strict=True):
+        draw(axes, result, start)
+    return figure
+
+
+def headlines(result: Result) -> list[str]:
+    """Return the sentences that a picture of this result tells: what stock Backtrader claims, if it was run, and the truth."""
+    summary, stock = result.summary, result.baseline
+    start, final, count = summary["start_cash"], summary["final_equity"], summary["liquidations"]
+    fate = f"liquidated {times_said(count)}" if count else "never liquidated"
+    rest = growth(start, final) if final >= start else f"{money(final, start)} of {money(start, start)} left"
+    venue = f"The venue says: {fate}, {rest}"
+    return [venue] if stock is None else [f"Backtrader says: {growth(start, stock.iloc[-1])}", venue]
+
+
+def growth(start: float, final: float) -> str:
+    """Return what money has become, and by how much it has changed."""
+    change = final / start - 1
+    return f"{money(start, start)} became {money(final, start)} ({change:+,.{0 if abs(change) >= 0.1 else 1}%})"
+
+
+def checked(result: Any, where: str) -> Result:
+    """Return what a picture is asked to draw; ValueError, beginning with ``where``, if that is no Result."""
+    if isinstance(result, Result):
+        return result
+    hint = "make one of it with Result.of(strategy)" if hasattr(result, "broker") else "run() returns one"
+    raise ValueError(f"{where} draws a Result, was {type(result).__name__}; {hint}")
+
+
+def _check(picture: str, result: Any) -> None:
+    checked(result, f"{picture}()")
+
+
+def _symbol(picture: str, result: Any, symbol: str | None) -> str:
+    symbols = checked(result, f"{picture}()").symbols
+    if symbol is not None and symbol not in symbols:
+        raise ValueError(f"{picture}() draws the price of one contract of the run, was {symbol!r}; there are {', '.join(symbols)}")
+    return symbols[0] if symbol is None else symbol
+
+
+def _sheet(
+    result: Result, start: "pd.Timestamp", title: str | None, note: str, *, height: float, heights: Sequence[float], gap: float
+) -> "tuple[Figure, Sequence[Axes]]":
+    """Return a figure with all its words on top and at the bottom, and its empty panels of one time axis."""
+    lines = headlines(result) if title is None else [title]
+    truth = RED if result.summary["liquidations"] else INK
+    sentences = [(line, truth if line is lines[-1] else GREY) for line in lines]
+    flags = "; ".join([note, *result.summary["flags"]] if note else result.summary["flags"])
+    figure, top, bottom = sheet(height, sentences, _subtitle(result, start), flags)
+    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    figure.subplots_adjust(left=LEFT, right=RIGHT, top=top, bottom=bottom, hspace=gap)
+    dress(panels)
+    date_axis(panels[-1], result.equity.loc[start:].index)
+    return figure, panels
+
+
+def _drawn_from(result: Result) -> "pd.Timestamp":
+    """Return where drawing begins: the first bar, or a little before the first fill where the wait for it is long."""
+    first, last = result.equity.index[[0, -1]]
+    if result.fills.empty or len(result.equity) <= FEW_BARS:
+        return first
+    opening = result.fills["time"].iloc[0]
+    start = opening - (last - opening) * WARM_UP
+    return start if start - first > LONG_WAIT * (last - first) else first
+
+
+def _subtitle(result: Result, start: "pd.Timestamp") -> str:
+    settings = result.settings
+    params = ", ".join(f"{name}={cut(value, MOST_LETTERS)}" for name, value in settings["params"].items())
+    first, last = result.equity.index[[0, -1]]
+    left_out = f" (flat until the first order, drawn from {start:%d %b})" if start > first else ""
+    return f"{settings['strategy']}({params}) on {rules(settings)}, {settings['venue'] or 'own'} rules, {span_said(first, last)}{left_out}"
+
+
+def rules(settings: dict[str, Any]) -> str:
+    """Return which contracts were traded at which leverage and in which margin mode, those with equal terms together."""
+    groups: dict[str, list[str]] = {}
+    for symbol, leverage in settings["leverage"].items():
+        groups.setdefault(f"{leverage:g}x {settings['margin_mode'][symbol]}", []).append(symbol)
+    return ", ".join(f"{_names(symbols)} {terms}" for terms, symbols in groups.items())
+
+
+def _names(symbols: list[str]) -> str:
+    if len(symbols) <= MOST_SYMBOLS:
+        return ", ".join(symbols)
+    return f"{', '.join(symbols[: MOST_SYMBOLS - 1])} and {len(symbols) - MOST_SYMBOLS + 1} more"

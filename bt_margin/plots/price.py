@@ -1,0 +1,287 @@
+"""The panel of one contract's price: candles, fills, the liquidation price and the liquidations themselves.
+
+The place of the axes on the figure and the span of time must be final before; the panel sets its own vertical limits.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ..result import Result
+from .drawing import (
+    BLUE,
+    FEW_BARS,
+    GREEN,
+    GREY,
+    INK,
+    PALE,
+    RED,
+    End,
+    date_number,
+    date_ticks,
+    kept_rows,
+    kept_with_gaps,
+    mark_deaths,
+    naive,
+    name_ends,
+    panel_title,
+    plainly,
+    say,
+    times_said,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+WIDE = 2.5  # highest over lowest price: from here on prices are scaled by logarithms
+MANY_FILLS = 60  # from here on their marks are smaller
+CROWDED = 0.2  # of what is drawn: liquidations within less than this are shown again, enlarged
+APART = 0.12  # of what is drawn: a liquidation that follows another sooner is not named
+EDGE = 0.14  # of the panel: a liquidation nearer to an edge is named beside its mark
+REACH = 0.35  # of the span of prices: how far beyond them a liquidation price is followed
+BOX = (0.39, 0.34)  # what is enlarged, as a share of the panel: width, height
+PLACES = [(left, bottom) for bottom in (0.58, 0.12) for left in (0.06, 0.18, 0.3, 0.42, 0.54)]  # of the box's lower left corner
+IVORY = "#FFF8F2"
+
+
+def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp", *, liquidation_line: bool = False) -> None:
+    """Draw a contract's candles, its fills and its liquidations; where asked, the price it would be liquidated at too."""
+    candles = result.candles(symbol).loc[start:]
+    if candles.empty:
+        panel_title(axes, f"Price of {symbol}, one of {len(result.symbols)} contracts")
+        axes.text(
+            0.5, 0.5, f"no candle of {symbol} in this time", transform=axes.transAxes, ha="center", size=14, color=GREY, parse_math=False
+        )
+        return
+    deaths = result.liquidations[result.liquidations["symbol"] == symbol]
+    fills = _fills_with_kind(result.fills, symbol)
+    steps = _liquidation_steps(result, symbol, candles.index) if liquidation_line else None
+    scale = _scale_prices(axes, candles)
+    _candles(axes, candles)
+    _mark_fills(axes, fills, 9 if len(fills) < MANY_FILLS else 5)
+    is_one_of_many = len(result.symbols) > 1
+    key = _fill_key(fills)
+    if len(deaths):
+        key.append((f"✖ {f'{symbol} ' * is_one_of_many}liquidated {times_said(len(deaths))}", RED))
+    if steps is not None:
+        key.append(_draw_liquidation_line(axes, candles.index, steps))
+    mark_deaths(axes, deaths["time"], deaths["mark_price"], 15 if len(deaths) < MANY_FILLS else 10)
+    if _is_crowded(deaths["time"], candles.index):
+        _enlarge(axes, candles, fills, deaths, steps)
+    else:
+        _name_deaths(axes, deaths)
+    last = float(candles["close"].iloc[-1])
+    name_ends(axes, [End(candles.index[-1], last, f"{symbol}\n{last:,.7g}", INK)])
+    whose = f" of {symbol}, one of {len(result.symbols)} contracts" if is_one_of_many else ""
+    panel_title(axes, f"Price{whose}{scale}", *key)
+
+
+def _scale_prices(axes: "Axes", candles: "pd.DataFrame") -> str:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = float(candles["low"].min()), float(candles["high"].max())
+    is_log = 0 < low * WIDE < high
+    if is_log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(plainly))
+    pad = (high / low) ** 0.05 if is_log else (high - low or abs(high) or 1.0) * 0.05
+    axes.set_ylim(*((low / pad, high * pad) if is_log else (low - pad, high + pad)))
+    return ", log scale" if is_log else ""
+
+
+def _candles(axes: "Axes", candles: "pd.DataFrame") -> None:
+    """Draw candles where there is room for them, else the band from low to high and the line of closes."""
+    low, high = candles["low"].to_numpy(), candles["high"].to_numpy()
+    if len(candles) > FEW_BARS:
+        rows = kept_rows(low, high)
+        times = naive(candles.index)[rows]
+        axes.fill_between(times, low[rows], high[rows], color=PALE, linewidth=0.8)
+        axes.plot(times, candles["close"].to_numpy()[rows], color=INK, linewidth=0.9)
+        return
+    times, width = naive(candles.index), min(max(400 / len(candles), 2.5), 14)
+    axes.vlines(times, low, high, color=GREY, linewidth=1.2, zorder=2)
+    bodies = candles[["open", "close"]]
+    top, bottom = bodies.max(axis=1).to_numpy(), bodies.min(axis=1).to_numpy()
+    axes.vlines(times, bottom, top, color=INK, linewidth=width, zorder=2)
+    rose = (candles["close"] > candles["open"]).to_numpy()
+    axes.plot(times[top == bottom], top[top == bottom], "_", color=INK, markersize=width, markeredgewidth=1.2, zorder=2)
+    axes.vlines(times[rose], bottom[rose], top[rose], color="#D8D8D8", linewidth=width - 1.6, zorder=2)
+
+
+# -- fills -----------------------------------------------------------------------------------------------------------
+
+
+def _fills_with_kind(fills: "pd.DataFrame", symbol: str) -> "pd.DataFrame":
+    """Return a contract's own fills (not forced), with whether each made a position smaller."""
+    fills = fills[fills["symbol"] == symbol]
+    held = fills["size"].cumsum() - fills["size"]
+    is_closing = (held * fills["size"] < 0) & (fills["size"].abs() <= held.abs() * (1 + 1e-9))
+    return fills.assign(is_closing=is_closing)[~fills["liquidation"]]
+
+
+def _fill_key(fills: "pd.DataFrame") -> list[tuple[str, str]]:
+    """Return what the marks of fills mean, those that there are."""
+    key = [("▲ buy", GREEN, fills["size"] > 0), ("▼ sell", BLUE, fills["size"] < 0), ("△▽ hollow: closing", GREY, fills["is_closing"])]
+    return [(text, color) for text, color, chosen in key if chosen.any()]
+
+
+def _mark_fills(axes: "Axes", fills: "pd.DataFrame", markersize: float) -> None:
+    for marker, color, is_buy in (("^", GREEN, True), ("v", BLUE, False)):
+        for is_closing in (False, True):
+            chosen = fills[((fills["size"] > 0) == is_buy) & (fills["is_closing"] == is_closing)]
+            look = {"markerfacecolor": "white", "markeredgecolor": color} if is_closing else {"color": color, "markeredgecolor": "white"}
+            style: dict[str, Any] = {"markersize": markersize, "alpha": 0.9, "zorder": 5, **look}
+            axes.plot(naive(chosen["time"]), chosen["price"], marker, **style)
+
+
+# -- the liquidation price -------------------------------------------------------------------------------------------
+
+
+def _liquidation_steps(result: Result, symbol: str, index: "pd.DatetimeIndex") -> "np.ndarray | None":
+    """Return the liquidation price at each close, NaN where there is none, or None where the contract was never held."""
+    held = result.positions[result.positions["symbol"] == symbol].set_index("time")["liquidation_price"]
+    return None if held.empty else held.reindex(index).to_numpy(dtype=float)
+
+
+def _draw_liquidation_line(axes: "Axes", index: "pd.DatetimeIndex", steps: "np.ndarray") -> tuple[str, str]:
+    """Draw the liquidation price from each close to the next, broken where there is none; return what the key says of it.
+
+    The candles keep their size: what lies further away than REACH is drawn dotted on the edge, and named there.
+    """
+    import numpy as np
+
+    if np.isnan(steps).all():
+        return "held, but no price liquidates it", GREY
+    low, high = _limits_with(axes, steps)
+    axes.set_ylim(low, high)
+    rows = kept_with_gaps(np.clip(steps, low, high))
+    times, values = naive(index)[rows], steps[rows]
+    is_below, is_above = values < low, values > high
+    style: dict[str, Any] = {"color": RED, "drawstyle": "steps-post"}
+    axes.plot(times, np.where(is_below | is_above, np.nan, values), linewidth=1.5, zorder=4, **style)
+    if is_below.any():
+        axes.plot(times, np.where(is_below, low, np.nan), linewidth=3, linestyle=":", zorder=4, clip_on=False, **style)
+        _say_on_edge(axes, f"▼ liquidation price, down to {_rounded(np.nanmin(steps))}", times[is_below.argmax()], is_top=False)
+    if is_above.any():
+        axes.plot(times, np.where(is_above, high, np.nan), linewidth=3, linestyle=":", zorder=4, clip_on=False, **style)
+        _say_on_edge(axes, f"▲ liquidation price, up to {_rounded(np.nanmax(steps))}", times[is_above.argmax()], is_top=True)
+    return "━ liquidation price", RED
+
+
+def _rounded(price: float) -> str:
+    return plainly(float(f"{price:.4g}"))
+
+
+def _limits_with(axes: "Axes", steps: "np.ndarray") -> tuple[float, float]:
+    """Return the panel's limits, widened for what of the steps lies within REACH, and for words where some does not."""
+    import numpy as np
+
+    forward, back = (np.log, np.exp) if axes.get_yscale() == "log" else (np.positive, np.positive)
+    low, high = (float(forward(limit)) for limit in axes.get_ylim())
+    span = high - low
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = forward(np.where(np.isnan(steps) | (steps > 0), steps, 0.0))
+    near = values[(values > low - REACH * span) & (values < high + REACH * span)]
+    if len(near):
+        low, high = min(low, float(near.min()) - 0.03 * span), max(high, float(near.max()) + 0.03 * span)
+    low -= 0.08 * span * bool((values < low).any())
+    high += 0.08 * span * bool((values > high).any())
+    return float(back(low)), float(back(high))
+
+
+def _say_on_edge(axes: "Axes", text: str, time: "np.datetime64", *, is_top: bool) -> None:
+    from matplotlib.dates import date2num
+    from matplotlib.patheffects import withStroke
+
+    across = float(axes.transLimits.transform((date2num(time), 0.0))[0])
+    axes.annotate(
+        text, (min(max(across, 0.01), 0.65), float(is_top)), xycoords="axes fraction", xytext=(0, -7 if is_top else 7),
+        textcoords="offset points", size=12, color=RED, va="top" if is_top else "bottom", zorder=9,
+        path_effects=[withStroke(linewidth=4, foreground="white")],
+    )  # fmt: skip
+
+
+# -- liquidations ----------------------------------------------------------------------------------------------------
+
+
+def _is_crowded(times: "pd.Series", drawn: "pd.DatetimeIndex") -> bool:
+    return len(times) >= 3 and times.iloc[-1] - times.iloc[0] < CROWDED * (drawn[-1] - drawn[0])
+
+
+def _name_deaths(axes: "Axes", deaths: "pd.DataFrame") -> None:
+    """Write LIQUIDATED at each mark that has room for it: beyond the price of death, or beside it near an edge."""
+    taken = -APART
+    inside = axes.transScale + axes.transLimits
+    for row in deaths.itertuples():
+        across, up = (float(part) for part in inside.transform((date_number(row.time), row.mark_price)))
+        if across - taken < APART:
+            continue
+        taken = across
+        is_beside = up < EDGE if row.size > 0 else up > 1 - EDGE
+        if is_beside or across < EDGE / 2 or across > 1 - EDGE / 2:
+            offset, ha = ((-14.0, 0.0), "right") if across > 0.8 else ((14.0, 0.0), "left")
+        else:
+            offset, ha = (0.0, -24.0 if row.size > 0 else 24.0), "center"
+        say(axes, "LIQUIDATED", (row.time, row.mark_price), offset, RED, ha=ha)
+
+
+def _enlarge(axes: "Axes", candles: "pd.DataFrame", fills: "pd.DataFrame", deaths: "pd.DataFrame", steps: "np.ndarray | None") -> None:
+    """Show liquidations that stand close together a second time, wide enough to be counted, and frame where they are."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import FuncFormatter
+
+    first, last = deaths["time"].iloc[[0, -1]]
+    rows = candles.index.searchsorted([first, last])
+    margin = max(int(0.12 * (rows[1] - rows[0])), len(candles) // 100, 2)
+    is_shown = slice(max(rows[0] - margin, 0), rows[1] + margin + 1)
+    span = candles.iloc[is_shown]
+    box = axes.inset_axes((*_emptiest_place(axes, candles), *BOX))
+    box.set_facecolor(IVORY)
+    _candles(box, span)
+    limits = box.get_ylim()
+    if steps is not None:
+        box.plot(naive(span.index), steps[is_shown], color=RED, linewidth=1.5, drawstyle="steps-post", zorder=4)
+        box.set_ylim(limits)
+    _mark_fills(box, fills, 7)
+    mark_deaths(box, deaths["time"], deaths["mark_price"], 12)
+    pad = (span.index[-1] - span.index[0]) / (2 * len(span))
+    box.set_xlim(*naive([span.index[0] - pad, span.index[-1] + pad]))
+    days = f"{last:%d %b %Y}" if first.date() == last.date() else f"{first:%d %b} to {last:%d %b %Y}"
+    box.set_title(f"LIQUIDATED {len(deaths)} TIMES, {days}", size=16, weight="bold", color=RED, loc="left")
+    date_ticks(box, 5)
+    box.tick_params(labelsize=10, colors=GREY)
+    box.yaxis.set_major_formatter(FuncFormatter(plainly))
+    for spine in box.spines.values():
+        spine.set_color(RED)
+    left, right = naive(span.index[[0, -1]])
+    low, high = _frame(axes, float(span["low"].min()), float(span["high"].max()))
+    axes.add_patch(Rectangle((left, low), right - left, high - low, facecolor=IVORY, edgecolor=RED, linewidth=1, zorder=0))
+
+
+def _frame(axes: "Axes", low: float, high: float) -> tuple[float, float]:
+    """Return prices a little below and above these, by the panel's height, but inside the panel."""
+    inside = axes.transScale + axes.transLimits
+    bottom, top = inside.transform([(0.0, low), (0.0, high)])[:, 1]
+    edges = inside.inverted().transform([(0.0, max(bottom - 0.04, 0.003)), (0.0, min(top + 0.04, 0.997))])[:, 1]
+    return float(edges[0]), float(edges[1])
+
+
+def _emptiest_place(axes: "Axes", candles: "pd.DataFrame") -> tuple[float, float]:
+    """Return the place of the box that hides the fewest candles; room for its title and dates is part of it."""
+    import numpy as np
+    from matplotlib.dates import date2num
+
+    width, height = BOX
+    days = date2num(naive(candles.index))
+    inside = axes.transScale + axes.transLimits
+    across, low = inside.transform(np.column_stack([days, candles["low"]])).T
+    high = inside.transform(np.column_stack([days, candles["high"]]))[:, 1]
+
+    def hidden(place: tuple[float, float]) -> int:
+        left, bottom = place
+        is_beside = (across > left - 0.05) & (across < left + width)
+        return int((is_beside & (high > bottom - 0.1) & (low < bottom + height + 0.07)).sum())
+
+    return min(PLACES, key=hidden)

@@ -1,0 +1,138 @@
+"""A Result as text for a terminal: the account beside stock Backtrader's claim, its liquidations, a spark line."""
+
+from functools import partial
+from itertools import pairwise
+from math import ceil, floor, isnan
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from .result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 60
+DASH = "-"
+CENTS, COIN_DECIMALS = 2, 6
+
+
+def heading(result: Result) -> str:
+    """Return one line: strategy with its parameters, contracts with leverage and margin mode, venue, span."""
+    settings = result.settings
+    params = ", ".join(f"{name}={value}" for name, value in settings["params"].items())
+    modes = settings["margin_mode"]
+    rules = ", ".join(f"{symbol} {leverage:g}x {modes[symbol]}" for symbol, leverage in settings["leverage"].items())
+    span = settings["data"]
+    return (
+        f"{settings['strategy']}({params}) on {rules}, {settings['venue']} rules, {_minute(span['first'])} to {_minute(span['last'])} UTC"
+    )
+
+
+def _minute(iso: str) -> str:
+    return iso[:16].replace("T", " ").removesuffix(" 00:00")
+
+
+def summary_table(result: Result) -> Table:
+    """Return what the account came to; beside it stock Backtrader's claim where it was run, a dash where it does not know."""
+    summary, stock = result.summary, result.baseline
+    start, money = summary["start_cash"], partial(_money, result)
+    claims = ("", "", "") if stock is None else (f"{stock.iloc[-1]:,.0f}", f"{stock.iloc[-1] / start - 1:+.1%}", f"{stock.min():,.0f}")
+    rows = [
+        ("final equity", claims[0], money(summary["final_equity"])),
+        ("return", claims[1], f"{summary['total_return']:+.1%}"),
+        ("lowest equity", claims[2], money(result.equity["lowest_equity"].min())),
+        ("max drawdown", DASH, f"{summary['max_drawdown']:.1%}"),
+        ("Sharpe ratio", DASH, _number(summary["sharpe"], ".2f")),
+        ("trades, won", DASH, f"{summary['trades']}, {_number(summary['win_rate'], '.0%')}"),
+        ("orders refused", DASH, f"{summary['orders_refused']}"),
+        ("liquidations", DASH, f"{summary['liquidations']}"),
+        ("lost in them", DASH, money(summary["liquidation_loss"])),
+        ("closest call", DASH, "liquidated" if summary["liquidations"] else _number(summary["closest_call"], ".2%")),
+        ("trading fees", DASH, money(summary["fees"])),
+        ("funding", DASH, money(summary["funding"])),
+        ("time in market", DASH, f"{summary['time_in_market']:.1%}"),
+    ]
+    table = Table(title=f"From {money(start, 0)}", title_justify="left")
+    table.add_column("")
+    if stock is not None:
+        table.add_column("stock Backtrader claims", justify="right", style="dim")
+    table.add_column("under margin", justify="right", style="bold")
+    for name, claim, truth in rows:
+        table.add_row(name, *((claim,) if stock is not None else ()), truth)
+    return table
+
+
+def _money(result: Result, amount: float, decimals: int = CENTS) -> str:
+    """Return an amount; one in coin with the coin's decimals, whatever is asked for."""
+    return f"{amount:,.{COIN_DECIMALS if _is_in_coin(result) else decimals}f}"
+
+
+def _is_in_coin(result: Result) -> bool:
+    return "inverse" in result.settings["kind"].values()
+
+
+def _number(value: float | None, form: str) -> str:
+    return DASH if value is None else format(value, form)
+
+
+def liquidation_table(result: Result, most: int) -> Table:
+    """Return the first liquidations, each with what would have kept the position alive in that bar.
+
+    The symbol is left out where there is one only, and how sure they are where all are certain.
+    """
+    rows, several = result.liquidations, len(result.symbols) > 1
+    unsure = not (rows["certainty"] == "certain").all()
+    table = Table(title=f"Liquidations ({len(rows)})", title_justify="left", caption=_caption(rows, most), caption_justify="left")
+    texts, numbers = ["UTC", *(["symbol"] if several else [])], ["size", "entry", "mark", "lost", "prevented by"]
+    for name in [*texts, *numbers, *(["how sure"] if unsure else [])]:
+        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+    decimals = COIN_DECIMALS if _is_in_coin(result) else CENTS
+    for row in rows.head(most).itertuples():
+        lost = f"[red]{_money(result, row.realized_pnl - row.fee, 0)}[/red]"
+        table.add_row(
+            f"{row.time:%Y-%m-%d %H:%M}", *([row.symbol] if several else []), f"{row.size:g}", f"{row.entry_price:,.6g}",
+            f"{row.mark_price:,.6g}", lost, _prevention(row, decimals), *([row.certainty] if unsure else []),
+        )  # fmt: skip
+    return table
+
+
+def _caption(rows: "pd.DataFrame", most: int) -> str:
+    told = [
+        "prevented by: more margin than this, or any leverage below this, in the bar in which it died; what came later is another matter"
+    ]
+    told += ["eff.: effective leverage, notional over the wallet's money"] if (rows["margin_mode"] == "cross").any() else []
+    told += ["all certain: both paths through the bar have them"] if (rows["certainty"] == "certain").all() else []
+    told += [f"and {len(rows) - most} more"] if len(rows) > most else []
+    return ". ".join(told)
+
+
+def _prevention(row: Any, decimals: int) -> str:
+    """Return the margin rounded up and the leverage rounded down: rounded the other way they would not prevent."""
+    more = f"+{ceil(row.margin_to_add * 10**decimals) / 10**decimals:,.{decimals}f}"
+    kind = "x eff." if row.margin_mode == "cross" else "x"
+    return more if isnan(row.safe_leverage) else f"{more} or {floor(row.safe_leverage * 10) / 10:,.1f}{kind}"
+
+
+def spark_line(values: "Sequence[float]", width: int = SPARK_WIDTH) -> str:
+    """Return a line of blocks from the lowest value to the highest; each block is the lowest of its share of the values.
+
+    >>> spark_line([0, 1, 2, 3, 7])
+    '▁▂▃▄█'
+    """
+    count = min(width, len(values))
+    edges = [len(values) * step // count for step in range(count + 1)]
+    lows = [min(values[first:end]) for first, end in pairwise(edges)]
+    low, span = min(lows), max(lows) - min(lows)
+    return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1)) if span else 0] for value in lows)
+
+
+def equity_line(result: Result) -> str:
+    """Return the equity curve as a spark line, with where it began, its lowest and where it ended."""
+    lowest, summary = result.equity["lowest_equity"].tolist(), result.summary
+    start, final, least = (_money(result, amount, 0) for amount in (summary["start_cash"], summary["final_equity"], min(lowest)))
+    ends = f"{start} to {final}, lowest {least}"
+    return f"equity {spark_line([summary['start_cash'], *lowest])} {ends}"
