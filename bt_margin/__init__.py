@@ -12,7 +12,7 @@ from .core.tiers import Tier, TierSchedule, TierTable
 from .feeds import PerpData
 from .hostplot import plot
 from .plug import plug
-from .result import Result
+from .result import Result, version_of
 
 __all__ = [
     "Contract",
@@ -39,3 +39,9 @@ __all__ = [
     "sizers",
     "venues",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # read when it is asked for: to look it up takes longer than to import half the package
+        return version_of("bt_margin")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

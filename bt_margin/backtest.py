@@ -19,6 +19,7 @@ from .slots import seconds
 Sizer = type[bt.Sizer] | tuple[type[bt.Sizer], Mapping[str, Any]] | float
 Progress = Callable[[float], bool | None]
 
+AMOUNTS = ("stake", "percents")  # of the host's sizers, which take any number for them and then order nothing, or the reverse
 REPORTS = 1_000  # how often a run says how far it is
 
 
@@ -158,6 +159,9 @@ def _sizer(sizer: Any) -> tuple[type[bt.Sizer], Mapping[str, Any]]:
     if not (isinstance(kind, type) and issubclass(kind, bt.Sizer) and isinstance(terms, Mapping)):
         raise ValueError(f"sizer is a class derived from backtrader.Sizer, (class, params) or a size above 0, was {sizer!r}")
     _check_params(kind, kind.params, terms)  # type: ignore[attr-defined]
+    for name, value in terms.items():
+        if name in AMOUNTS and kind.__module__.startswith("backtrader.") and not 0 < value < inf:
+            raise ValueError(f"{kind.__name__}: {name} is a number above 0, was {value}")
     return kind, terms
 
 

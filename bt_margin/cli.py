@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import calc
-from .result import Result, plain, records
+from .result import Result, plain, records, version_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -80,8 +80,11 @@ class Plan:
 
 
 @app.callback(invoke_without_command=True)
-def lobby(context: typer.Context) -> None:
+def lobby(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the versions and exit.")] = False) -> None:
     """Backtrader backtests that obey the margin rules of a perpetual-futures venue."""
+    if version:
+        print(f"{NAME} {version_of('bt_margin')}, backtrader {version_of('backtrader')}")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -93,12 +96,13 @@ def run(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE", help="Candles, BTCUSDT-1h.csv or BTCUSDT=FILE, with columns datetime open high low close; more may follow."
+            metavar="FILE",
+            help="Candles, BTCUSDT-1h.csv or BTCUSDT=FILE, with columns datetime (timestamp ...) open high low close; more may follow.",
         ),
     ] = None,
     mark: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Mark candles, FILE or SYMBOL=FILE.")] = None,
     funding: Annotated[
-        list[str] | None, typer.Option(metavar="RATE", help="Rate per 8 h (0.0001 = 0.01 %) or file, or SYMBOL=....")
+        list[str] | None, typer.Option(metavar="RATE", help="Rate per 8 h (0.0001 or 0.01%) or file, or SYMBOL=....")
     ] = None,
     venue: Annotated[str, typer.Option(help="Whose tiers, fees and lots; 'generic' takes any symbol.")] = Plan.venue,
     leverage: Annotated[str, typer.Option(help="One for all, or SYMBOL=5,SYMBOL=20.")] = Plan.leverage,
@@ -121,11 +125,9 @@ def run(
         strategy, files, mark or (), funding or (), venue, leverage, margin_mode, cash, start, end, param or (), sizer, intrabar, baseline
     )
     _check_folder(out)
-    result, is_whole = _carry_out(plan, is_quiet=as_json)
-    written = [] if out is None else _save(result, out)
+    result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json)
-    if not is_whole:
-        _stop_here(result)
+    _stop_if_cut_short(result, plan)
 
 
 @app.command()
@@ -138,11 +140,11 @@ def demo(
 
     _check_folder(out)
     plan = demo_plan()
-    result, is_whole = _carry_out(plan, is_quiet=as_json)
-    _save_picture(overview(result, note=DEMO_NOTE), out / DEMO_PICTURE)
-    _tell(result, plan, [out / DEMO_PICTURE], as_json=as_json, note=DEMO_NOTE)
-    if not is_whole:
-        _stop_here(result)
+    result, written = _carry_out(
+        plan, lambda result: iter([_save_picture(overview(result, note=DEMO_NOTE), out / DEMO_PICTURE)]), is_quiet=as_json
+    )
+    _tell(result, plan, written, as_json=as_json, note=DEMO_NOTE)
+    _stop_if_cut_short(result, plan)
 
 
 calc.register(app)
@@ -176,7 +178,9 @@ def _refuse(reason: str) -> NoReturn:
     sys.exit(2)
 
 
-def _stop_here(result: Result) -> NoReturn:
+def _stop_if_cut_short(result: Result, plan: Plan) -> None:
+    if not result.ended_early and (result.baseline is not None or not plan.baseline):
+        return
     if result.ended_early:
         told = f"stopped on the bar of {result.equity.index[-1]:%Y-%m-%d %H:%M} UTC; the figures are of what was done"
     else:
@@ -214,16 +218,26 @@ def _shipped(name: str) -> "ModuleType":
         raise ValueError("the demo's candles and strategies come with the installed package; run 'pip install .' first") from error
 
 
-def _carry_out(plan: Plan, *, is_quiet: bool) -> tuple[Result, bool]:
-    """Return a plan's Result, and whether the run went to its end.
+def _carry_out(plan: Plan, keep: Callable[[Result], Iterator[Path]], *, is_quiet: bool) -> tuple[Result, list[Path]]:
+    """Return a plan's Result, and the files in which ``keep`` wrote it down, which yields each when it is there.
 
     ``is_quiet``: what the strategy prints goes to stderr, so that stdout is ours alone.
     """
+    written: list[Path] = []
     with redirect_stdout(sys.stderr) if is_quiet else nullcontext(), _progress() as progress, _interruptible() as interrupt:
-        terms = _terms(plan)
-        interrupt.is_patient = True
-        result = _blamed_run(plan, terms, lambda share: progress(share) or not interrupt.is_asked)
-    return result, not interrupt.is_asked
+        try:
+            progress("reading", None)
+            terms = _terms(plan)
+            interrupt.is_patient = True
+            result = _blamed_run(plan, terms, lambda share: progress("trading", share) or not interrupt.is_asked)
+            interrupt.is_patient = False
+            progress("drawing and writing", None)
+            written.extend(keep(result))
+        except KeyboardInterrupt:
+            kept = f"kept {', '.join(map(str, written))}" if written else "nothing was kept"
+            print(f"{NAME}: stopped at once, {kept}", file=sys.stderr)
+            raise
+    return result, written
 
 
 def _terms(plan: Plan) -> dict[str, Any]:
@@ -235,13 +249,13 @@ def _terms(plan: Plan) -> dict[str, Any]:
     return {
         "strategy": strategy,
         "leverage": by_symbol_from("--leverage", plan.leverage, float),
-        "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str),
+        "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str.lower),
         "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
         "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end),
-        "venue": plan.venue,
+        "venue": plan.venue.lower(),
         "cash": plan.cash,
-        "intrabar": plan.intrabar,
+        "intrabar": plan.intrabar.lower(),
         "baseline": plan.baseline,
     }
 
@@ -268,7 +282,6 @@ def _interruptible() -> Iterator[_Interrupt]:
 
     def ask(*_: Any) -> None:
         if interrupt.is_asked or not interrupt.is_patient:
-            print(f"{NAME}: stopped at once, nothing was kept", file=sys.stderr)
             raise KeyboardInterrupt
         interrupt.is_asked = True
         print(f"{NAME}: ending after this bar; Ctrl-C again ends at once", file=sys.stderr)
@@ -284,8 +297,8 @@ def _interruptible() -> Iterator[_Interrupt]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[float], None]]:
-    """Show on a terminal how far a run is and how long the rest will take."""
+def _progress() -> Iterator[Callable[[str, float | None], None]]:
+    """Show on a terminal what is being done and, where a share of it is known, how long the rest will take."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -297,8 +310,17 @@ def _progress() -> Iterator[Callable[[float], None]]:
     console = Console(stderr=True)
     terms: dict[str, Any] = {"transient": True, "disable": not console.is_terminal, "redirect_stderr": False}
     with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), **terms) as shown:
-        task = shown.add_task("trading", total=1.0)
-        yield lambda share: shown.update(task, completed=share)
+        tasks: dict[str, TaskID] = {}
+
+        def tell(stage: str, share: float | None) -> None:
+            if stage not in tasks:
+                for task in tasks.values():
+                    shown.remove_task(task)
+                tasks.clear()
+                tasks[stage] = shown.add_task(stage, total=None if share is None else 1.0)
+            shown.update(tasks[stage], completed=share)
+
+        yield tell
 
 
 # -- telling ---------------------------------------------------------------------------------------------------------
@@ -344,29 +366,27 @@ def _check_folder(path: Path | None) -> None:
         raise ValueError(f"--out {path} is no folder to write to ({error.strerror}); name one that is") from error
 
 
-def _save(result: Result, folder: Path) -> list[Path]:
-    """Write the picture, the tables and the summary of a run, and return where."""
+def _save(result: Result, folder: Path) -> Iterator[Path]:
+    """Write the picture, the tables and the summary of a run, and yield each file that is there."""
     from .plots import page
 
-    _save_picture(page(result), folder / "page.png")
-    written = [folder / "page.png"]
+    yield _save_picture(page(result), folder / "page.png")
     for name in FRAMES:
-        frame = getattr(result, name)
-        written.append(_save_text(frame.to_csv(index=name == "equity"), folder / f"{name}.csv"))
+        yield _save_text(getattr(result, name).to_csv(index=name == "equity"), folder / f"{name}.csv")
     whole = json.dumps(plain({"settings": result.settings, "summary": result.summary}), indent=2)
     if result.baseline is not None:
-        written.append(_save_text(result.baseline.to_csv(), folder / "baseline.csv"))
-    return [*written, _save_text(whole + "\n", folder / "summary.json")]
+        yield _save_text(result.baseline.to_csv(), folder / "baseline.csv")
+    yield _save_text(whole + "\n", folder / "summary.json")
 
 
 def _save_text(text: str, path: Path) -> Path:
     return _write(path, lambda place: place.write_text(text, "utf-8"))
 
 
-def _save_picture(figure: "Figure", path: Path) -> None:
+def _save_picture(figure: "Figure", path: Path) -> Path:
     from .plots import save
 
-    _write(path, lambda place: save(figure, place))
+    return _write(path, lambda place: save(figure, place))
 
 
 def _write(path: Path, save: Callable[[Path], Any]) -> Path:

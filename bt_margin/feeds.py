@@ -20,9 +20,13 @@ import backtrader as bt
 from .core.funding import FundingSchedule
 
 PRICES = ("open", "high", "low", "close")
+TIME_COLUMNS = ("datetime", "timestamp", "date", "time", "open_time", "open time", "calc_time", "fundingtime", "funding_time", "unix")
+RATE_COLUMNS = ("rate", "funding_rate", "fundingrate", "last_funding_rate")
 CSV_SUFFIXES = (".csv", ".gz", ".zip", ".bz2", ".xz", ".zst")
 EPOCH_DAY = 719_163  # the host's number of 1970-01-01
 SECOND, MINUTE, HOUR, DAY = (10**6, 60 * 10**6, 3_600 * 10**6, 86_400 * 10**6)  # microseconds
+EPOCH_UNITS = {"s": SECOND, "ms": 10**3, "us": 1, "ns": 10**-3}  # what a whole number may count since 1970, in microseconds
+EPOCH_YEARS = (1990, 2100)  # outside of which a number is no time in that unit; the spans of two units are far apart
 FRAME_MICROS = {bt.TimeFrame.Seconds: SECOND, bt.TimeFrame.Minutes: MINUTE, bt.TimeFrame.Days: DAY}
 
 
@@ -43,7 +47,7 @@ class PerpSeries:
     """The columns of one feed that are no lines: stamps, mark prices and funding.
 
     ``stamps`` are delivered stamps in seconds since 1970-01-01 UTC, one for each bar; the mark columns are as long, or
-    None where no mark was given. ``constant_funding`` says that one rate was assumed for every 8 hours. ``gaps``
+    None where no mark was given. ``constant_funding`` is the rate where one was assumed for every 8 hours. ``gaps``
     counts the bars missing between the first and the last.
     """
 
@@ -54,7 +58,7 @@ class PerpSeries:
     mark_low: "array[float] | None"
     mark_close: "array[float] | None"
     funding: FundingSchedule | None
-    constant_funding: bool
+    constant_funding: float | None
     gaps: int
 
     def row_at(self, time: float) -> int:
@@ -68,10 +72,11 @@ class PerpData(bt.feed.DataBase):
     Params, beside the host's own (``name``, ``fromdate``, ``todate``, ``filters``, ``sessionend``, ``tz``, ...):
 
       - ``dataname``: a DataFrame, or the path of a ``.csv`` (also compressed) or ``.parquet`` file. Its time is a
-        DatetimeIndex or, failing that, a ``datetime`` column; a zone is converted to UTC, none means UTC. Columns (any
-        case) ``open high low close``; optional ``volume``, ``openinterest``, all four of ``mark_open mark_high
-        mark_low mark_close``, and ``funding_rate``, blank except on settlement rows, whose stamp is the row's own time.
-        A line added by a subclass is filled from the column of its name.
+        DatetimeIndex or, failing that, the first column that is called as in TIME_COLUMNS (``datetime``,
+        ``timestamp``, ``date``, ``open_time`` ...): ISO 8601 or whole seconds, milli-, micro- or nanoseconds since 1970. A
+        zone is converted to UTC, none means UTC. Columns (any case) ``open high low close``; optional ``volume``,
+        ``openinterest``, all four of ``mark_open mark_high mark_low mark_close``, and ``funding_rate``, blank except on
+        settlement rows, whose stamp is the row's own time. A line added by a subclass is filled from the column of its name.
 
       - ``stamp`` (default: ``'open'``): what a row's time means. ``'open'``: rows are delivered one bar length later,
         when they are known; ``'close'``: as they stand.
@@ -79,9 +84,9 @@ class PerpData(bt.feed.DataBase):
       - ``mark`` (default: ``None``): mark prices given apart, a DataFrame or path with ``open high low close`` (or
         ``mark_open`` ...) and a row for each candle's stamp; surplus rows do no harm.
 
-      - ``funding`` (default: ``None``): rates by settlement stamp: a Series, a path or DataFrame with a ``datetime``
-        and a ``rate`` or ``funding_rate`` column, a ``FundingSchedule``, or one number charged every 8 hours from
-        00:00 UTC. Rates are fractions; positive: longs pay.
+      - ``funding`` (default: ``None``): rates by settlement stamp: a Series, a path or DataFrame with times
+        as above and a column of RATE_COLUMNS (``rate``, ``funding_rate`` ...), a ``FundingSchedule``, or one number charged
+        every 8 hours from 00:00 UTC. Rates are fractions; positive: longs pay.
 
       - ``timeframe``, ``compression`` (default: ``None``): found from the bar length: whole days are ``Days``, whole
         minutes ``Minutes``, whole seconds ``Seconds``. Giving one leaves the other at the host's default.
@@ -118,6 +123,8 @@ class PerpData(bt.feed.DataBase):
         table = _table(self.p.dataname, f"{title}: candle")
         bar = _bar_micros(table, self.p.timeframe, self.p.compression)
         self.p.timeframe, self.p.compression = _labels(bar, self.p.timeframe, self.p.compression)
+        if self.p.stamp == "open":
+            _refuse_ends(table, bar)
         _warn_of_local_time(table, bar)
         delivered = table.micros + (bar if self.p.stamp == "open" else 0)
         days = _day_numbers(delivered)
@@ -166,7 +173,7 @@ class PerpData(bt.feed.DataBase):
             mark_low=marks.get("low"),
             mark_close=marks.get("close"),
             funding=_funding(table, self.p.funding, title, first=stamps[0] - bar_seconds, last=stamps[-1]),
-            constant_funding=_is_number(self.p.funding),
+            constant_funding=float(self.p.funding) if _is_number(self.p.funding) else None,
             gaps=int((delivered[-1] - delivered[0]) // bar) - (len(stamps) - 1),
         )
 
@@ -327,7 +334,8 @@ def _frame(source: Any, title: str) -> Any:
         raise ValueError(f"{title} source must be a pandas DataFrame or the path of a .csv or .parquet file, was {type(source).__name__}")
     path = Path(source).expanduser()
     if not path.is_file():
-        raise ValueError(f"{title} file {str(source)!r} does not exist, give the path of a .csv or .parquet file")
+        told = "is a folder" if path.is_dir() else "is an address, download it first" if "://" in str(source) else "does not exist"
+        raise ValueError(f"{title} file {str(source)!r} {told}; give the path of a .csv or .parquet file")
     if path.suffix.lower() not in (".parquet", *CSV_SUFFIXES):
         raise ValueError(f"{title} file {str(source)!r} must end in .parquet or one of {' '.join(CSV_SUFFIXES)}")
     # Before 3.1 the default parser of pandas could be one unit in the last place off what was written.
@@ -353,13 +361,7 @@ def _micros(frame: Any, columns: dict[str, Any], title: str) -> tuple[Any, bool]
     index = frame.index
     has_zone = isinstance(index, pd.DatetimeIndex) and index.tz is not None
     if not isinstance(index, pd.DatetimeIndex):
-        if "datetime" not in columns:
-            raise ValueError(
-                f"{title} frame needs a UTC DatetimeIndex or a 'datetime' column, had an index of {index.dtype} and columns "
-                f"{_listed(frame.columns)}; call the column of times datetime (ISO 8601, UTC), or use "
-                "frame.set_index(pd.to_datetime(..., utc=True))"
-            )
-        column = frame[columns["datetime"]]
+        column = _time_column(frame, columns, title)
         index, has_zone = _parsed(column, title), _names_zone(column)
     if index.hasnans:
         raise ValueError(f"{title} row {int(index.isna().argmax())} has no time, drop it")
@@ -367,12 +369,25 @@ def _micros(frame: Any, columns: dict[str, Any], title: str) -> tuple[Any, bool]
     return naive.to_numpy().astype("datetime64[us]").astype("int64"), has_zone
 
 
+def _time_column(frame: Any, columns: dict[str, Any], title: str) -> Any:
+    """Return the column of times, by its name; a date and a time of day apart are refused, for half of them would be lost."""
+    names = [name for name in TIME_COLUMNS if name in columns]
+    if not names:
+        raise ValueError(
+            f"{title} frame needs a UTC DatetimeIndex or a column of times called {' or '.join(TIME_COLUMNS[:3])}, had an index of "
+            f"{frame.index.dtype} and columns {_listed(frame.columns)}; call the column of times datetime (ISO 8601, UTC)"
+        )
+    if names[:2] == ["date", "time"]:
+        raise ValueError(f"{title} frame has columns date and time; join them to one that is called datetime")
+    return frame[columns[names[0]]]
+
+
 def _names_zone(column: Any) -> bool:
     """Return whether a column of times says what zone they are in: by its type, or by the text of its first row."""
     import pandas as pd
 
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return True
+    if isinstance(column.dtype, pd.DatetimeTZDtype) or pd.api.types.is_numeric_dtype(column):
+        return True  # a number counts from 1970 UTC
     text = str(column.iloc[0]).strip()
     return text.endswith(("Z", "z")) or any(sign in text[len("2024-01-31") :] for sign in "+-")
 
@@ -400,13 +415,33 @@ def _parsed(column: Any, title: str) -> Any:
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(column):
-        raise ValueError(f"{title} column 'datetime' holds numbers, say what they count: pd.to_datetime(column, unit='ms', utc=True)")
+        return _since_epoch(column, title)
     times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
     unread = (times.isna() & column.notna()).to_numpy()
     if unread.any():
         row = int(unread.argmax())
-        raise ValueError(f"{title} row {row}: datetime must be ISO 8601 such as 2024-01-31T08:00:00Z, was {column.iloc[row]!r}")
+        raise ValueError(f"{title} row {row}: {column.name} must be ISO 8601 such as 2024-01-31T08:00:00Z, was {column.iloc[row]!r}")
     return pd.DatetimeIndex(times)
+
+
+def _since_epoch(column: Any, title: str) -> Any:
+    """Return numbers as times: the unit is the one in which the first of them lies between the EPOCH_YEARS."""
+    import numpy as np
+    import pandas as pd
+
+    early, late = (datetime(year, 1, 1, tzinfo=UTC).timestamp() * SECOND for year in EPOCH_YEARS)
+    numbers = column.to_numpy(dtype="float64", na_value=math.nan)
+    first = numbers[~np.isnan(numbers)][:1]
+    unit = next((unit for unit, micros in EPOCH_UNITS.items() if len(first) and early <= first[0] * micros < late), "us")
+    micros = numbers * EPOCH_UNITS[unit]
+    strange = ~np.isnan(numbers) & ~((micros >= early) & (micros < late))
+    if strange.any():
+        row = int(strange.argmax())
+        raise ValueError(
+            f"{title} row {row}: {column.name} must be ISO 8601, or count seconds, milli-, micro- or nanoseconds since 1970, the same in "
+            f"every row; was {column.iloc[row]}"
+        )
+    return pd.DatetimeIndex(pd.to_datetime(column, unit=unit, utc=True))
 
 
 def _check_rising(table: _Table) -> None:
@@ -414,8 +449,8 @@ def _check_rising(table: _Table) -> None:
     if (steps <= 0).any():
         row = int((steps <= 0).argmax()) + 1
         if steps[row - 1] == 0:
-            raise ValueError(f"{table.where(row)} has the stamp of the row before it, keep one: frame[~frame.index.duplicated()]")
-        raise ValueError(f"{table.where(row)} is earlier than the row before it, sort the frame: frame.sort_index()")
+            raise ValueError(f"{table.where(row)} has the stamp of the row before it; keep one of the two")
+        raise ValueError(f"{table.where(row)} is earlier than the row before it; sort the rows by time")
 
 
 def _bar_micros(table: _Table, timeframe: int | None, compression: int | None) -> int:
@@ -424,7 +459,8 @@ def _bar_micros(table: _Table, timeframe: int | None, compression: int | None) -
     if len(table.micros) == 1:
         if timeframe not in FRAME_MICROS or (compression is not None and compression < 1):
             raise ValueError(
-                f"{table.where(0)} stands alone, say how long its bar is with timeframe= (Seconds, Minutes, Days) and compression="
+                f"{table.where(0)} stands alone, and the length of a bar is the time between two; give more rows, or PerpData a "
+                "timeframe= of Seconds, Minutes or Days and a compression="
             )
         return FRAME_MICROS[timeframe] * (1 if compression is None else compression)
     steps = np.diff(table.micros)
@@ -441,6 +477,16 @@ def _bar_micros(table: _Table, timeframe: int | None, compression: int | None) -
         f"{table.where(row)} comes {_span(int(steps[row - 1]))} after the row before it, which is no whole number of bars of "
         f"{_span(bar)}; drop the rows off the grid or move them to their bar's stamp"
     )
+
+
+def _refuse_ends(table: _Table, bar: int) -> None:
+    """Refuse rows that are all stamped in the last second of a bar: taken for openings they would come a bar late."""
+    left = bar - table.micros % bar
+    if bar >= MINUTE and left.max() <= SECOND:
+        raise ValueError(
+            f"{table.where(0)} and all after it are stamped just before the end of a bar of {_span(bar)}; call the column of opening "
+            "times datetime, or give PerpData stamp='close'"
+        )
 
 
 def _labels(bar: int, timeframe: int | None, compression: int | None) -> tuple[int, int]:
@@ -522,8 +568,7 @@ def _marks(table: _Table, rows: Any, source: Any, title: str) -> "dict[str, arra
     if missing.any():
         raise ValueError(
             f"{title}: {int(missing.sum())} of {len(rows)} candles have no mark row of their stamp, the first is candle "
-            f"row {int(rows[missing.argmax()])} ({_utc(wanted[missing.argmax()])}); add them, or leave those candles out with fromdate and "
-            "todate"
+            f"row {int(rows[missing.argmax()])} ({_utc(wanted[missing.argmax()])}); add them, or leave those candles out"
         )
     prefix = "mark_" if any("mark_" + price in marks.columns for price in PRICES) else ""
     return _prices(marks, prefix, at)
@@ -550,9 +595,11 @@ def _funding(table: _Table, source: Any, title: str, *, first: float, last: floa
                 )
         return source
     rates = _table(source.to_frame("rate") if isinstance(source, pd.Series) else source, f"{title}: funding")
-    names = [name for name in ("rate", "funding_rate") if name in rates.columns]
+    names = [name for name in RATE_COLUMNS if name in rates.columns]
     if len(names) != 1:
-        raise ValueError(f"{rates.title} frame must have either a 'rate' or a 'funding_rate' column, has {_listed(rates.frame.columns)}")
+        raise ValueError(
+            f"{rates.title} frame must have one column of rates, called {' or '.join(RATE_COLUMNS[:2])}, has {_listed(rates.frame.columns)}"
+        )
     return _schedule(rates, names[0], slice(None))
 
 

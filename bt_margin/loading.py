@@ -299,7 +299,7 @@ def _sidecars(option: str, texts: Sequence[str], symbols: Mapping[str, str], rea
 
 def _rate_or_path(text: str) -> float | str:
     try:
-        return float(text)
+        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
     except ValueError:
         return text
 

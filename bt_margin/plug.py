@@ -52,6 +52,9 @@ def plug(
     fees = _spot_fees(spot, symbols)
     leverages = by_symbol("leverage", leverage, symbols, optional=fees)
     modes = by_symbol("margin_mode", margin_mode, symbols, optional=fees)
+    for symbol, mode in modes.items():
+        if mode not in ("cross", "isolated"):
+            raise ValueError(f"{symbol}: margin_mode is 'cross' or 'isolated', was {mode!r}")
     present = cerebro.broker
     kept = {name: getattr(present.p, name) for name in HOST_PARAMS + OWN_PARAMS if hasattr(present.p, name)}
     broker = MarginBroker(**{**kept, "cash": getattr(present.p, "cash", START_CASH) if cash is None else cash, **params})

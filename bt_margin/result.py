@@ -151,6 +151,18 @@ class Result:
         self._times = record.column("time")
         self._ledger: Journal = broker.journal
 
+    def __repr__(self) -> str:
+        end, count = self._record.column("equity")[-1], len(self._record.liquidations)
+        deaths = "1 liquidation" if count == 1 else f"{count} liquidations"
+        contracts = ", ".join(self.symbols)
+        became = f"{self._start_cash:,.{self.decimals}f} became {end:,.{self.decimals}f}"
+        return f"<Result of {type(self.strategy).__name__} on {contracts}: {became}, {deaths}>"
+
+    @property
+    def decimals(self) -> int:
+        """How many decimals money is shown with: 2, of coins 6."""
+        return 6 if any(slot.position.contract.kind == "inverse" for slot in self._broker.slots.values()) else 2
+
     @classmethod
     def of(cls, strategy: Any) -> "Result":
         """Return the Result of a strategy that ``cerebro.run()`` has returned."""
@@ -269,14 +281,14 @@ class Result:
             "kind": {symbol: comminfo.p.kind for symbol, comminfo in terms.items()},
             "fees": {symbol: _fees(comminfo.contract(symbol)) for symbol, comminfo in terms.items()},
             "strategy": type(self.strategy).__name__,
-            "params": dict(self.strategy.p._getkwargs()),
+            "params": _params(self.strategy),
             "data": {
                 "first": _iso(self._times[0] - self.bar_seconds),
                 "last": _iso(self._times[-1]),
                 "bars": len(self._times),
                 "bar_seconds": self.bar_seconds,
             },
-            "versions": {"bt_margin": _version("bt_margin"), "backtrader": _version("backtrader"), "python": platform.python_version()},
+            "versions": {"bt_margin": version_of("bt_margin"), "backtrader": version_of("backtrader"), "python": platform.python_version()},
         }
 
     @property
@@ -294,7 +306,7 @@ class Result:
         groups = {
             "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
             "generic tiers (flat 0.5 %)": [symbol for symbol, comminfo in self._terms().items() if comminfo.is_generic],
-            "constant funding": [symbol for symbol, slot in slots.items() if _has_constant_funding(slot)],
+            **_constant_funding(slots),
             "no trading fees": [symbol for symbol, comminfo in self._terms().items() if not (comminfo.p.commission or comminfo.p.maker)],
             "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None and slot.position.contract.kind != "spot"],
         }
@@ -484,7 +496,7 @@ def _frame(kind: Any, rows: Sequence[Sequence[Any]]) -> "pd.DataFrame":
         frame[name] = (
             _instants(values)
             if name == "time"
-            else pd.Series(list(values), dtype=DTYPES.get(kind.__annotations__[name]) or kind.__annotations__[name])
+            else pd.Series(list(values), dtype=DTYPES.get(kind.__annotations__[name], kind.__annotations__[name]))
         )
     return pd.DataFrame(frame)
 
@@ -512,13 +524,25 @@ def _day(time: float) -> str:
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d}"
 
 
+def _params(strategy: Any) -> dict[str, Any]:
+    """Return a strategy's own parameters, without what the host keeps among them."""
+    params = dict(strategy.p._getkwargs())
+    hidden = ("signals",) if "_accumulate" in params else ()  # of the host's SignalStrategy
+    return {name: value for name, value in params.items() if not name.startswith("_") and name not in hidden}
+
+
 def _fees(contract: Contract) -> dict[str, float]:
     return {"maker": contract.maker, "taker": contract.taker, "liquidation_fee": contract.liquidation_fee}
 
 
-def _has_constant_funding(slot: Any) -> bool:
-    series = slot.series
-    return series is not None and series.constant_funding and slot.schedule is series.funding
+def _constant_funding(slots: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the contracts that one rate was assumed for, by a policy that names the rate."""
+    policies: dict[str, list[str]] = {}
+    for symbol, slot in slots.items():
+        series = slot.series
+        if series is not None and series.constant_funding is not None and slot.schedule is series.funding:
+            policies.setdefault(f"constant funding of {series.constant_funding:g} per 8 h", []).append(symbol)
+    return policies
 
 
 def _tier_flag(symbol: str, tiers: TierSchedule, first: float, last: float) -> list[str]:
@@ -570,7 +594,7 @@ def _funding_flag(symbol: str, schedule: FundingSchedule | None, first: float, l
     return [f"no funding stamps, none paid: {symbol} {_iso(longest[0])} to {_iso(longest[1])}{count}"]
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
     """Return an installed package's version; a checkout on the path alone has none."""
     from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom asked for
 

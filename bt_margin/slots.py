@@ -108,7 +108,7 @@ class Slot:
 
     def _drop_funding(self, own: FundingSchedule | None) -> None:
         """Forget a constant rate, which is given to all datas at once; spot has no funding (R27)."""
-        is_assumed = own is None and self.series is not None and self.series.constant_funding
+        is_assumed = own is None and self.series is not None and self.series.constant_funding is not None
         if self.schedule and not is_assumed:
             raise ValueError(f"{self.symbol}: spot pays no funding, {len(self.schedule)} stamps were given; leave them out")
         self.schedule = None

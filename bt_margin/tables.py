@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 60
 DASH = "-"
-CENTS, COIN_DECIMALS = 2, 6
 
 
 def heading(result: Result) -> str:
@@ -56,7 +55,7 @@ def summary_table(result: Result) -> Table:
         ("funding", DASH, money(summary["funding"])),
         ("time in market", DASH, f"{summary['time_in_market']:.1%}"),
     ]
-    table = Table(title=f"From {money(start, 0)}", title_justify="left")
+    table = Table(title=f"From {money(start, is_rough=True)}", title_justify="left")
     table.add_column("")
     if stock is not None:
         table.add_column("stock Backtrader claims", justify="right", style="dim")
@@ -66,13 +65,9 @@ def summary_table(result: Result) -> Table:
     return table
 
 
-def _money(result: Result, amount: float, decimals: int = CENTS) -> str:
-    """Return an amount; one in coin with the coin's decimals, whatever is asked for."""
-    return f"{amount:,.{COIN_DECIMALS if _is_in_coin(result) else decimals}f}"
-
-
-def _is_in_coin(result: Result) -> bool:
-    return "inverse" in result.settings["kind"].values()
+def _money(result: Result, amount: float, *, is_rough: bool = False) -> str:
+    """Return an amount with its decimals; a rough one of quote money without."""
+    return f"{amount:,.{0 if is_rough and result.decimals == 2 else result.decimals}f}"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -90,12 +85,11 @@ def liquidation_table(result: Result, most: int) -> Table:
     texts, numbers = ["UTC", *(["symbol"] if several else [])], ["size", "entry", "mark", "lost", "prevented by"]
     for name in [*texts, *numbers, *(["how sure"] if unsure else [])]:
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
-    decimals = COIN_DECIMALS if _is_in_coin(result) else CENTS
     for row in rows.head(most).itertuples():
-        lost = f"[red]{_money(result, row.realized_pnl - row.fee, 0)}[/red]"
+        lost = f"[red]{_money(result, row.realized_pnl - row.fee, is_rough=True)}[/red]"
         table.add_row(
             f"{row.time:%Y-%m-%d %H:%M}", *([row.symbol] if several else []), f"{row.size:g}", f"{row.entry_price:,.6g}",
-            f"{row.mark_price:,.6g}", lost, _prevention(row, decimals), *([row.certainty] if unsure else []),
+            f"{row.mark_price:,.6g}", lost, _prevention(row, result.decimals), *([row.certainty] if unsure else []),
         )  # fmt: skip
     return table
 
@@ -133,6 +127,8 @@ def spark_line(values: "Sequence[float]", width: int = SPARK_WIDTH) -> str:
 def equity_line(result: Result) -> str:
     """Return the equity curve as a spark line, with where it began, its lowest and where it ended."""
     lowest, summary = result.equity["lowest_equity"].tolist(), result.summary
-    start, final, least = (_money(result, amount, 0) for amount in (summary["start_cash"], summary["final_equity"], min(lowest)))
+    start, final, least = (
+        _money(result, amount, is_rough=True) for amount in (summary["start_cash"], summary["final_equity"], min(lowest))
+    )
     ends = f"{start} to {final}, lowest {least}"
     return f"equity {spark_line([summary['start_cash'], *lowest])} {ends}"

@@ -1,4 +1,7 @@
-"""A Backtrader script as it stands in a thousand notebooks, and the one line that puts it under a venue's rules."""
+"""A Backtrader script as it stands in a thousand notebooks, and the one line that puts it under a venue's rules.
+
+Its candles are stamped at their open, as most files are; the line says so.
+"""
 
 from pathlib import Path
 
@@ -17,7 +20,7 @@ def run(*, under_margin: bool) -> bt.Strategy:
     cerebro.broker.setcash(10_000)
     cerebro.broker.setcommission(commission=0.0005, leverage=10)
     if under_margin:
-        bm.plug(cerebro, venue="binance", leverage=10)  # the one line
+        bm.plug(cerebro, venue="binance", leverage=10, stamp="open")  # the one line
     return cerebro.run()[0]
 
 

@@ -9,12 +9,15 @@ import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
+import backtrader as bt
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from playing import CALM, frame
 
+import bt_margin as bm
 from bt_margin import cli, plots
 from bt_margin.tables import spark_line
 
@@ -77,7 +80,7 @@ def test_the_demo_tells_its_story_and_the_command_it_names_is_the_same_run(capsy
     assert whole["summary"]["total_return"] < -0.9
     assert whole["summary"]["final_equity"] > 0
     assert whole["summary"]["journal_imbalance"] < 1e-12
-    assert "constant funding: BTCUSDT" in whole["summary"]["flags"]
+    assert "constant funding of 0.0001 per 8 h: BTCUSDT" in whole["summary"]["flags"]
     assert "mark from last: BTCUSDT" in whole["summary"]["flags"]
     assert whole["files"] == [str(picture)]
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -182,6 +185,37 @@ def test_what_stock_backtrader_claims_is_in_the_json_and_in_a_file(capsys, folde
     assert json.loads(out)["baseline"] == {"final_equity": claim.iloc[-1], "lowest_equity": claim.min()}
 
 
+def test_words_are_taken_in_any_case_and_a_rate_in_percent(capsys, folder):
+    options = ["--venue", "Binance", "--margin-mode", "Isolated", "--intrabar", "Close", "--funding", "0.01%"]
+    code, _, _ = said(capsys, "run", "stubborn.py", "--data", "ETHUSDT_1h.csv", *options, "--out", "o")
+    whole = json.loads(Path("o/summary.json").read_text())
+    assert code == 0
+    assert (whole["settings"]["venue"], whole["settings"]["margin_mode"]) == ("binance", {"ETHUSDT": "isolated"})
+    assert whole["settings"]["intrabar"] == "close"
+    assert "constant funding of 0.0001 per 8 h: ETHUSDT" in whole["summary"]["flags"]
+
+
+def test_an_exchange_s_candles_are_read_by_their_opening_time(capsys, folder):
+    candles = pd.read_csv("BTCUSDT-1h.csv", parse_dates=["datetime"])
+    opened = candles.pop("datetime").astype("int64") // 10**3
+    assert opened[0] == 1_704_070_800_000  # 2024-01-01 01:00 UTC, in milliseconds
+    candles.assign(open_time=opened, close_time=opened + 3_599_999).to_csv("dump.csv", index=False)
+    summaries = [
+        json.loads(said(capsys, "run", "stubborn.py", "--data", f"BTCUSDT={name}", "--json")[1])["summary"]
+        for name in ("BTCUSDT-1h.csv", "dump.csv")
+    ]
+    assert summaries[0] == summaries[1]
+
+
+def test_a_signal_strategy_shows_its_own_parameters_only(capsys, folder):
+    Path("signals.py").write_text(
+        "import backtrader as bt\n\n\nclass Above(bt.SignalStrategy):\n    params = (('period', 3),)\n\n"
+        "    def __init__(self):\n        self.signal_add(bt.SIGNAL_LONG, self.data.close - bt.ind.SMA(period=self.p.period))\n"
+    )
+    _, out, _ = said(capsys, "run", "signals.py", "--data", "ETHUSDT_1h.csv")
+    assert out.startswith("Above(period=3) on ETHUSDT 1x cross")
+
+
 def test_a_strategy_that_quits_is_no_silent_success(capsys, folder):
     Path("quits.py").write_text(STUBBORN.replace("        if not", "        raise SystemExit\n        if not"))
     code, _, err = said(capsys, "run", "quits.py", "--data", "ETHUSDT_1h.csv")
@@ -219,7 +253,7 @@ def test_the_options_of_a_run_reach_it(capsys, folder):
     assert settings["margin_mode"] == {"BTCUSDT": "isolated", "ETHUSDT": "cross"}
     assert (settings["cash"], settings["intrabar"], settings["params"]) == (777, "close", {"wait": 2})
     assert (settings["data"]["first"], settings["data"]["last"]) == ("2024-01-01T02:00:00Z", "2024-01-01T07:00:00Z")
-    assert "constant funding: BTCUSDT" in whole["summary"]["flags"]
+    assert "constant funding of 0.001 per 8 h: BTCUSDT" in whole["summary"]["flags"]
     assert "no funding: ETHUSDT" in whole["summary"]["flags"]
     assert pd.read_csv("here/fills.csv")["size"].iloc[0] == 0.5
 
@@ -306,7 +340,8 @@ BAD_FILES = {
     "unsorted.csv": rows("\n".join(reversed(hours()))),
     "local.csv": rows("\n".join(f"2024-01-01 {hour:02}:00,100,101,99,100,1" for hour in range(1, 24, 4))),
     "local_funding.csv": "datetime,rate\n" + "".join(f"2024-01-0{day} {hour:02}:00,0.0001\n" for day in (1, 2) for hour in (1, 9, 17)),
-    "timestamp.csv": "timestamp,open,high,low,close\n2024-01-01,1,1,1,1\n",
+    "when.csv": "when,open,high,low,close\n2024-01-01,1,1,1,1\n",
+    "ends.csv": rows("\n".join(f"2024-01-01 0{hour}:59:59.999,100,101,99,100,1" for hour in range(4))),
     "slow.py": "import backtrader as bt\nclass Slow(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=99)\n",
     "asks.py": "import backtrader as bt\nclass Asks(bt.Strategy):\n    def __init__(self, size):\n        self.size = size\n",
     "none.py": "VALUE = 1\n",
@@ -339,7 +374,7 @@ WRONG = {
     "leverage word": ((*GOOD, "--leverage", "much"), "--leverage takes a number, was 'much'"),
     "leverage of another": ((*GOOD, "--leverage", "BTCUSDT=3"), "leverage says nothing of ETHUSDT"),
     "leverage above the tier": ((*GOOD, "--leverage", "400"), "400"),
-    "margin mode": ((*GOOD, "--margin-mode", "portfolio"), "margin_mode"),
+    "margin mode": ((*GOOD, "--margin-mode", "portfolio"), "ETHUSDT: margin_mode is 'cross' or 'isolated', was 'portfolio'"),
     "cash": ((*GOOD, "--cash", "-5"), "cash is a positive amount of money"),
     "start after end": ((*GOOD, "--start", "2024-02-01", "--end", "2024-01-01"), "--start 2024-02-01 is not before --end 2024-01-01"),
     "start is no time": ((*GOOD, "--start", "soon"), "--start takes a UTC date or time"),
@@ -362,11 +397,19 @@ WRONG = {
     "too few bars": (("slow.py", "--data", "ETHUSDT_1h.csv"), "the indicators of Slow need more than the 12 bars there are"),
     "an __init__ that asks": (("asks.py", "--data", "ETHUSDT_1h.csv"), "Asks.__init__ asks for size, but Backtrader gives it nothing"),
     "damaged archive": (("stubborn.py", "--data", "BTCUSDT=bad.csv.gz"), "cannot be read"),
-    "another name for time": (("stubborn.py", "--data", "BTCUSDT=timestamp.csv"), "call the column of times datetime"),
+    "another name for time": (("stubborn.py", "--data", "BTCUSDT=when.csv"), "call the column of times datetime"),
     "a word for a number": ((*GOOD, "--param", "wait=abc"), "--param wait is a whole number, as its default 0 is; was 'abc'"),
     "a fraction for a count": ((*GOOD, "--param", "wait=1.5"), "--param wait is a whole number"),
     "a switch for a count": ((*GOOD, "--param", "wait=true"), "--param wait is a whole number, as its default 0 is; was True"),
     "sizer 0": ((*GOOD, "--sizer", "0"), "a size above 0"),
+    "a sizer of less than nothing": (
+        (*GOOD, "--sizer", "PercentSizer:percents=-90"),
+        "PercentSizer: percents is a number above 0, was -90",
+    ),
+    "a folder for candles": (("stubborn.py", "--data", "BTCUSDT=."), "candle file '.' is a folder"),
+    "an address for candles": (("stubborn.py", "--data", "BTCUSDT=https://x/y.csv"), "is an address, download it first"),
+    "stamps of the close": (("stubborn.py", "--data", "BTCUSDT=ends.csv"), "stamped just before the end of a bar of 1 h"),
+    "half a percentage": ((*GOOD, "--funding", "a%"), "funding file 'a%' does not exist"),
     "intrabar": ((*GOOD, "--intrabar", "random"), "intrabar is one of"),
     "a folder that is a file": ((*GOOD, "--out", "stubborn.py"), "--out stubborn.py is no folder to write to (File exists)"),
     "unknown option": ((*GOOD, "--nope"), "--nope"),
@@ -488,6 +531,31 @@ def test_ctrl_c_while_files_are_read_ends_at_once(capsys, folder):
     assert err.startswith("bt-margin: stopped at once, nothing was kept\n")
 
 
+def test_ctrl_c_while_files_are_written_says_which_are_there(capsys, folder, monkeypatch):
+    def press(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(cli, "_save_text", press)
+    code, out, err = said(capsys, "run", *GOOD, "--out", "o")
+    assert (code, out) == (130, "")
+    assert err == f"bt-margin: stopped at once, kept {Path('o/page.png')}\n"
+    assert [path.name for path in Path("o").iterdir()] == ["page.png"]
+
+
+def test_ctrl_c_on_the_last_bar_leaves_a_whole_run(capsys, folder):
+    Path("presses.py").write_text(PRESSES.replace("len(self) == 3", "len(self) == 12"))
+    code, out, _ = said(capsys, "run", "presses.py", "--data", "ETHUSDT_1h.csv", "--json")
+    assert code == 0
+    assert json.loads(out)["summary"]["bars"] == 12
+
+
+def read_or_end(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4_096)
+    except OSError:  # Linux has this in place of an end
+        return b""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_terminal_sees_how_far_a_run_is_and_how_long_it_will_take(folder):
     import pty
@@ -499,13 +567,18 @@ def test_a_terminal_sees_how_far_a_run_is_and_how_long_it_will_take(folder):
     root = str(Path(cli.__file__).parents[1])
     command = [sys.executable, "-W", "ignore", "-m", "bt_margin", "run", "slow.py", "--data", "ETHUSDT_1h.csv", "--json"]
     variables = {**os.environ, "PYTHONPATH": root, "TERM": "xterm", "COLUMNS": "100"}
-    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, env=variables, check=False)
-    os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
+    seen: list[bytes] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=variables) as process:
+        os.close(theirs)
+        reader = Thread(target=lambda: seen.extend(iter(lambda: read_or_end(ours), b"")))
+        reader.start()
+        printed, _ = process.communicate()
+    reader.join()
     os.close(ours)
-    assert ended.returncode == 0
-    assert set(json.loads(ended.stdout)) == {"summary", "liquidations", "files"}
-    assert "trading" in shown
+    shown = b"".join(seen).decode()
+    assert process.returncode == 0
+    assert set(json.loads(printed)) == {"summary", "liquidations", "files"}
+    assert [word for word in ("reading", "trading", "drawing and writing") if word not in shown] == []
     assert "%" in shown
     assert "left" in shown
 
@@ -517,6 +590,12 @@ def test_a_spark_line_keeps_the_lowest_of_each_step():
     assert spark_line([7.0] * 3) == "▁▁▁"
     assert spark_line([0, 7, 7, 0, 7, 7], width=3) == "▁▁█"
     assert spark_line(list(range(8))) == "▁▂▃▄▅▆▇█"
+
+
+def test_it_says_its_version(capsys):
+    code, out, _ = said(capsys, "--version")
+    assert code == 0
+    assert out == f"bt-margin {bm.__version__}, backtrader {bt.__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])

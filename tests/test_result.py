@@ -63,6 +63,13 @@ def idle() -> Result:
 # -- arithmetic ------------------------------------------------------------------------------------------------------
 
 
+def test_a_result_says_in_a_line_what_became_of_the_money(idle, liquidated):
+    assert repr(idle) == "<Result of Script on AAA: 1,000.00 became 1,000.00, 0 liquidations>"
+    end = liquidated.summary["final_equity"]
+    assert end < 1_000
+    assert repr(liquidated) == f"<Result of Script on AAA: 1,000.00 became {end:,.2f}, 1 liquidation>"
+
+
 def test_examples_in_the_docstrings_are_true():
     outcome = doctest.testmod(measures)
     assert outcome.attempted >= 5
@@ -362,7 +369,7 @@ def test_policies_that_were_used_are_flagged_and_others_are_not():
     given = Result.of(play({}, frame([CALM] * 3, marks=[CALM] * 3), funding=rate_column(d0108=0.001), terms=fees, intrabar="close"))
     assert given.summary["flags"] == ["intrabar: close"]
     constant = Result.of(play({}, frame([CALM] * 3, marks=[CALM] * 3), funding=0.0001, terms=fees))
-    assert constant.summary["flags"] == ["constant funding: AAA", "intrabar: adverse"]
+    assert constant.summary["flags"] == ["constant funding of 0.0001 per 8 h: AAA", "intrabar: adverse"]
 
 
 def test_one_flag_names_every_contract_it_is_true_of():

@@ -106,10 +106,10 @@ def test_funding_and_mark_may_be_given_apart():
     candles, marks = frame([CALM] * 10), frame([(90, 90, 90, 90)] * 10)
     result = run(Holder, {"BTCUSDT": candles}, funding=0.001, mark=marks)
     assert list(result.funding["amount"]) == [-90 * 0.001]
-    assert result.summary["flags"][0] == "constant funding: BTCUSDT"
+    assert result.summary["flags"][0] == "constant funding of 0.001 per 8 h: BTCUSDT"
     rates = {"BTCUSDT": 0.001, "ETHUSDT": None}
     by_symbol = run(Holder, dict.fromkeys(SYMBOLS, candles), funding=rates, mark=dict.fromkeys(SYMBOLS, marks))
-    assert by_symbol.summary["flags"][:2] == ["constant funding: BTCUSDT", "no funding: ETHUSDT"]
+    assert by_symbol.summary["flags"][:2] == ["constant funding of 0.001 per 8 h: BTCUSDT", "no funding: ETHUSDT"]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_leverage_is_judged_by_the_tiers_in_force_when_the_data_begins():
         ({"leverage": "20"}, "BTCUSDT: leverage is a number of 1 or more, was '20'"),
         ({"leverage": {"ETHUSDT": 5}}, "leverage says nothing of BTCUSDT"),
         ({"margin_mode": {"BTCUSDT": "cross", "ETHUSDT": "cross"}}, "margin_mode names ETHUSDT, but the datas are BTCUSDT"),
-        ({"margin_mode": "both"}, "margin_mode is 'cross', 'isolated' or None"),
+        ({"margin_mode": "both"}, "BTCUSDT: margin_mode is 'cross' or 'isolated', was 'both'"),
         ({"venue": "nowhere"}, "no venue is called 'nowhere'; known: binance, "),
         ({"data": {"NOCOIN": frame([CALM] * 3)}}, "binance has no tiers for NOCOIN here"),
         ({"data": {}}, "data maps each symbol to its candles, such as .*, was empty"),

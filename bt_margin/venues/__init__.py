@@ -113,7 +113,7 @@ class Venue:
             known = sorted({contract.symbol for contract in self.contracts.values()})
             raise ValueError(
                 f"{self.name} has no tiers for {symbol} here (known: {', '.join(known)}); "
-                "pass tiers=[(cap, rate, max_leverage), ...] or a flat rate such as tiers=0.01 to PerpCommInfo"
+                "take venue 'generic' (a flat 0.5 %), or give PerpCommInfo tiers=[(cap, rate, max_leverage), ...] of its own"
             )
         sources = MappingProxyType({"tiers": self.source})
         return VenueContract(symbol, 0.0, 1.0, self.any_tiers, self.maker, self.taker, self.liquidation_fee, sources)

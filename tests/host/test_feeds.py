@@ -4,6 +4,7 @@ import math
 import pickle
 from array import array
 from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import backtrader as bt
@@ -429,6 +430,27 @@ def test_files_give_back_what_was_written_to_the_bit(tmp_path, suffix, as_text):
     assert feed._name == "BTCUSDT"
 
 
+@pytest.mark.parametrize(("unit", "count"), [("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000)])
+@pytest.mark.parametrize("name", ["timestamp", "open_time", "Date"])
+def test_numbers_count_from_1970_in_the_unit_that_makes_them_a_time(tmp_path, unit, count, name):
+    frame = candles(rows=30, freq="1h", start="2024-01-31 00:00")
+    first = 1_706_659_200  # 2024-01-31 00:00 UTC
+    told = frame.assign(**{name: [(first + 3_600 * row) * count for row in range(30)], "close_time": 0}).set_index(name)
+    told.to_csv(tmp_path / f"{unit}.csv")
+
+    feed = PerpData(dataname=tmp_path / f"{unit}.csv")
+
+    assert list(feed.perp.stamps) == [first + 3_600 * (row + 1) for row in range(30)]
+    assert arrays(preloaded(feed)) == arrays(preloaded(PerpData(dataname=frame)))
+
+
+def test_the_first_name_of_time_that_a_frame_has_is_its_time():
+    frame = small().reset_index(drop=True)
+    frame["timestamp"], frame["datetime"] = [1, 2, 3], [f"2024-01-01T0{hour}:00Z" for hour in (0, 1, 2)]
+
+    assert list(PerpData(dataname=frame).perp.stamps) == list(PerpData(dataname=small()).perp.stamps)
+
+
 # Marks
 
 
@@ -470,7 +492,7 @@ def test_a_funding_column_pays_at_its_rows_own_time():
 
     first = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
     assert series.funding == FundingSchedule((first + 3600, first + 7200), (0.0001, -0.0002))
-    assert not series.constant_funding
+    assert series.constant_funding is None
 
 
 def test_a_blank_funding_column_is_a_schedule_without_stamps():
@@ -481,7 +503,7 @@ def test_no_funding_is_none():
     assert PerpData(dataname=small()).perp.funding is None
 
 
-@pytest.mark.parametrize("shape", ["series", "naive series", "frame", "schedule", "csv", "parquet"])
+@pytest.mark.parametrize("shape", ["series", "naive series", "frame", "archive", "schedule", "csv", "parquet"])
 def test_funding_given_apart_keeps_every_stamp_and_loses_its_jitter(tmp_path, shape):
     stamps = pd.DatetimeIndex(["2023-12-31 16:00:00.003", "2024-01-01 00:00:00.007", "2024-01-01 08:00:00"], tz="UTC")
     rates = pd.Series([0.0001, -0.0002, 0.0003], index=stamps)
@@ -489,10 +511,13 @@ def test_funding_given_apart_keeps_every_stamp_and_loses_its_jitter(tmp_path, sh
     expected = FundingSchedule((1704038400.0, 1704067200.0, 1704096000.0), (0.0001, -0.0002, 0.0003))
     table.to_csv(tmp_path / "rates.csv", index=False)
     table.rename(columns={"rate": "funding_rate"}).to_parquet(tmp_path / "rates.parquet")
+    epochs = [int(stamp.timestamp() * 1_000 + 0.5) for stamp in stamps]  # as Binance's archive has it
+    archive = pd.DataFrame({"calc_time": epochs, "funding_interval_hours": 8, "last_funding_rate": rates.tolist()})
     given = {
         "series": rates,
         "naive series": rates.tz_localize(None),
         "frame": table,
+        "archive": archive,
         "schedule": expected,
         "csv": str(tmp_path / "rates.csv"),
         "parquet": tmp_path / "rates.parquet",
@@ -501,7 +526,7 @@ def test_funding_given_apart_keeps_every_stamp_and_loses_its_jitter(tmp_path, sh
     series = PerpData(dataname=small(), funding=given[shape]).perp
 
     assert series.funding == expected
-    assert not series.constant_funding
+    assert series.constant_funding is None
 
 
 @pytest.mark.parametrize("rate", [0.0001, np.float64(0.0001), 0])
@@ -510,7 +535,7 @@ def test_a_number_is_charged_every_eight_hours_from_the_first_open_to_the_last_c
 
     first = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
     assert series.funding == FundingSchedule((first, first + 8 * 3600, first + 16 * 3600), (float(rate),) * 3)
-    assert series.constant_funding
+    assert series.constant_funding == rate
 
 
 # Pickling, zones
@@ -605,7 +630,9 @@ REFUSALS = {
     "fromdate": ({**_frame(), "fromdate": "2024-01-01"}, r"BTCUSDT: fromdate must be a date or datetime, was '2024-01-01'"),
     "source": ({"dataname": [1, 2], "name": "BTCUSDT"}, r"BTCUSDT: candle source must be a pandas DataFrame or the path .*, was list"),
     "no source": ({}, r"PerpData: candle source must be a pandas DataFrame or the path of a \.csv or \.parquet file, was NoneType"),
-    "no file": ({"dataname": "nowhere.csv"}, r"nowhere: candle file 'nowhere\.csv' does not exist, give the path"),
+    "no file": ({"dataname": "nowhere.csv"}, r"nowhere: candle file 'nowhere\.csv' does not exist; give the path"),
+    "a folder": ({"dataname": str(Path(__file__).parent)}, r"host: candle file .* is a folder; give the path"),
+    "an address": ({"dataname": "https://nowhere/BTC.csv"}, r"BTC: candle file .* is an address, download it first; give the path"),
     "suffix": ({"dataname": __file__}, r"test_feeds: candle file .* must end in \.parquet or one of \.csv \.gz"),
     "empty": ({"dataname": small()[:0], "name": "BTCUSDT"}, r"BTCUSDT: candle frame has no rows, give at least one"),
     "columns": (
@@ -616,11 +643,23 @@ REFUSALS = {
     "twice": (_frame(Open=1.0), r"BTCUSDT: candle columns name 'open' twice, drop or rename one"),
     "index": (
         {"dataname": small().reset_index(drop=True), "name": "BTCUSDT"},
-        r"BTCUSDT: candle frame needs a UTC DatetimeIndex or a 'datetime' column, had an index of int64 and columns open, high, low",
+        r"BTCUSDT: candle frame needs a UTC DatetimeIndex or a column of times called datetime .*, had an index of int64",
     ),
     "epoch": (
         {"dataname": small().reset_index(drop=True).assign(datetime=[1, 2, 3]), "name": "BTCUSDT"},
-        r"BTCUSDT: candle column 'datetime' holds numbers, say what they count: pd\.to_datetime",
+        r"BTCUSDT: candle row 0: datetime must be ISO 8601, or count seconds, milli-, micro- or nanoseconds since 1970.*; was 1$",
+    ),
+    "two epochs": (
+        {"dataname": small().reset_index(drop=True).assign(open_time=[1704067200, 1704070800000, 1704074400]), "name": "BTCUSDT"},
+        r"BTCUSDT: candle row 1: open_time must be ISO 8601, or count seconds.*, the same in every row; was 1704070800000$",
+    ),
+    "date and time apart": (
+        {"dataname": small().reset_index(drop=True).assign(Date="2024-01-01", Time=["01:00", "02:00", "03:00"]), "name": "BTCUSDT"},
+        r"BTCUSDT: candle frame has columns date and time; join them to one that is called datetime",
+    ),
+    "stamped at the end": (
+        _indexed("2024-01-01 00:59:59.999", "2024-01-01 01:59:59.999", "2024-01-01 02:59:59.999"),
+        r"BTCUSDT: candle row 0 \(2024-01-01 00:59:59\.999000 UTC\) and all after it are stamped just before the end of a bar of 1 h",
     ),
     "no date": (
         {"dataname": small().reset_index(drop=True).assign(datetime=["2024-01-01", "soon", "2024-01-03"]), "name": "BTCUSDT"},
@@ -629,11 +668,11 @@ REFUSALS = {
     "no time": (_indexed("2024-01-01", None, "2024-01-03"), r"BTCUSDT: candle row 1 has no time, drop it"),
     "unsorted": (
         _indexed("2024-01-01 02:00", "2024-01-01 01:00", "2024-01-01 03:00"),
-        ROW1 + r" is earlier than the row before it, sort the frame: frame\.sort_index\(\)",
+        ROW1 + r" is earlier than the row before it; sort the rows by time",
     ),
     "duplicate": (
         _indexed("2024-01-01 01:00", "2024-01-01 01:00", "2024-01-01 03:00"),
-        ROW1 + r" has the stamp of the row before it, keep one: frame\[~frame\.index\.duplicated\(\)\]",
+        ROW1 + r" has the stamp of the row before it; keep one of the two",
     ),
     "off the grid": (
         _indexed("2024-01-01 00:00", "2024-01-01 01:00", "2024-01-01 02:30"),
@@ -645,13 +684,13 @@ REFUSALS = {
     ),
     "single": (
         {"dataname": small()[:1], "name": "BTCUSDT"},
-        r"BTCUSDT: candle row 0 \(.*\) stands alone, say how long its bar is with timeframe=",
+        r"BTCUSDT: candle row 0 \(.*\) stands alone, and the length of a bar is the time between two; give more rows",
     ),
     "single of no length": (
         {"dataname": small()[:1], "timeframe": bt.TimeFrame.Minutes, "compression": 0},
-        r"stands alone, say how long its bar is",
+        r"give more rows, or PerpData a timeframe=",
     ),
-    "single month": ({"dataname": small()[:1], "timeframe": bt.TimeFrame.Months}, r"stands alone, say how long its bar is"),
+    "single month": ({"dataname": small()[:1], "timeframe": bt.TimeFrame.Months}, r"give more rows, or PerpData a timeframe="),
     "window": (
         {**_frame(), "fromdate": datetime(2025, 1, 1)},
         r"BTCUSDT: candle rows are from 2024-01-01 00:00:00 UTC to 2024-01-01 02:00:00 UTC, which leave none between fromdate and todate",
@@ -712,7 +751,7 @@ REFUSALS = {
     ),
     "funding index": (
         {**_frame(), "funding": pd.Series([0.1])},
-        r"BTCUSDT: funding frame needs a UTC DatetimeIndex or a 'datetime' column",
+        r"BTCUSDT: funding frame needs a UTC DatetimeIndex or a column of times",
     ),
     "funding order": (
         {**_frame(), "funding": pd.Series([0.1, 0.1], pd.DatetimeIndex(["2024-01-02", "2024-01-01"]))},
@@ -724,7 +763,7 @@ REFUSALS = {
     ),
     "funding columns": (
         {**_frame(), "funding": small()},
-        r"BTCUSDT: funding frame must have either a 'rate' or a 'funding_rate' column, has open",
+        r"BTCUSDT: funding frame must have one column of rates, called rate or funding_rate, has open",
     ),
 }
 

@@ -321,7 +321,7 @@ def test_an_unknown_symbol_is_an_error_that_says_how_to_give_tiers(binance: Venu
 
     assert str(error.value) == (
         f"binance has no tiers for PEPEUSDT here (known: {', '.join(SYMBOLS)}); "
-        "pass tiers=[(cap, rate, max_leverage), ...] or a flat rate such as tiers=0.01 to PerpCommInfo"
+        "take venue 'generic' (a flat 0.5 %), or give PerpCommInfo tiers=[(cap, rate, max_leverage), ...] of its own"
     )
 
 
