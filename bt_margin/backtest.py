@@ -10,6 +10,7 @@ from typing import Any
 
 import backtrader as bt
 
+from . import venues
 from .comminfo import PerpCommInfo
 from .feeds import PerpData
 from .plug import START_CASH, by_symbol, plug
@@ -40,12 +41,15 @@ def run(
     check: bool = False,
     progress: Progress | None = None,
     spot: Mapping[str, float] | None = None,
+    fee: float | tuple[float, float] | None = None,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
     ``data`` maps each symbol to a DataFrame, the path of a CSV or Parquet file, or a PerpData. ``mark`` and ``funding``
     are given to the feeds made here (see PerpData): one for the only symbol, or a mapping by symbol; a number as
-    ``funding`` may stand for all. ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
+    ``funding`` may stand for all, and is charged as often as the venue charges.
+
+    ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
     every order as a number. The rest is ``plug``'s.
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
@@ -56,9 +60,9 @@ def run(
     two). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
     """
     _check_strategy(strategy, params)
-    feeds = _feeds(data, mark, funding)
+    feeds = _feeds(data, mark, funding, venues.load(venues.GENERIC.name if venue is None else venue))
     cerebro = _cerebro(feeds, strategy, params, sizer)
-    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
+    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
     terms = {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
     if baseline:
         _check_stock(terms)
@@ -113,7 +117,7 @@ def _check_params(owner: type, params_class: Any, given: Mapping[str, Any]) -> N
         raise ValueError(f"{owner.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
 
 
-def _feeds(data: Mapping[str, Any], mark: Any, funding: Any) -> list[PerpData]:
+def _feeds(data: Mapping[str, Any], mark: Any, funding: Any, rules: venues.Venue) -> list[PerpData]:
     if not isinstance(data, Mapping) or not data:
         was = "empty" if isinstance(data, Mapping) else f"a {type(data).__name__}"
         raise ValueError(f"data maps each symbol to its candles, such as {{'BTCUSDT': frame}}, was {was}")
@@ -125,7 +129,8 @@ def _feeds(data: Mapping[str, Any], mark: Any, funding: Any) -> list[PerpData]:
                 raise ValueError(f"{symbol}: its PerpData has mark and funding of its own; give them there or not at all")
             feeds.append(_copy(source, name=symbol))
         else:
-            feeds.append(PerpData(dataname=source, name=symbol, mark=marks[symbol], funding=rates[symbol]))
+            hours = rules.funding_hours(symbol)
+            feeds.append(PerpData(dataname=source, name=symbol, mark=marks[symbol], funding=rates[symbol], funding_hours=hours))
     return feeds
 
 

@@ -510,6 +510,7 @@ class MarginBroker(OrderBook):
             self._show_fill(order, slot, booked, filled, price, before, dtcoc or order.data.datetime[ago or 0])
             fee = booked.closing_fee + booked.opening_fee
             self.record.fills.append(FillRow(self.now, slot.symbol, filled, price, fee, booked.realized_pnl, maker, False, order.ref))
+            self.clock.pay_late(slot, booked.opened, at_open=order.exectype == Order.Market or price == slot.open)
             if order.alive() and reserved and refused is None:
                 rest = abs(order.executed.remsize)
                 self.account.reserve(order.ref, reserved * rest / (rest + abs(size)), symbol=slot.symbol, group=group)

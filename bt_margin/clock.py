@@ -23,7 +23,7 @@ from .core.account import Position
 from .core.funding import funding_payment
 from .core.ledger import CROSS, MONEY_TOLERANCE
 from .core.liquidation import account_liquidation_price, jumps, liquidation_steps
-from .core.path import PathEvent, PathStamp, Plan, Track, plan_path
+from .core.path import LateStamp, PathEvent, PathStamp, Plan, Track, plan_path
 from .core.rescue import Range, rescue, worst_mark
 from .core.tiers import maintenance_margin
 from .record import FundingRow, LiquidationRow
@@ -48,7 +48,7 @@ class BarClock:
         self.lowest_equity = inf
         self.least_headroom: float | None = None  # of a bar's one position, as a fraction of its notional
         self.fills_before = 0
-        self.walked = False
+        self.walked = self.is_on_path = False
         self.flat_state: tuple[int, float] | None = None
         self.flat_row = array("d")
 
@@ -170,6 +170,8 @@ class BarClock:
                 if not _is_isolated_safe(slot, position, self.account.wallets[position.wallet], fills):
                     return False
                 headroom -= _isolated_opening_cost(position, fills)
+                if position.contract.funding_debit == "free_first":
+                    headroom -= _funding_bound(slot, abs(position.size) + sum(abs(change) for change, _ in fills))
             else:
                 holds_cross = True
                 headroom += _worst_headroom(slot, position, fills)
@@ -181,7 +183,10 @@ class BarClock:
         for slot, position in self.held:
             share = _plain_share(position, slot.worst_mark()) if position.is_plain else _least_share(slot, position)
             if slot.has_stamps_due():
-                share -= _funding_bound(slot, position.size)
+                bound = _funding_bound(slot, position.size)
+                share -= bound
+                if position.contract.funding_debit == "free_first" and position.is_isolated:
+                    headroom -= bound
             if position.wallet == CROSS:
                 headroom += share
                 holds_cross = True
@@ -220,18 +225,27 @@ class BarClock:
             for slot in fresh
             for s in slot.stamps_inside()
         ]
+        late = [
+            LateStamp(PathStamp(slot.fraction(s.stamp), slot.symbol, s.rate, slot.late_mark(s), s.stamp), slot.grace)
+            for slot in fresh
+            for s in slot.late_stamps()
+        ]
         orders = self.broker.working_orders()
         profile = self.broker.profile
-        low_first, high_first = (plan_path(self.account, tracks, orders, stamps, profile, low_first=flag) for flag in (True, False))
+        low_first, high_first = (
+            plan_path(self.account, tracks, orders, stamps, profile, low_first=flag, late=late) for flag in (True, False)
+        )
         prefers_low = low_first.equity <= high_first.equity
         if self.broker.p.intrabar == "favourable":
             prefers_low = low_first.equity > high_first.equity
         chosen = low_first if prefers_low else high_first
         certain = {symbol for symbol in low_first.liquidated & high_first.liquidated if self._fails_alone(symbol, tracks)}
         self.lowest_equity = min(self.lowest_equity, chosen.lowest_equity)
+        self.is_on_path = True
         for event in chosen.events:
             self.marks.update(event.marks)
             self._apply_event(event, certain)
+        self.is_on_path = False
         if self.broker.p.check and self.broker.p.filler is None:
             self._check_plan(chosen, tracks)
 
@@ -268,7 +282,7 @@ class BarClock:
         if event.kind == "liquidation":
             self._liquidate(subject, "path", certain)
         elif event.kind == "funding":
-            self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate)
+            self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate, subject.size)
         elif event.kind == "trigger":
             self.broker.trigger(subject)
         else:
@@ -286,11 +300,25 @@ class BarClock:
                 mark_price = slot.funding_mark(settlement)
         self._book_funding(slot.symbol, settlement.stamp, mark_price, settlement.rate)
 
-    def _book_funding(self, symbol: str, stamp: float, mark_price: float, rate: float) -> None:
-        size = self.account.positions[symbol].size
+    def _book_funding(self, symbol: str, stamp: float, mark_price: float, rate: float, size: float | None = None) -> None:
+        size = self.account.positions[symbol].size if size is None else size
         if size:
-            amount = self.account.pay_funding(symbol, mark_price=mark_price, rate=rate, time=stamp)
+            marks = self.marks  # of the path, or else of the last bar, and then the stamp's own is nearer
+            if not self.is_on_path and self.account.positions[symbol].contract.funding_debit != "position":
+                marks = {**marks, symbol: mark_price}
+            amount = self.account.pay_funding(symbol, mark_price=mark_price, rate=rate, time=stamp, marks=marks, size=size)
             self.record.funding.append(FundingRow(stamp, symbol, size, mark_price, rate, amount))
+
+    def pay_late(self, slot: "Slot", opened: float, *, at_open: bool) -> None:
+        """Charge what a fill off the path opened with the settled stamps whose grace is not over (R24).
+
+        A fill at the open is of the opening instant; when another one came is not known, and it counts as at the close.
+        """
+        if self.is_on_path or not opened or slot.schedule is None:
+            return
+        for settlement in slot.schedule.late(slot.open_time if at_open else slot.close_time):
+            if settlement.stamp <= slot.funded_until:
+                self._book_funding(slot.symbol, settlement.stamp, slot.late_mark(settlement), settlement.rate, opened)
 
     # -- test and liquidation ----------------------------------------------------------------------------------------
 
@@ -508,13 +536,14 @@ def _worst_headroom(slot: "Slot", position: Position, fills: Sequence[tuple[floa
     bought = sum(change for change, _ in fills if change > 0)
     sold = sum(change for change, _ in fills if change < 0)
     largest = max(abs(position.size + bought), abs(position.size + sold))
+    paying = abs(position.size) + bought - sold if slot.grace else largest  # with a grace both sides of a reversal pay
     costs = sum(abs(change) * multiplier * price * _dearest_fee(position) for change, price in fills)
     worst = inf
     for mark in _mark_range(slot):
         profit = position.unrealized_pnl(mark)
         profit += sum(min(change * multiplier * (mark - price), 0.0) for change, price in fills)
         worst = min(worst, profit - maintenance_margin(position.brackets, largest * multiplier * mark))
-    return worst - costs - _funding_bound(slot, largest)
+    return worst - costs - _funding_bound(slot, paying)
 
 
 def _is_isolated_safe(slot: "Slot", position: Position, balance: float, fills: Sequence[tuple[float, float]]) -> bool:
@@ -551,11 +580,12 @@ def _isolated_opening_cost(position: Position, fills: Sequence[tuple[float, floa
 
 def _funding_bound(slot: "Slot", size: float) -> float:
     """Return the most that the stamps of this bar could cost a position of this size, of either sign."""
-    if not slot.is_fresh or not slot.has_stamps_due():
+    if not slot.is_fresh or slot.schedule is None or not (slot.has_stamps_due() or slot.grace):
         return 0.0
-    assert slot.schedule is not None
     cost, contract = 0.0, slot.position.contract
     since = slot.funded_until if slot.position.size else max(slot.funded_until, slot.open_time)
+    if slot.grace:
+        since = min(since, nextafter(slot.open_time - slot.schedule.grace_seconds, -inf))
     for settlement in slot.schedule.between(since, slot.close_time):
         own = settlement.mark_price
         if contract.kind == "inverse":

@@ -40,6 +40,14 @@ class PerpCommInfo(bt.CommInfoBase):
       - ``margin_terms`` (default: ``None``): the two as a ``MarginTerms``, or a venue's dated ``terms``; the two above
         override them, and without any they are 'mark' and 'none'
 
+      - ``dated_fees`` (default: ``()``): (start in seconds UTC, maker, taker) in rising order; from its start on each takes
+        the place of ``maker`` and ``commission``
+      - ``funding_debit`` (default: ``'position'``): what pays a funding fee: 'position', its wallet; 'free_first', for an
+        isolated position the available balance, then its wallet (Bybit); 'capped', the wallet, but never so much that
+        funding alone liquidates (OKX)
+      - ``funding_price`` (default: ``'mark'``): the price that the venue pays funding by, 'mark' or 'oracle'; where the
+        schedule has no prices the mark stands in, and in place of an oracle's every result says so
+
     Of inverse contracts all money (cash, value, targets, fees, profit) is coin, and ``position.price`` the harmonic mean
     of the entries. Backtrader's ``Trade`` averages entries plainly, so after an addition at another price its ``price`` and
     ``pnl`` are not exact: read ``order.executed.pnl``, the journal, or a Result's ``fills`` and ``trades``.
@@ -60,6 +68,9 @@ class PerpCommInfo(bt.CommInfoBase):
         ("maintenance_basis", None),
         ("fee_in_margin", None),
         ("margin_terms", None),
+        ("dated_fees", ()),
+        ("funding_debit", "position"),
+        ("funding_price", "mark"),
         ("commtype", bt.CommInfoBase.COMM_PERC),
         ("percabs", True),
         ("stocklike", False),
@@ -91,6 +102,9 @@ class PerpCommInfo(bt.CommInfoBase):
             liquidation_fee=self.p.liquidation_fee,
             tiers=self.schedule,
             kind=self.p.kind,
+            dated_fees=tuple(self.p.dated_fees),
+            funding_debit=self.p.funding_debit,
+            funding_price=self.p.funding_price,
         )
 
     def _rules(self) -> Terms:

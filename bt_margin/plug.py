@@ -32,6 +32,7 @@ def plug(
     margin_mode: str | Mapping[str, str] = "cross",
     cash: float | None = None,
     spot: Mapping[str, float] | None = None,
+    fee: float | tuple[float, float] | None = None,
     **params: Any,
 ) -> MarginBroker:
     """Give a Cerebro a MarginBroker with the venue's rules for every data added so far, and return it.
@@ -40,9 +41,12 @@ def plug(
     symbol. ``venue=None`` is 'generic': a flat 0.5 % of maintenance and no fees. ``cash=None`` keeps what the present
     broker was given; at a venue of inverse contracts it is coins. ``spot`` names the datas that are the coin itself,
     bought in full, each with its trading fee, a fraction: ``{"BTCUSDT_SPOT": 0.001}``; a venue's own rates are its
-    perpetuals', so there is no default, and ``leverage`` and ``margin_mode`` need not name these datas. ``params`` go to
-    the MarginBroker: ``intrabar``, ``on_liquidation``, ``stamp``, ``check`` and the host's own. What the present broker was
-    given of these, slippage and cheat-on-open among them, is kept; its commissions are not, the venue's replace them.
+    perpetuals', so there is no default, and ``leverage`` and ``margin_mode`` need not name these datas. ``fee`` is a fraction
+    for maker and taker, or (maker, taker), in place of the venue's dated ones.
+
+    ``params`` go to the MarginBroker: ``intrabar``, ``on_liquidation``, ``stamp``, ``check`` and the host's own. What the
+    present broker was given of these, slippage and cheat-on-open among them, is kept; its commissions are not, the venue's
+    replace them.
 
     ValueError where a data has no name, the venue does not know a symbol, a mapping leaves one out, or the leverage is
     above what the venue allowed when the data begins.
@@ -65,26 +69,32 @@ def plug(
             terms = PerpCommInfo(kind="spot", leverage=own, margin_mode=modes.get(symbol), commission=fees[symbol], profile=rules.profile)
             broker.addcommissioninfo(terms, name=symbol)
             continue
-        contract = rules.contract(symbol)
+        contract = rules.contract(symbol) if fee is None else rules.contract(symbol).with_fee(*_maker_and_taker(fee))
         opening = min(map(_first_opening, datas))
         check_leverage(symbol, _number(symbol, leverages[symbol]), contract.tiers.at(opening).brackets)
-        comminfo = PerpCommInfo(
-            leverage=leverages[symbol],
-            margin_mode=modes[symbol],
-            commission=contract.taker,
-            maker=contract.maker,
-            mult=contract.multiplier,
-            lot=contract.lot,
-            tiers=_tiers(rules, symbol),
-            liquidation_fee=contract.liquidation_fee,
-            profile=rules.profile,
-            kind=contract.kind,
-            currency=settlement_currency(contract.symbol, contract.kind),
-            margin_terms=rules.terms,
-        )
-        broker.addcommissioninfo(comminfo, name=symbol)
+        own_terms = {"leverage": leverages[symbol], "margin_mode": modes[symbol], "tiers": _tiers(rules, symbol)}
+        broker.addcommissioninfo(PerpCommInfo(**own_terms, **_venue_terms(rules, contract, opening)), name=symbol)
     cerebro.broker = broker
     return broker
+
+
+def _venue_terms(rules: venues.Venue, contract: venues.VenueContract, opening: float) -> dict[str, Any]:
+    """Return the params of a PerpCommInfo that a venue says of a contract whose data begins at a time."""
+    (maker, taker), funding = contract.fees_at(opening), contract.funding
+    return {
+        "commission": taker,
+        "maker": maker,
+        "dated_fees": tuple(dated for dated in contract.dated_fees if dated[0] > opening),
+        "mult": contract.multiplier,
+        "lot": contract.lot,
+        "liquidation_fee": contract.liquidation_fee,
+        "profile": rules.profile,
+        "kind": contract.kind,
+        "currency": settlement_currency(contract.symbol, contract.kind),
+        "margin_terms": rules.terms,
+        "funding_debit": funding.debit if funding else "position",
+        "funding_price": funding.price if funding else "mark",
+    }
 
 
 def by_symbol(what: str, value: T | Mapping[str, T], symbols: Mapping[str, Any], *, optional: Collection[str] = ()) -> dict[str, T]:
@@ -98,6 +108,13 @@ def by_symbol(what: str, value: T | Mapping[str, T], symbols: Mapping[str, Any],
     if unknown:
         raise ValueError(f"{what} names {', '.join(unknown)}, but the datas are {', '.join(symbols)}; leave it out or add that data")
     return dict(value)
+
+
+def _maker_and_taker(fee: Any) -> tuple[float, float]:
+    pair = fee if isinstance(fee, tuple) else (fee, fee)
+    if len(pair) != 2 or not all(isinstance(rate, Real) and not isinstance(rate, bool) for rate in pair):
+        raise ValueError(f"fee is a fraction of notional such as 0.0005, or (maker, taker), was {fee!r}")
+    return float(pair[0]), float(pair[1])
 
 
 def _spot_fees(spot: Mapping[str, float] | None, symbols: Mapping[str, Any]) -> Mapping[str, float]:

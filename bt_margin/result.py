@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, pairwise
-from math import inf, isfinite, nan
+from math import inf, isfinite, isnan, nan
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,13 +85,15 @@ class _Holding:
     ) -> None:
         self.slot, self.size, self.entry_price, self.mark_price = slot, size, entry_price, mark_price
         self.wallet_balance, self.is_isolated = wallet_balance, bool(is_isolated)
-        self.contract: Contract = slot.position.contract
+        self.contract: Contract = slot.position.offered.at(terms_since)
         self.brackets: Sequence[Bracket] = self.contract.tiers.at(terms_since).brackets
         if not slot.position.is_plain:
             self.brackets = self._position(leverage, terms_since).brackets
 
     def _position(self, leverage: float, terms_since: float) -> Position:
-        then: Position = replace(self.slot.position, size=self.size, entry_price=self.entry_price, leverage=leverage)
+        then: Position = replace(
+            self.slot.position, contract=self.contract, size=self.size, entry_price=self.entry_price, leverage=leverage
+        )
         then.wallet = wallet_of(self.slot.symbol) if self.is_isolated else CROSS
         then.table, then.terms = self.contract.tiers.at(terms_since), terms_at(then.rules, terms_since)
         then.renew()
@@ -307,6 +309,7 @@ class Result:
             "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
             "generic tiers (flat 0.5 %)": [symbol for symbol, comminfo in self._terms().items() if comminfo.is_generic],
             **_constant_funding(slots),
+            "funding at mark, no oracle price was given": [symbol for symbol, slot in slots.items() if _lacks_oracle(slot)],
             "no trading fees": [symbol for symbol, comminfo in self._terms().items() if not (comminfo.p.commission or comminfo.p.maker)],
             "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None and slot.position.contract.kind != "spot"],
         }
@@ -531,8 +534,11 @@ def _params(strategy: Any) -> dict[str, Any]:
     return {name: value for name, value in params.items() if not name.startswith("_") and name not in hidden}
 
 
-def _fees(contract: Contract) -> dict[str, float]:
-    return {"maker": contract.maker, "taker": contract.taker, "liquidation_fee": contract.liquidation_fee}
+def _fees(contract: Contract) -> dict[str, Any]:
+    fees: dict[str, Any] = {"maker": contract.maker, "taker": contract.taker, "liquidation_fee": contract.liquidation_fee}
+    if contract.dated_fees:
+        fees["later"] = [{"from": _day(start), "maker": maker, "taker": taker} for start, maker, taker in contract.dated_fees]
+    return fees
 
 
 def _constant_funding(slots: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -541,8 +547,17 @@ def _constant_funding(slots: Mapping[str, Any]) -> dict[str, list[str]]:
     for symbol, slot in slots.items():
         series = slot.series
         if series is not None and series.constant_funding is not None and slot.schedule is series.funding:
-            policies.setdefault(f"constant funding of {series.constant_funding:g} per 8 h", []).append(symbol)
+            policy = f"constant funding of {series.constant_funding:g} per {series.funding_hours:g} h"
+            policies.setdefault(policy, []).append(symbol)
     return policies
+
+
+def _lacks_oracle(slot: Any) -> bool:
+    """Whether a venue takes the oracle's price for funding and the schedule has it not for every stamp."""
+    schedule = slot.schedule
+    if schedule is None or not len(schedule) or slot.position.contract.funding_price != "oracle":
+        return False
+    return not schedule.marks or any(map(isnan, schedule.marks))
 
 
 def _tier_flag(symbol: str, tiers: TierSchedule, first: float, last: float) -> list[str]:

@@ -52,8 +52,9 @@ class Slot:
         self.next_stamp = inf if self.schedule is None else -inf
         self.shortest_step = inf
         self.previous_stamp = -inf
-        starts = (*position.contract.tiers.dates[1:], *(start for start, _ in position.rules[1:]))
-        self.change_dates = sorted(set(starts))  # of the tier table and the margin terms
+        dates = [start for start, _ in position.rules[1:]] + [fees[0] for fees in position.offered.dated_fees]
+        starts = (*position.contract.tiers.dates[1:], *dates)
+        self.change_dates = sorted(set(starts))  # of the tier table, the margin terms and the fees
         self.terms_since = -inf  # which of these dates the ones in force are of
         self.next_tiers = self.change_dates[0] if starts else inf
 
@@ -82,7 +83,7 @@ class Slot:
         return self.is_fresh
 
     def load(self, retier: Callable[[str, float], None]) -> None:
-        """Read the new bar: prices, marks, instants, tiers and margin terms in force at its opening instant (R5)."""
+        """Read the new bar: prices, marks, instants, tiers, margin terms and fees in force at its opening instant (R5)."""
         data, index = self.data, self._clock._idx
         opens, highs, lows, closes = self._prices
         self.open, self.high, self.low, self.close = opens.array[index], highs.array[index], lows.array[index], closes.array[index]
@@ -101,7 +102,7 @@ class Slot:
             self.use_tiers(retier, self.open_time)
 
     def use_tiers(self, retier: Callable[[str, float], None], time: float) -> None:
-        """Put the tier table and the margin terms of an instant in force."""
+        """Put the tier table, the margin terms and the fees of an instant in force."""
         self.terms_since = max((date for date in self.change_dates if date <= time), default=-inf)
         self.next_tiers = next((date for date in self.change_dates if date > time), inf)
         retier(self.symbol, time)
@@ -188,6 +189,22 @@ class Slot:
 
     def _held_only(self, due: list[Settlement]) -> list[Settlement]:
         return due if self.position.size else []
+
+    @property
+    def grace(self) -> float:
+        """The grace after a funding stamp as a fraction of this bar, 0 where there is none."""
+        seconds = 0.0 if self.schedule is None else self.schedule.grace_seconds
+        return seconds / (self.close_time - self.open_time) if seconds else 0.0
+
+    def late_stamps(self) -> list[Settlement]:
+        """Return the stamps that a position opened in this bar may still pay: of this bar, and of the grace before it (R24)."""
+        if self.schedule is None or not self.schedule.grace_seconds:
+            return []
+        return list(self.schedule.between(nextafter(self.open_time - self.schedule.grace_seconds, -inf), self.close_time))
+
+    def late_mark(self, settlement: Settlement) -> float:
+        """Return the mark of a stamp for a position opened after it; of one before this bar that is the open."""
+        return self.mark_open if settlement.stamp < self.open_time and isnan(settlement.mark_price) else self.funding_mark(settlement)
 
     def funding_mark(self, settlement: Settlement) -> float:
         """Return the mark of a stamp: its own, else the open at the opening instant, else the line to the close (R23)."""

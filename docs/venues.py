@@ -6,6 +6,7 @@ Run it after a change of the data: ``python docs/venues.py``. A test holds the w
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,11 @@ NOTES = {
             ),
             ("Bankruptcy price = entry x (1 - side / leverage)", "`bankruptcy_price`", f"help, bankruptcy price (copy), {READ}"),
             (
+                "A funding fee of an isolated position is taken from the available balance first, then from its margin",
+                "`funding_debit` free_first",
+                f"help 000001391 (copy), {READ}",
+            ),
+            (
                 "In the average premium late minutes weigh most",
                 "`core.premium.average_premium(late_weighs_more=True)`",
                 f"introduction to the funding rate, {READ}",
@@ -149,7 +155,6 @@ NOTES = {
         ),
         (
             "a cross account's haircuts, loans and repayments; margin balance here is one currency",
-            "a funding fee of an isolated position is taken from the free balance first; here from its margin",
             "margin added to an inverse position counts 1 / (1 + taker) of itself",
             "portfolio margin",
         ),
@@ -182,10 +187,14 @@ NOTES = {
                 "`initial_margin`",
                 f"OKX help on initial margin (copy), {READ}",
             ),
+            (
+                "A funding fee is limited so that the margin stays at maintenance and liquidation fee: funding alone never liquidates",
+                "`funding_debit` capped",
+                f"OKX help 360053909272 (copy), {READ}",
+            ),
         ),
         (
             "resting orders count in the maintenance margin of a cross account",
-            "the funding fee is cut so that funding alone never liquidates",
             "multi-currency and portfolio margin",
             "the legs of a hedge are set off before a liquidation",
         ),
@@ -450,6 +459,7 @@ def figure_rows(venue: venues.Venue) -> list[Row]:
     rows: list[Row] = [
         ("trading fee, maker", "`maker`", percent(venue.maker), sources["maker"]),
         ("trading fee, taker", "`taker`", percent(venue.taker), sources["taker"]),
+        *earlier_fee_rows(venue),
         ("fee on what is liquidated", "`liquidation_fee`", percent(venue.liquidation_fee), sources["liquidation_fee"]),
         ("liquidation", "`profile`", f"`{venue.profile}`", sources["profile"]),
     ]
@@ -460,6 +470,18 @@ def figure_rows(venue: venues.Venue) -> list[Row]:
         also = "" if terms.fee_in_margin == "none" else ", in initial margin too" if terms.fee_in_initial else ", not in initial margin"
         kept = f"{since}: notional at {terms.maintenance_basis}, {fee}{also}"
         rows.append(("maintenance margin", "`maintenance_basis`, `fee_in_margin`", kept, sources["margin_terms"]))
+    return rows
+
+
+def earlier_fee_rows(venue: venues.Venue) -> list[Row]:
+    """Return the fees that were in force before the latest, by the day they ended."""
+    contract = next((known for known in listed(venue) if known.dated_fees), None)
+    if contract is None:
+        return []
+    rows = []
+    for (_, maker, taker), (end, *_) in pairwise(contract.dated_fees):
+        rows.append((f"trading fees before {day(end)}, maker and taker", "`earlier_fees`", f"{percent(maker)}, {percent(taker)}",
+                     contract.sources[f"fees before {day(end)}"]))  # fmt: skip
     return rows
 
 

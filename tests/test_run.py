@@ -13,7 +13,7 @@ from bt_margin.plug import plug
 from bt_margin.result import Result
 
 CRASH = [CALM, CALM, (100, 100, 40, 45), (45, 120, 45, 120), (120, 120, 120, 120)]
-TAKER = 0.0005
+TAKER = 0.0004  # of Binance before 2024-04-28
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 

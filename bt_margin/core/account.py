@@ -50,7 +50,9 @@ class Risk:
 
 @dataclass(slots=True)
 class Position:
-    """What is held of one contract, and on which terms; ``table`` and ``terms`` are those in force.
+    """What is held of one contract, and on which terms; ``contract``, ``table`` and ``terms`` are those in force.
+
+    ``offered`` is the contract with all its dated fees as it was added.
 
     ``brackets`` say what is maintained: ``notional at mark * rate - amount`` up to each cap. Where the position
     ``is_plain`` they are the table's own. Otherwise (an inverse contract, tiers that are slab or do not count quote
@@ -64,6 +66,7 @@ class Position:
     leverage: float
     wallet: str
     table: TierTable
+    offered: Contract
     rules: Terms = ALWAYS_PLAIN
     terms: MarginTerms = PLAIN
     size: float = 0.0
@@ -236,7 +239,7 @@ class MarginAccount:
         rules = ALWAYS_PLAIN if contract.kind == "spot" else rules
         _check_fee_in_margin(contract, leverage, rules)
         is_plain = contract.is_plain and all(terms.is_plain for _, terms in rules)
-        self.positions[symbol] = Position(contract, leverage, CROSS, contract.tiers.at(time), rules, is_plain=is_plain)
+        self.positions[symbol] = Position(contract, leverage, CROSS, contract.tiers.at(time), contract, rules, is_plain=is_plain)
         self.set_tiers(symbol, time)
         self.set_margin_mode(symbol, margin_mode)
 
@@ -259,8 +262,9 @@ class MarginAccount:
         self.wallets.setdefault(position.wallet, 0.0)
 
     def set_tiers(self, symbol: str, time: float) -> None:
-        """Put the tier table and the margin terms of a time in force (R5)."""
+        """Put the tier table, the margin terms and the fees of a time in force (R5)."""
         position = self.positions[symbol]
+        position.contract = position.offered.at(time)
         position.table = position.contract.tiers.at(time)
         position.terms = terms_at(position.rules, time)
         position.renew()
@@ -479,15 +483,38 @@ class MarginAccount:
         """Move money between two wallets."""
         self._post(time, "transfer", symbol, (source, -amount), (target, amount))
 
-    def pay_funding(self, symbol: str, *, mark_price: float, rate: float, time: float) -> float:
-        """Book one funding stamp on the position's wallet and return what it received (R9, R23)."""
+    def pay_funding(self, symbol: str, *, mark_price: float, rate: float, time: float, marks: Marks, size: float | None = None) -> float:
+        """Book one funding stamp on what is held, or on a part of that ``size``, and return what was received (R9, R23, R24).
+
+        Both signs go to the position's wallet, but for what ``Contract.funding_debit`` takes from the available balance or
+        leaves uncollected; ``marks`` are those of the instant.
+        """
         position = self.positions[symbol]
         contract = position.contract
-        amount = funding_payment(size=position.size, multiplier=contract.multiplier, mark_price=mark_price, rate=rate, kind=contract.kind)
-        if amount:
-            position.costs -= amount
-            self._post(time, "funding", symbol, (position.wallet, amount), ("funding", -amount))
+        part = position.size if size is None else size
+        amount = funding_payment(size=part, multiplier=contract.multiplier, mark_price=mark_price, rate=rate, kind=contract.kind)
+        if amount < 0 and contract.funding_debit == "capped":
+            amount = -min(-amount, self._collectable(position, marks))
+        if not amount:
+            return 0.0
+        drawn = 0.0
+        if amount < 0 and contract.funding_debit == "free_first" and position.is_isolated:
+            drawn = min(-amount, max(self.spendable(symbol, marks), 0.0))
+        position.costs -= amount
+        postings = [(CROSS, -drawn)] if drawn else []
+        if amount + drawn:
+            postings.append((position.wallet, amount + drawn))
+        self._post(time, "funding", symbol, *postings, ("funding", -amount))
         return amount
+
+    def _collectable(self, position: Position, marks: Marks) -> float:
+        """Return the most that a funding fee may take from a position's wallet and leave it above its maintenance margin.
+
+        It stays above by a billionth of what is held, for a wallet just at its maintenance is liquidated (R1).
+        """
+        risk = self.risk(position.wallet, marks)
+        spare = risk.equity - risk.maintenance_margin
+        return max(spare - MONEY_TOLERANCE * position.notional(marks[position.contract.symbol]), 0.0)
 
     def apply_fill(self, symbol: str, *, size: float, price: float, fee_rate: float, time: float) -> Booking:
         """Book a fill: close first, then open (R8).

@@ -6,9 +6,11 @@ one money and settled in the base coin; a contract is ``multiplier`` units of qu
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import floor, isfinite
 
+from .funding import DEBITS, PRICES
 from .tiers import GENERIC_RATE, TierSchedule, TierTable
 
 # Binary floats cannot hold most lots: 0.3 / 0.1 is 2.9999999999999996. A size this close to a whole number of lots is that number.
@@ -31,6 +33,11 @@ class Contract:
 
     ``multiplier`` base units per contract, of an inverse contract its quote value; ``lot`` smallest step of a size (0: any
     size); ``maker``, ``taker`` and ``liquidation_fee`` fractions of notional (a maker rebate is negative). Spot has no tiers.
+
+    ``dated_fees`` are (start in seconds UTC, maker, taker) in rising order, which take the place of ``maker`` and ``taker``
+    from their start on; see ``at``. ``funding_debit`` says what pays a funding fee: the 'position' by its wallet; for
+    an isolated one the available balance first, 'free_first'; or the wallet, but never so much that funding alone
+    liquidates, 'capped'. ``funding_price`` is the price it is paid by, 'mark' or 'oracle'.
     """
 
     symbol: str = ""
@@ -41,6 +48,9 @@ class Contract:
     liquidation_fee: float = 0.0
     tiers: TierSchedule = GENERIC_TIERS
     kind: str = "linear"
+    dated_fees: tuple[tuple[float, float, float], ...] = ()
+    funding_debit: str = "position"
+    funding_price: str = "mark"
 
     def __post_init__(self) -> None:
         name = self.symbol or "contract"
@@ -49,16 +59,34 @@ class Contract:
             raise ValueError(f"{name}: the multiplier is a positive number of base units per contract, was {self.multiplier}")
         if not (isfinite(self.lot) and self.lot >= 0):
             raise ValueError(f"{name}: the lot is a positive size, or 0 for any size, was {self.lot}")
-        for fee in ("maker", "taker", "liquidation_fee"):
-            rate = getattr(self, fee)
+        rates = [(fee, getattr(self, fee)) for fee in ("maker", "taker", "liquidation_fee")]
+        for fee, rate in [*rates, *((fee, dated[place]) for dated in self.dated_fees for place, fee in ((1, "maker"), (2, "taker")))]:
             if not (isfinite(rate) and -0.1 < rate < 0.1):
                 raise ValueError(f"{name}: {fee} is a fraction of notional (0.0005 = 5 bp), was {rate}; 10 % and more is refused as a slip")
+        if any(later[0] <= earlier[0] for earlier, later in pairwise(self.dated_fees)):
+            raise ValueError(f"{name}: the dates of fees must rise")
+        for what, value, known in (
+            ("a funding fee is taken by", self.funding_debit, DEBITS),
+            ("funding is paid by the price of", self.funding_price, PRICES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}: {what} {', '.join(map(repr, known))}, was {value!r}")
         if self.liquidation_fee < 0:
             raise ValueError(f"{name}: a liquidation fee costs, it is 0 or more, was {self.liquidation_fee}")
         if self.kind == "spot":
             if self.tiers is not GENERIC_TIERS and any(tier.rate for table in self.tiers.tables for tier in table.tiers):
                 raise ValueError(f"{name}: spot is paid in full and has no tiers; leave them out")
             object.__setattr__(self, "tiers", NO_TIERS)
+
+    def at(self, time: float) -> "Contract":
+        """Return the contract with the fees of a time (seconds, UTC); before the first date its own are in force.
+
+        >>> contract = Contract(maker=0.0002, taker=0.0004, dated_fees=((100.0, 0.0002, 0.0005),))
+        >>> contract.at(99).taker, contract.at(100).taker
+        (0.0004, 0.0005)
+        """
+        known = [dated for dated in self.dated_fees if dated[0] <= time]
+        return replace(self, maker=known[-1][1], taker=known[-1][2]) if known else self
 
     @property
     def is_plain(self) -> bool:

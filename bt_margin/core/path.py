@@ -57,13 +57,21 @@ class WorkingOrder:
 
 
 class PathStamp(NamedTuple):
-    """A funding stamp inside the bar at a fraction (0 to 1) of its time."""
+    """A funding stamp inside the bar at a fraction (0 to 1) of its time, paid by what is held then, or by a part of that ``size``."""
 
     fraction: float
     symbol: str
     rate: float
     mark_price: float
     stamp: float
+    size: float | None = None
+
+
+class LateStamp(NamedTuple):
+    """A funding stamp that an opening within ``grace`` after it (a fraction of the bar) still pays (R24)."""
+
+    stamp: PathStamp
+    grace: float
 
 
 class PathEvent(NamedTuple):
@@ -96,9 +104,11 @@ def plan_path(
     profile: Profile,
     *,
     low_first: bool,
+    late: Sequence[LateStamp] = (),
 ) -> Plan:
     """Return what one market path, low first or high first, does to the account; the account itself is left alone."""
     walk = _Walk(account.clone(), tracks, [replace(order) for order in orders], stamps, profile, low_first)
+    walk.late = late
     for leg in range(LEGS):
         walk.run_leg(leg)
     return Plan(walk.events, walk.account.equity(walk.marks), walk.lowest_equity, frozenset(walk.liquidated))
@@ -120,6 +130,8 @@ class _Walk:
         self.last_corners = {track.symbol: _last_corners(track.last, low_first) for track in tracks if track.last is not None}
         self.marks = {symbol: corners[0] for symbol, corners in self.mark_corners.items()}
         self.events: list[PathEvent] = []
+        self.late: Sequence[LateStamp] = ()
+        self.clock = 0.0  # the fraction of the bar that is over
         self.liquidated: set[str] = set()
         self.lowest_equity = account.equity(self.marks)
 
@@ -134,6 +146,7 @@ class _Walk:
             if fraction > 1.0:
                 break
             self._move_marks(leg, fraction)
+            self.clock = (leg + fraction) / LEGS
             if wallet is not None and failing <= fraction:
                 self._liquidate(wallet)
             else:
@@ -281,8 +294,17 @@ class _Walk:
 
     def _pay(self, stamp: PathStamp) -> None:
         self.stamps.remove(stamp)
+        self._book(stamp)
+
+    def _pay_late(self, symbol: str, opened: float) -> None:
+        """Charge what was opened with the stamps whose grace is not over."""
+        for stamp, grace in self.late:
+            if stamp.symbol == symbol and 0.0 <= self.clock - stamp.fraction <= grace:
+                self._book(stamp._replace(size=opened))
+
+    def _book(self, stamp: PathStamp) -> None:
         self._record("funding", stamp, stamp.mark_price)
-        self.account.pay_funding(stamp.symbol, mark_price=stamp.mark_price, rate=stamp.rate, time=0.0)
+        self.account.pay_funding(stamp.symbol, mark_price=stamp.mark_price, rate=stamp.rate, time=0.0, marks=self.marks, size=stamp.size)
 
     def _reach(self, order: WorkingOrder, leg: int, fraction: float) -> None:
         if order.stop is not None and order.limit is not None:
@@ -307,7 +329,11 @@ class _Walk:
         self._record("fill", order.ref, price)
         reserved = self.account.reservation(order.ref)
         self.account.release_group(order.oco)
-        _, refused = self.account.execute(order.symbol, size=order.size, price=price, fee_rate=order.fee_rate, marks=self.marks, time=0.0)
+        booked, refused = self.account.execute(
+            order.symbol, size=order.size, price=price, fee_rate=order.fee_rate, marks=self.marks, time=0.0
+        )
+        if booked.opened and self.late:
+            self._pay_late(order.symbol, booked.opened)
         self.orders.remove(order)
         if order.rest and refused is None and reserved:
             share = abs(order.rest) / (abs(order.rest) + abs(order.size))

@@ -65,7 +65,7 @@ class AccountMachine(RuleBasedStateMachine):
 
     @rule(symbol=st.sampled_from(SYMBOLS), rate=st.floats(-0.02, 0.02))
     def fund(self, symbol, rate):
-        self.account.pay_funding(symbol, mark_price=self.marks[symbol], rate=rate, time=0)
+        self.account.pay_funding(symbol, mark_price=self.marks[symbol], rate=rate, time=0, marks=self.marks)
         self.liquidate()
 
     @rule(symbol=st.sampled_from(SYMBOLS), move=st.floats(0.6, 1.6))

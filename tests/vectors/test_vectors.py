@@ -468,9 +468,9 @@ def test_funding_is_paid_by_the_published_side(case: Case) -> None:
 @each_case("funding_sum")
 def test_funding_adds_up_over_the_stamps_of_a_holding(case: Case) -> None:
     hours, rates, marks = zip(*case["inputs"]["settlements"], strict=True)
-    schedule = FundingSchedule(tuple(3600.0 * hour for hour in hours), rates, marks)
-    opened, closed = case["inputs"].get("held", (-inf, inf))
-    settlements = list(schedule.between(3600 * opened, 3600 * closed))
+    schedule = FundingSchedule(tuple(3600.0 * hour for hour in hours), rates, marks, grace_seconds=15)
+    opened, closed = case["inputs"]["held"]
+    settlements = schedule.paid_by(3600 * opened, 3600 * closed)
     assert_figures(case, {"received": funding_sum(settlements, size=case["inputs"]["size"])})
 
 

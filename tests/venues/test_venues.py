@@ -199,10 +199,23 @@ def test_margin_terms_are_those_of_the_day(name: str, day: str, terms: MarginTer
 
 
 def test_funding_is_what_a_source_gives() -> None:
-    assert load("okx").contract("BTCUSDT").funding == FundingFacts(8, 0.00375, -0.00375)
-    assert load("okx").contract("ADAUSDT").funding == FundingFacts(8, 0.015, -0.015)
+    assert load("okx").contract("BTCUSDT").funding == FundingFacts(8, 0.00375, -0.00375, debit="capped")
+    assert load("okx").contract("ADAUSDT").funding == FundingFacts(8, 0.015, -0.015, debit="capped")
+    assert load("bybit").contract("BTCUSDT").funding == FundingFacts(8, debit="free_first")
     assert load("hyperliquid").contract("BTC").funding == FundingFacts(1, 0.04, -0.04, "oracle")
     assert load("binance").contract("BTCUSDT").funding == FundingFacts(8)
+    hours = [load(name).funding_hours(symbol) for name, symbol in (("binance", "BTCUSDT"), ("hyperliquid", "BTC"), ("generic", "X"))]
+    assert hours == [8, 1, 8]
+
+
+def test_fees_are_those_of_the_day() -> None:
+    contract, change = load("binance").contract("BTCUSDT"), datetime(2024, 4, 28, tzinfo=UTC).timestamp()
+
+    assert [contract.fees_at(time) for time in (-inf, change - 1, change, inf)] == [(0.0002, 0.0004)] * 2 + [(0.0002, 0.0005)] * 2
+    assert [load("binance", day).contract("BTCUSDT").taker for day in ("2024-04-27", "2024-04-28")] == [0.0004, 0.0005]
+    assert "commissionRate" in contract.sources["fees before 2024-04-28"]
+    assert contract.with_fee(0.0, 0.001).fees_at(-inf) == (0.0, 0.001)
+    assert load("bybit").contract("BTCUSDT").fees_at(-inf) == (0.0002, 0.00055)
 
 
 def test_a_venue_of_a_day_knows_nothing_dated_later() -> None:
@@ -391,7 +404,7 @@ def contract_of(content: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda e: e.pop("taker"), r"^made\.json is without taker; expected contracts, funding, kind, "),
+        (lambda e: e.pop("taker"), r"^made\.json is without taker; expected contracts, earlier_fees, funding, kind, "),
         (lambda e: e.update(fee=1), r"^made\.json is with unknown fee; expected contracts, "),
         (lambda e: e.update(profile="cruel"), r"^made\.json: no liquidation profile is called 'cruel'; known: market, forfeit$"),
         (lambda e: e.update(retrieved="yesterday"), r"^made\.json, retrieved must be a day such as 2024-03-31, was 'yesterday'$"),
