@@ -26,6 +26,7 @@ from .invariants import Audit
 from .matching import LIMITS, OrderBook
 from .record import FillRow, LiquidationRow, Record, RefusalRow
 from .slots import Slot
+from .thresholds import Thresholds
 from .view import check_cash, expect
 
 ON_LIQUIDATION = ("continue", "stop")
@@ -73,6 +74,8 @@ class MarginBroker(OrderBook):
         'adverse' the one that leaves less equity, 'favourable' the other, 'close' none (tests at open and close only)
       - ``on_liquidation`` (default: ``'continue'``): 'stop' ends the run once the strategy has seen a liquidation
       - ``stamp`` (default: ``None``): what the stamps of feeds other than PerpData mean, 'open' or 'close' (assumed)
+      - ``warning_rate``, ``call_rate`` (default: ``None``): rates of equity to maintenance margin above 1 (3.0, 1.5, say). Where
+        a wallet has fallen to one at a bar's close the strategy's ``notify_margin`` hears 'warning' or 'margin_call'
       - ``check`` (default: ``False``): assert the invariants of the account on every bar
     """
 
@@ -83,6 +86,8 @@ class MarginBroker(OrderBook):
         ("intrabar", "adverse"),
         ("on_liquidation", "continue"),
         ("stamp", None),
+        ("warning_rate", None),
+        ("call_rate", None),
         ("check", False),
     )
 
@@ -123,6 +128,7 @@ class MarginBroker(OrderBook):
         self._notional = 0.0
         self._is_stopping = False
         self.clock = BarClock(self)
+        self.thresholds = Thresholds(self.p.warning_rate, self.p.call_rate)
         self.audit = Audit()
 
     def start(self):
@@ -452,9 +458,18 @@ class MarginBroker(OrderBook):
             self.clock.run(self._load_active())
         else:
             self.clock.rest()
+        if self.thresholds.rates:
+            self._warn()
         self.clock.write(self.now)
         if self.p.check:
             self.audit.check(self)
+
+    def _warn(self) -> None:
+        """Note and tell every threshold that a wallet has fallen to in this bar (R31)."""
+        wallets = dict.fromkeys(position.wallet for _, position in self.clock.held)
+        for row in self.thresholds.crossed(self.account, wallets, self.marks, self.now):
+            self.record.warnings.append(row)
+            self._emit({**row._asdict(), "time": utc(row.time)})
 
     def _load_active(self) -> list[Slot]:
         """Read the new bars of the contracts that are held or have orders."""

@@ -98,6 +98,20 @@ class LiquidationRow(NamedTuple):
     safe_leverage: float | None
 
 
+class WarningRow(NamedTuple):
+    """One wallet that has fallen to a threshold at the close of a bar (R31); ``rate`` is the threshold's, equity / maintenance margin.
+
+    ``kind`` is 'warning' or 'margin_call', ``account`` the wallet: 'wallet:cross' or 'wallet:SYMBOL'.
+    """
+
+    time: float
+    kind: str
+    account: str
+    equity: float
+    maintenance_margin: float
+    rate: float
+
+
 @dataclass(slots=True)
 class Record:
     """The recorded series of one run.
@@ -113,6 +127,7 @@ class Record:
     funding: list[FundingRow] = field(default_factory=list)
     liquidations: list[LiquidationRow] = field(default_factory=list)
     refusals: list[RefusalRow] = field(default_factory=list)
+    warnings: list[WarningRow] = field(default_factory=list)
     closest_call: float = inf
     bars_held: int = 0
     walked_bars: int = 0

@@ -23,7 +23,7 @@ from .core.liquidation import jumps, liquidation_price
 from .core.terms import terms_at
 from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
-from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record, RefusalRow
+from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record, RefusalRow, WarningRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +133,7 @@ class Result:
       - ``equity``: by bar time, EQUITY_COLUMNS; ``lowest_equity`` is the worst inside the bar, ``margin_ratio`` is
         maintenance margin / equity (liquidation at 1; blank while flat), ``effective_leverage`` is notional / equity
       - ``positions``: one row for each bar and contract held at its close, POSITION_COLUMNS; see ``Result.positions``
-      - ``fills``, ``funding``, ``liquidations``, ``refusals``, ``journal``: the rows of ``record`` and ``core.ledger``
+      - ``fills``, ``funding``, ``liquidations``, ``refusals``, ``warnings``, ``journal``: the rows of ``record`` and ``core.ledger``
       - ``trades``: closed positions from flat to flat, TRADE_COLUMNS, rebuilt from the fills
       - ``insurance_fund``: what the fund gained from this account (negative: what it paid)
       - ``baseline``: stock Backtrader's value by bar time, or None where it was not run
@@ -410,6 +410,11 @@ class Result:
         return _frame(RefusalRow, self._record.refusals)
 
     @cached_property
+    def warnings(self) -> "pd.DataFrame":
+        """One row for each warning and margin call."""
+        return _frame(WarningRow, self._record.warnings)
+
+    @cached_property
     def journal(self) -> "pd.DataFrame":
         """One row for each posting; those of one ``entry_id`` sum to zero."""
         return _frame(Row, list(_postings(self._ledger)))
@@ -447,7 +452,7 @@ class Result:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column."""
-        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "refusals", "funding", "journal")}
+        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "refusals", "warnings", "funding", "journal")}
         whole = {
             "settings": self.settings,
             "summary": self.summary,

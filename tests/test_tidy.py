@@ -34,18 +34,17 @@ FLOORS = {
     "record": 2,
     "sizers": 2,
     "slots": 2,
+    "thresholds": 2,
     "view": 2,
     "analyzers": 3,
     "hostplot": 3,
     "measures": 3,
     "observers": 3,
     "plots": 3,
-    "report": 3,
     "result": 3,
     "backtest": 4,
     "calc": 4,
     "cli": 4,
-    "compare": 4,
     "loading": 4,
     "tables": 4,
     "__main__": 4,
@@ -53,7 +52,7 @@ FLOORS = {
 OUTSIDE = {"data": ROOT / "data", "strategies": ROOT / "strategies"}
 HOST_ROOMS = {room for room, floor in FLOORS.items() if floor == 2} | {"strategies"}
 HOST_ROOMS |= {"analyzers", "hostplot", "observers"}  # the gallery's rooms that the host itself calls
-HOST_ROOMS |= {"backtest", "compare", "loading"}
+HOST_ROOMS |= {"backtest", "loading"}
 NOT_IN_CORE = {"io", "json", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "sys", "tempfile", "time"}
 HEAVY = {"matplotlib", "pandas", "rich", "typer"}
 
