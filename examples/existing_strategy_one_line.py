@@ -28,7 +28,7 @@ def main() -> None:
     claim = run(under_margin=False).broker.getvalue()
     result = bm.Result.of(run(under_margin=True))
     print(f"stock Backtrader: 10,000 became {claim:,.0f}")
-    print(f"under margin:     10,000 became {result.summary['final_equity']:,.0f}, {result.summary['liquidations']} liquidations")
+    print(f"under margin:     10,000 became {result.summary['final_equity']:,.0f}, liquidations: {result.summary['liquidations']}")
     print("stated policies: " + "; ".join(result.summary["flags"]))
     folder = Path(__file__).parent / "output"
     folder.mkdir(exist_ok=True)

@@ -20,7 +20,7 @@ def main() -> None:
 
     rows = [(run[0].p.leverage, *(analyzer.get_analysis() for analyzer in run[0].analyzers)) for run in cerebro.run()]
     for leverage, equity, deaths in rows:
-        print(f"{leverage:>4.2f}x: {equity['final_equity']:>12,.2f} left, {deaths['total']} liquidations")
+        print(f"{leverage:>4.2f}x: {equity['final_equity']:>12,.2f} left, liquidations: {deaths['total']}")
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()

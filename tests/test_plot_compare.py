@@ -1,5 +1,7 @@
 """A comparison puts runs on one scale, ranks them, and tells the dead from the living."""
 
+from itertools import groupby
+
 import numpy as np
 import pytest
 from looking import Stubborn, calm, curves_of, deaths_of, died_often, died_once, idle, words_of
@@ -67,7 +69,8 @@ def test_the_table_ranks_by_return_with_drawdown_and_liquidations():
 def test_titles_say_who_was_best_and_how_many_died():
     words = words_of(compare({"dead": died_once(), "risen": risen()}))
     assert "Best of 2: risen, 1,000 became 1,050 (+5.0%)" in words
-    assert "1 of 2 were liquidated" in words
+    assert "1 of 2 was liquidated" in words
+    assert "2 of 3 were liquidated" in words_of(compare({"dead": died_once(), "often": died_often(), "risen": risen()}))
     assert "None was ever liquidated" in words_of(compare({"idle": idle(), "risen": risen()}))
     assert "My title" in words_of(compare([idle()], title="My title"))
 
@@ -83,6 +86,46 @@ def test_runs_without_labels_are_told_apart_by_their_settings():
     figure = compare([risen(), risen(leverage=10), risen(leverage=10, margin_mode="isolated")])
     assert [panel.get_title("left") for panel in figure.axes] == ["5x, cross", "10x, cross", "10x, isolated"]
     assert compare([risen()]).axes[0].get_title("left") == "Stubborn"
+
+
+# -- the grid --------------------------------------------------------------------------------------------------------
+
+
+def laid_out(figure) -> list[list[str]]:
+    """Return the titles of the panels as they stand: rows from the top, in each from the left."""
+    panels = sorted((-round(panel.bbox.y0), round(panel.bbox.x0), panel.get_title("left")) for panel in figure.axes if panel.get_visible())
+    return [[title for *_, title in row] for _, row in groupby(panels, key=lambda panel: panel[0])]
+
+
+def test_sizers_at_leverages_stand_a_row_for_each_sizer_and_a_column_for_each_leverage():
+    runs = {f"{size} at {leverage}x": risen(sizer=size, leverage=leverage) for leverage in (5, 10, 20) for size in (1, 2, 3, 4, 5)}
+    figure = compare(runs)
+    assert laid_out(figure) == [[f"{size} at {leverage}x" for leverage in (5, 10, 20)] for size in (1, 2, 3, 4, 5)]
+    assert any("across: 5x, 10x, 20x; down: sizer" in word for word in words_of(figure))
+
+
+def test_a_grid_keeps_the_order_in_which_its_values_come():
+    runs = [risen(sizer=size, leverage=leverage) for size in (3, 1) for leverage in (20, 5)]
+    assert laid_out(compare(runs)) == [["FixedSize 3, 20x", "FixedSize 3, 5x"], ["FixedSize, 20x", "FixedSize, 5x"]]
+
+
+def test_two_settings_of_a_strategy_form_a_grid_with_at_most_four_panels_across():
+    class Tuned(Stubborn):
+        params = (("fast", 1), ("leverage", 1))  # a name that the venue's terms have too
+
+    candles = {"BTCUSDT": frame([CALM] * 3)}
+    tuned = [run(Tuned, candles, params={"fast": fast, "leverage": own}) for fast in (1, 2, 3, 4, 5) for own in (7, 8)]
+    figure = compare(tuned)
+    assert laid_out(figure) == [[f"fast={fast}, leverage={own}" for own in (7, 8)] for fast in (1, 2, 3, 4, 5)]
+    assert any("across: leverage=7, leverage=8; down: fast" in word.replace("\n", " ") for word in words_of(figure))
+
+
+def test_a_grid_with_a_hole_or_a_run_too_many_flows():
+    whole = [risen(sizer=size, leverage=leverage) for size in (1, 2, 3, 4) for leverage in (5, 10)]
+    for runs in (whole[:-1], [*whole, risen(sizer=5)]):
+        figure = compare(runs)
+        assert [len(row) for row in laid_out(figure)][:2] == [3, 3]
+        assert not any("across" in word for word in words_of(figure))
 
 
 def test_fifteen_runs_are_legible():

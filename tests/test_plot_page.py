@@ -1,17 +1,22 @@
 """Each panel of the page and of the equity picture shows the numbers of its result."""
 
+from functools import cache
+
 import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from looking import RUNS, Stubborn, calm, curves_of, deaths_of, died_often, died_once, drawn, panel_of, words_of
+from looking import RUNS, Idle, Stubborn, calm, curves_of, deaths_of, died_often, died_once, drawn, of_two, panel_of, words_of
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import date2num
+from matplotlib.figure import Figure
 from playing import CALM, frame, play
 
 from bt_margin import Result
 from bt_margin.backtest import run
 from bt_margin.plots import equity, page
-from bt_margin.plots.account import IMPOSSIBLE
-from bt_margin.plots.drawing import BLUE, GREEN, GREY, ORANGE, RED
+from bt_margin.plots.account import IMPOSSIBLE, wallet_ratios
+from bt_margin.plots.drawing import BLUE, GREEN, GREY, ORANGE, RED, WIDTH, naive, say_freely
 
 PANELS = ["Price", "Equity", "Margin ratio", "Drawdown", "Paid"]
 
@@ -38,6 +43,93 @@ def test_many_liquidations_are_counted_in_words():
     count = len(died_often().liquidations)
     assert f"LIQUIDATED {count} TIMES" in words_of(drawn("equity", "died often"))
     assert f"✖ liquidated {count} times" in words_of(drawn("page", "died often"))
+
+
+def test_liquidations_that_are_many_are_marked_one_by_one_and_named_once():
+    result = died_apart()
+    count = len(result.liquidations)
+    figure = page(result)
+    assert count == 6
+    assert deaths_of(figure) == [count, count, count, 0, 0]
+    assert [word for word in words_of(figure) if word.startswith("LIQUIDATED")] == [f"LIQUIDATED {count} TIMES"] * 2
+
+
+@cache
+def died_apart() -> Result:
+    """Six longs, each taken in a fall of a tenth, 60 calm bars apart."""
+    rows = [row for _ in range(6) for row in [CALM] * 60 + [(100, 100, 90, 100)]]
+    return run(Stubborn, {"BTCUSDT": frame(rows)}, leverage=20, margin_mode="isolated", cash=1_000, venue="generic")
+
+
+@pytest.mark.parametrize("result", [died_apart, died_once, died_often])
+def test_the_word_at_a_liquidation_is_on_its_panel_and_on_no_mark(result):
+    figure = page(result())
+    figure.canvas.draw()
+    for panel in figure.axes[:2]:
+        for text in (text for text in panel.texts if text.get_text().startswith("LIQUIDATED")):
+            box = text.get_window_extent()
+            marks = [line for line in panel.lines if line.get_marker() in ("X", "^", "v")]
+            spots = np.concatenate([line.get_transform().transform(line.get_xydata()) for line in marks])
+            assert panel.bbox.x0 <= box.x0 < box.x1 <= panel.bbox.x1
+            assert panel.bbox.y0 <= box.y0 < box.y1 <= panel.bbox.y1
+            assert not any(box.contains(*spot) for spot in spots)
+
+
+HOURS = pd.date_range("2024-01-01", periods=101, freq="h", tz="UTC")
+MIDDLE = (HOURS[50], 50.0)
+AROUND = [(MIDDLE[0], height) for height in (43, 57)]  # marks in the way of a word below and of one above
+
+
+@pytest.mark.parametrize(
+    ("spots", "curves", "marks", "place"),
+    [
+        ([MIDDLE], [95], [MIDDLE], (0, -24)),  # below, where nothing is in the way
+        ([MIDDLE], [43], [MIDDLE], (0, 24)),
+        ([MIDDLE], [43, 57], [MIDDLE], (14, 0)),
+        ([MIDDLE], [95], [MIDDLE, *AROUND], (14, 0)),
+        ([MIDDLE], [43, 50, 58], [MIDDLE, *AROUND[:1]], (0, 24)),  # everywhere a curve, but here no mark
+        ([(HOURS[50], 2.0)], [95], [(HOURS[50], 2.0)], (0, 24)),  # the bottom of the panel
+        ([(HOURS[99], 50.0)], [43, 57], [(HOURS[99], 50.0)], (-14, 0)),  # its right end
+        ([MIDDLE, (HOURS[20], 80.0)], [43, 50, 57], [MIDDLE], (0, -24)),  # the other spot
+    ],
+)
+def test_a_word_stands_where_it_hides_the_least(spots, curves, marks, place):
+    figure = Figure(figsize=(WIDTH, 6))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.1, 0.1, 0.8, 0.8))
+    axes.set_xlim(*naive(HOURS[[0, -1]]))
+    axes.set_ylim(0, 100)
+    lines = [(naive(HOURS), np.full(101, height), np.full(101, height)) for height in curves]
+    say_freely(axes, "LIQUIDATED", spots, lines, tuple(zip(*marks, strict=True)), RED)
+    (word,) = axes.texts
+    assert word.get_position() == place
+    assert word.xy[1] == spots[-1][1]
+
+
+@pytest.mark.parametrize("length", [20, 2_000])
+def test_marks_at_both_ends_are_drawn_whole(length):
+    class Hasty(bt.Strategy):
+        def next(self):
+            if len(self) in (1, length - 2):
+                self.buy()
+
+    price = page(run(Hasty, {"BTCUSDT": frame([CALM] * length)})).axes[0]
+    (line,) = (line for line in price.lines if line.get_marker() == "^" and len(line.get_xdata()))
+    across = [price.transData.transform((x, 100))[0] for x in date2num(line.get_xdata())]
+    half = line.get_markersize() / 2 * price.figure.dpi / 72
+    assert price.bbox.x0 <= across[0] - half
+    assert across[-1] + half <= price.bbox.x1
+
+
+def test_what_the_host_keeps_among_a_signal_strategys_params_is_not_shown():
+    class Above(bt.SignalStrategy):
+        params = (("period", 2),)
+
+        def __init__(self):
+            self.signal_add(bt.SIGNAL_LONG, self.data.close - bt.ind.SMA(period=self.p.period))
+
+    words = words_of(page(run(Above, {"BTCUSDT": frame([CALM] * 5)})))
+    assert any(word.startswith("Above(period=2) on BTCUSDT") for word in words)
 
 
 # -- the liquidation price -------------------------------------------------------------------------------------------
@@ -134,9 +226,44 @@ def test_a_single_isolated_contract_is_judged_by_its_own_wallet():
     (ratio,) = curves_of(panel_of(page(Result.of(strategy)), "Margin ratio"), BLUE)
     assert last_of(ratio) == pytest.approx(0.96 / 6)
 
+    assert any(word.endswith("equity of the AAA wallet") for word in words_of(page(Result.of(strategy))))
 
-def test_isolated_among_many_is_said_to_die_by_itself():
-    assert any("an isolated wallet comes to 1.0 by itself" in word for word in words_of(drawn("page", "of two")))
+
+def test_of_several_wallets_the_one_nearest_to_liquidation_is_drawn_and_named():
+    # each 1 at 100 with 10 of margin, then 96: the long's 10 - 4 for a maintenance of 0.96, the short's 10 + 4
+    falling = frame([CALM, (100, 100, 96, 96), (96, 96, 96, 96)])
+    strategy = play(
+        {1: lambda strategy: [strategy.sell(strategy.datas[0], size=1), strategy.buy(strategy.datas[1], size=1)]}, falling, falling
+    )
+    result = Result.of(strategy)
+    ratios = wallet_ratios(result).iloc[-1]
+    assert dict(ratios) == {"AAA": pytest.approx(0.96 / 14), "BBB": pytest.approx(0.96 / 6)}
+    panel = panel_of(page(result), "Margin ratio")
+    assert panel.get_title("left").endswith("equity of the wallet nearest to liquidation: AAA or BBB")
+    (ratio,) = curves_of(panel, BLUE)
+    assert last_of(ratio) == pytest.approx(0.96 / 6)
+    assert "highest 0.16, BBB" in words_of(panel.figure)
+
+
+def test_the_cross_wallet_is_one_of_several():
+    panel = panel_of(drawn("page", "of two"), "Margin ratio")
+    assert panel.get_title("left").endswith("equity of the wallet nearest to liquidation: cross or ETHUSDT")
+    (ratio,) = curves_of(panel, BLUE)
+    np.testing.assert_array_equal(ratio, wallet_ratios(of_two()).max(axis=1))
+
+
+@pytest.mark.parametrize("size", [1, 30, 400])
+def test_where_all_is_in_cross_its_wallets_ratio_is_the_accounts_in_every_tier(size):
+    rows = [(100_000 + 100 * step, 100_200 + 100 * step, 99_900 + 100 * step, 100_000 + 100 * step) for step in range(20)]
+    result = run(Stubborn, {"BTCUSDT": frame(rows)}, leverage=5, cash=30_000_000, sizer=size)
+    np.testing.assert_allclose(wallet_ratios(result)["cross"], result.equity["margin_ratio"], rtol=1e-12)
+    assert result.equity["margin_ratio"].max() > 0
+
+
+def test_an_isolated_wallet_that_was_never_used_is_still_named():
+    words = words_of(page(run(Idle, {"BTCUSDT": frame([CALM] * 5)}, margin_mode="isolated")))
+    assert "Margin ratio at closes = maintenance margin / equity of the BTCUSDT wallet" in words
+    assert "no position was held at the close of a bar" in words
 
 
 def test_an_account_that_never_held_says_so():

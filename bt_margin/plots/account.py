@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from math import log10
 from typing import TYPE_CHECKING, Any
 
-from ..core.ledger import wallet_of
+from ..core.tiers import TierTable
 from ..measures import without_flows
+from ..record import HOLDING_COLUMNS
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -24,13 +25,16 @@ from .drawing import (
     End,
     kept_rows,
     kept_with_gaps,
+    legible,
     mark_deaths,
     money,
     naive,
     name_ends,
+    named,
     panel_title,
     plainly,
     say,
+    say_freely,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ HALF = 0.5  # of the starting money: a panel of money that stays above does not 
 LOPSIDED = 12.0  # largest cost over the smallest: from here on they are scaled by logarithms
 THRESHOLDS = ((0.5, "0.5", PALE), (0.8, "0.8", GREY), (1.0, "1.0 liquidated here", RED))  # of the margin ratio
 TOP_RATIO = 1.15
+CROSS = "cross"  # the wallet that contracts in cross share
 LATE = 0.7  # of the run: what happens later is named on its left
 
 
@@ -75,7 +80,7 @@ def draw_equity(axes: "Axes", result: Result, start: "pd.Timestamp", *, whole: b
     if stock is not None and len(stock):
         _draw_stock(axes, stock, start_cash)
         ends.append(End(stock.index[-1], float(stock.iloc[-1]), f"stock Backtrader\n{money(stock.iloc[-1], start_cash)}", GREY))
-    _mark_deaths_on(axes, result, name=whole)
+    _mark_deaths_on(axes, result, start, name=whole)
     name_ends(axes, ends)
     key = [("━ equity", BLUE), ("▒ its lowest inside bars", BLUE), ("━ wallet balance, open profit left out", ORANGE)]
     key.append((f"┄ start {money(start_cash, start_cash)}", GREY))
@@ -143,8 +148,8 @@ def _draw_stock(axes: "Axes", stock: "pd.Series", scale: float) -> None:
     axes.text(at, 0.03, IMPOSSIBLE, transform=axes.transAxes, ha=ha, va="bottom", size=15, weight="bold", color=RED, zorder=9)
 
 
-def _mark_deaths_on(axes: "Axes", result: Result, *, name: bool) -> None:
-    """Mark liquidations on the curve of equity, at the close of their bar; where asked, with the word at the last."""
+def _mark_deaths_on(axes: "Axes", result: Result, start: "pd.Timestamp", *, name: bool) -> None:
+    """Mark liquidations on the curve of equity, at the close of their bar; where asked, with the word at one of them."""
     times, count = result.liquidations["time"].drop_duplicates(), len(result.liquidations)
     if not count:
         return
@@ -154,7 +159,10 @@ def _mark_deaths_on(axes: "Axes", result: Result, *, name: bool) -> None:
     mark_deaths(axes, times, heights, 13)
     if name:
         word = "LIQUIDATED" + (f" {count} TIMES" if count > 1 else "")
-        _say_beside(axes, word, (times.iloc[-1], float(heights[-1])), RED, is_late=rows[-1] > LATE * len(bars), up=22)
+        spots = list(zip(times, heights.tolist(), strict=True))[::-1]
+        frame, stock = result.equity.loc[start:], _stock(result, start)
+        drawn = [(frame["lowest_equity"], frame["equity"]), (frame["wallet_balance"],) * 2, *([] if stock is None else [(stock, stock)])]
+        say_freely(axes, word, spots, [(naive(low.index), low, high) for low, high in drawn], (times, heights), RED)
 
 
 def _say_beside(axes: "Axes", text: str, at: "tuple[pd.Timestamp, float]", color: str, *, is_late: bool, up: float, **style: Any) -> None:
@@ -166,12 +174,12 @@ def _say_beside(axes: "Axes", text: str, at: "tuple[pd.Timestamp, float]", color
 
 
 def draw_margin_ratio(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
-    """Draw maintenance margin / equity at the close of each bar, with thresholds; a liquidation stands at 1."""
+    """Draw maintenance margin / equity at the close of each bar, of the wallet where it is highest; a liquidation stands at 1."""
     import numpy as np
 
-    ratio, whose = _margin_ratio(result)
-    first = int(result.equity.index.searchsorted(start))
-    index, ratio = result.equity.index[first:], ratio[first:]
+    ratios, whose = _judged(result)
+    ratios = ratios.loc[start:]
+    index, ratio = ratios.index, ratios.max(axis=1).to_numpy(dtype=float)
     _draw_thresholds(axes)
     shown = np.minimum(ratio, TOP_RATIO)
     rows = kept_with_gaps(shown)
@@ -186,29 +194,59 @@ def draw_margin_ratio(axes: "Axes", result: Result, start: "pd.Timestamp") -> No
         return
     row = int(np.nanargmax(ratio))
     at = (index[row], min(float(ratio[row]), 1.0))
-    _say_beside(axes, f"highest {ratio[row]:.2g}", at, BLUE, is_late=row > LATE * len(ratio), up=9, size=13)
+    owner = f", {ratios.iloc[row].idxmax()}" if len(ratios.columns) > 1 else ""
+    _say_beside(axes, legible(f"highest {ratio[row]:.2g}{owner}"), at, BLUE, is_late=row > LATE * len(ratio), up=9, size=13)
 
 
-def _margin_ratio(result: Result) -> "tuple[np.ndarray, str]":
-    """Return the ratio at each close, NaN while flat, and whose it is.
+def _judged(result: Result) -> "tuple[pd.DataFrame, str]":
+    """Return the margin ratios that decide, by bar and NaN while flat, and whose the highest of them is.
 
-    The account's, except in a run of one isolated contract: that is liquidated by what its own wallet holds.
+    A wallet is liquidated by what it holds itself. Where all is in cross that is the account; elsewhere it is each wallet.
+    """
+    frame, modes = result.equity, result.settings["margin_mode"]
+    held = wallet_ratios(result)
+    isolated = [symbol for symbol in result.symbols if modes[symbol] == "isolated" or symbol in held]
+    if not isolated:
+        ratio = frame["margin_ratio"]
+        return ratio.where(ratio >= 0).to_frame(), "the account"
+    names = list(held) or isolated
+    return held, f"the {names[0]} wallet" if len(names) == 1 else f"the wallet nearest to liquidation: {named(names, 'or')}"
+
+
+def wallet_ratios(result: Result) -> "pd.DataFrame":
+    """Return maintenance margin / equity of each wallet that was ever used, by bar: a column for CROSS or a contract's symbol.
+
+    Read from what was held at closes; NaN where a wallet held nothing then, or its equity was 0 or less.
     """
     import numpy as np
+    import pandas as pd
 
-    frame, symbols = result.equity, result.symbols
-    ratio, whose = frame["margin_ratio"].to_numpy(dtype=float), "the account"
-    modes = result.settings["margin_mode"]
-    if len(symbols) == 1 and modes[symbols[0]] == "isolated":
-        postings = result.journal[result.journal["account"] == wallet_of(symbols[0])]
-        balance = _sums_by_bar(frame.index, postings["time"], postings["amount"])
-        is_apart = (frame["notional"] > 0).to_numpy() & (balance > 0)
-        equity = balance + frame["unrealized_pnl"].to_numpy()
-        ratio = np.divide(frame["maintenance_margin"].to_numpy(), equity, out=ratio.copy(), where=is_apart & (equity > 0))
-        whose = "the isolated wallet"
-    elif "isolated" in modes.values():
-        whose = "the account; an isolated wallet comes to 1.0 by itself, ✖"
-    return np.where(np.isfinite(ratio) & (ratio >= 0), ratio, np.nan), whose
+    broker = result.strategy.broker
+    slots = list(broker.slots.values())
+    held = pd.DataFrame(np.array(broker.record.holdings).reshape(-1, len(HOLDING_COLUMNS)), columns=list(HOLDING_COLUMNS))
+    symbols = np.array([slot.symbol for slot in slots], dtype=object)[held["number"].astype(int)]
+    held["wallet"] = np.where(held["is_isolated"] > 0, symbols, CROSS)
+    held["maintenance_margin"] = held["profit"] = 0.0
+    for (number, table_number), rows in held.groupby(["number", "table_number"]):
+        contract = slots[int(number)].position.contract
+        units = rows["size"] * contract.multiplier
+        held.loc[rows.index, "profit"] = units * (rows["mark_price"] - rows["entry_price"])
+        required = _requirements(contract.tiers.tables[int(table_number)], (units.abs() * rows["mark_price"]).to_numpy())
+        held.loc[rows.index, "maintenance_margin"] = required
+    wallets = held.groupby(["row", "wallet"]).agg({"wallet_balance": "first", "profit": "sum", "maintenance_margin": "sum"})
+    equity = wallets["wallet_balance"] + wallets["profit"]
+    ratios = (wallets["maintenance_margin"] / equity.where(equity > 0)).unstack("wallet")
+    order = [name for name in (CROSS, *result.symbols) if name in ratios]
+    return ratios.reindex(range(len(result.equity)))[order].set_index(result.equity.index)
+
+
+def _requirements(table: TierTable, notionals: "np.ndarray") -> "np.ndarray":
+    """Return ``table.maintenance_margin`` of many notionals."""
+    import numpy as np
+
+    caps, rates, amounts = (np.array([getattr(bracket, name) for bracket in table.brackets]) for name in ("cap", "rate", "amount"))
+    tiers = np.searchsorted(caps, notionals).clip(max=len(caps) - 1)
+    return notionals * rates[tiers] - amounts[tiers]
 
 
 def _draw_thresholds(axes: "Axes") -> None:

@@ -1,7 +1,7 @@
 """Many runs side by side: a panel for each on one scale, and all of them ranked."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,8 @@ from .drawing import (
     dress,
     fitted,
     kept_rows,
+    legible,
+    lettering,
     mark_deaths,
     money,
     naive,
@@ -29,7 +31,7 @@ from .drawing import (
     sheet,
     span_said,
 )
-from .pages import checked, growth, rules
+from .pages import MOST_LETTERS, checked, growth, rules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +46,9 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 TABLE = (0.64, 0.985)  # where the table begins and ends across
 COLUMNS = (0.54, 0.68, 0.84, 1.0)  # right edges of its numbers, across the table
 BELOW_TITLES = 0.3  # inches, for the words above panels and table
-MOST_LETTERS = 44  # of a label on top
+MOST_IN_TITLE = 44  # letters of a label on top
+PARAM = "param "  # before the name of a strategy's own setting, which may be that of another
+MOST_ACROSS = 4  # panels, where the runs form a grid
 LOW = 0.35  # of a panel: liquidations below leave no room for the word there
 CONTEXT_STEPS = 300  # the other runs are drawn pale and more coarsely
 
@@ -67,19 +71,23 @@ class _Run(NamedTuple):
         return int(self.result.summary["liquidations"])
 
 
+@lettering()
 def compare(results: Mapping[str, Result] | Sequence[Result], *, title: str | None = None, note: str = "") -> "Figure":
     """Return the equity of many runs, a panel each on one scale in multiples of their starting money, and their ranking.
 
     ``results`` maps a label to each run; those of a plain sequence are labelled by the settings in which they differ.
-    Panels stand in the order given, three to a row from seven runs on, with the other runs pale behind; the table is in
-    the order of return, deposits and withdrawals taken out. ``title`` replaces the sentences on top, ``note`` goes before
-    the results' flags at the bottom.
+    Where the runs are every value of one setting with every value of another (five sizers at three leverages), the panels
+    form that grid; elsewhere they stand in the order given, three to a row from seven runs on. Pale behind each are the
+    other runs. The table is in the order of return, deposits and withdrawals taken out. ``title`` replaces the sentences
+    on top, ``note`` goes before the results' flags at the bottom.
     """
-    runs = [_run(label, result) for label, result in _labelled(results).items()]
-    across = 1 if len(runs) <= 3 else 2 if len(runs) <= 6 else 3
+    labelled = _labelled(results)
+    labels = _told_apart(labelled)
+    runs = [_run(label, result) for label, result in zip(labels, labelled.values(), strict=True)]
+    runs, across, order = _laid_out(runs)
     down = ceil(len(runs) / across)
     height = HEAD + FOOT + max(down * PANEL_HEIGHT, (len(runs) + 1) * ROW_HEIGHT[0], 3.6)
-    figure, top, bottom = sheet(height, _sentences(runs, title), _subtitle(runs), _footnote(runs, note))
+    figure, top, bottom = sheet(height, _sentences(runs, title), _subtitle(runs, order), _footnote(runs, note), labelled)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     figure.subplots_adjust(left=LEFT, right=TABLE[0] - 0.03, top=top - BELOW_TITLES / height, bottom=bottom, wspace=0.14, hspace=0.32)
     panels = list(grid.flat)
@@ -112,28 +120,43 @@ def _labelled(results: Any) -> dict[str, Result]:
         labels = [str(label) for label in results]
     else:
         runs = [checked(result, f"compare(): result {number}") for number, result in enumerate(results, 1)]
-        labels = _differences([run.settings for run in runs])
+        labels = _differences(runs)
     label, count = Counter(labels).most_common(1)[0]
     if count > 1:
         raise ValueError(f"compare() tells runs apart by their labels, {count} of them were {label!r}; give a mapping of label to Result")
     return dict(zip(labels, runs, strict=True))
 
 
-def _differences(settings: "Sequence[Mapping[str, Any]]") -> list[str]:
-    """Return what is particular to each run's settings, the strategy's name where nothing is."""
-    facts = [_facts(each) for each in settings]
-    names = dict.fromkeys(name for each in facts for name in each)
-    telling = [name for name in names if len({each.get(name, "") for each in facts}) > 1]
-    return [", ".join(each[name] for name in telling if name in each) or each["strategy"] for each in facts]
+def _told_apart(labels: Iterable[str]) -> list[str]:
+    """Return labels as they are written, with their number where only letters that no font has tell some of them apart."""
+    written = [legible(label) for label in labels]
+    counts = Counter(written)
+    return [text if counts[text] == 1 else f"{text} ({number})" for number, text in enumerate(written, 1)]
 
 
-def _facts(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings that may tell one run from another, as they are said in a label."""
+def _differences(results: Sequence[Result]) -> list[str]:
+    """Return what is particular to each run, the strategy's name where nothing is."""
+    facts = _telling(results)
+    said = [", ".join(filter(None, each)) for each in zip(*facts.values(), strict=True)] or [""] * len(results)
+    return [text or result.settings["strategy"] for text, result in zip(said, results, strict=True)]
+
+
+def _telling(results: Sequence[Result]) -> dict[str, list[str]]:
+    """Return the facts in which runs differ, each as it is said of every run ('' where a run has no such thing)."""
+    facts = [_facts(result) for result in results]
+    said = {name: [each.get(name, "") for each in facts] for name in dict.fromkeys(name for each in facts for name in each)}
+    return {name: texts for name, texts in said.items() if len(set(texts)) > 1}
+
+
+def _facts(result: Result) -> dict[str, str]:
+    """Return what may tell one run from another, as it is said in a label."""
+    settings = result.settings
     leverages, modes = (list(dict.fromkeys(settings[name].values())) for name in ("leverage", "margin_mode"))
     span = settings["data"]
     return {
         "strategy": settings["strategy"],
-        **{f"param {name}": f"{name}={value}" for name, value in settings["params"].items()},
+        **{f"{PARAM}{name}": text for name, text in _params(settings["params"]).items()},
+        "sizer": _sizer(result.strategy.getsizer()),
         "symbols": " ".join(settings["leverage"]),
         "leverage": " ".join(f"{leverage:g}x" for leverage in leverages),
         "margin_mode": " ".join(modes),
@@ -144,6 +167,35 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, str]:
         "span": f"{span['first'][:10]} to {span['last'][:10]}",
         "bar": f"bars of {span['bar_seconds']:,.10g} s",
     }
+
+
+def _sizer(sizer: Any) -> str:
+    """Return a sizer's name with what of its params is not the default; the value alone where that is one."""
+    defaults = _params(sizer.p._getkwargsdefault())
+    chosen = [text for name, text in _params(sizer.p._getkwargs()).items() if text != defaults[name]]
+    return " ".join([type(sizer).__name__, *(chosen if len(chosen) != 1 else [chosen[0].partition("=")[2]])])
+
+
+def _params(params: Mapping[str, Any]) -> dict[str, str]:
+    return {name: f"{name}={cut(value, MOST_LETTERS)}" for name, value in params.items()}
+
+
+def _laid_out(runs: list[_Run]) -> tuple[list[_Run], int, str]:
+    """Return the runs in the order of their panels, how many of these stand across, and words for a grid ('' where there is none).
+
+    A grid is every value of one setting with every value of another, one run each. Leverages stand across if there are
+    few, else the setting of at most MOST_ACROSS values that has the most.
+    """
+    facts = {name: (texts, list(dict.fromkeys(texts))) for name, texts in _telling([run.result for run in runs]).items()}
+    wide = [name for name, (_, values) in facts.items() if len(values) <= MOST_ACROSS]
+    for across in sorted(wide, key=lambda name: (name != "leverage", -len(facts[name][1]))):
+        for down in facts:
+            (texts, columns), (others, rows) = facts[across], facts[down]
+            cells = {(row, column): run for row, column, run in zip(others, texts, runs, strict=True)}
+            if down != across and len(cells) == len(runs) == len(rows) * len(columns):
+                order = f"across: {', '.join(columns)}; down: {down.removeprefix(PARAM).replace('_', ' ')}"
+                return [cells[row, column] for row in rows for column in columns], len(columns), order
+    return runs, 1 if len(runs) <= 3 else 2 if len(runs) <= 6 else 3, ""
 
 
 def _run(label: str, result: Result) -> _Run:
@@ -161,13 +213,17 @@ def _sentences(runs: Sequence[_Run], title: str | None) -> list[tuple[str, str]]
     best = max(runs, key=lambda run: run.multiple)
     dead = sum(run.deaths > 0 for run in runs)
     start = best.result.summary["start_cash"]
-    first = f"Best of {len(runs)}: {cut(best.label, MOST_LETTERS)}, {growth(start, start * best.multiple)}"
-    fate = "None was ever liquidated" if not dead else f"{'All' if dead == len(runs) else dead} of {len(runs)} were liquidated"
+    first = f"Best of {len(runs)}: {cut(best.label, MOST_IN_TITLE)}, {growth(start, start * best.multiple)}"
+    fate = (
+        "None was ever liquidated"
+        if not dead
+        else f"{'All' if dead == len(runs) else dead} of {len(runs)} {'was' if dead == 1 else 'were'} liquidated"
+    )
     return [(first, INK), (fate if len(runs) > 1 or not dead else "It was liquidated", RED if dead else GREY)]
 
 
-def _subtitle(runs: Sequence[_Run]) -> str:
-    """Return what all runs have in common, and what the panels show."""
+def _subtitle(runs: Sequence[_Run], order: str) -> str:
+    """Return what all runs have in common, what the panels show and in which order they stand."""
     settings = [run.result.settings for run in runs]
     kinds = ([each["strategy"] for each in settings], [f"on {rules(each)}" for each in settings])
     kind = " ".join(said[0] for said in kinds if len(set(said)) == 1)
@@ -175,7 +231,8 @@ def _subtitle(runs: Sequence[_Run]) -> str:
     common = [kind] * bool(kind) + venues[:1] * (len(set(venues)) == 1)
     first, last = min(run.result.equity.index[0] for run in runs), max(run.result.equity.index[-1] for run in runs)
     net = ", deposits and withdrawals taken out" if any(run.result.flows for run in runs) else ""
-    return f"{', '.join([*common, span_said(first, last)])}. Each panel: equity over starting money{net}; pale: the other runs"
+    panels = "; ".join([f"Each panel: equity over starting money{net}", *([order] if order else []), "pale: the other runs"])
+    return f"{', '.join([*common, span_said(first, last)])}. {panels}"
 
 
 def _footnote(runs: Sequence[_Run], note: str) -> str:
@@ -190,7 +247,7 @@ def _time_axis(panels: "Sequence[Axes]", runs: Sequence[_Run], across: int) -> N
     """Show the time of all runs; below the lowest panel of each column it is named."""
     times = _all_times(runs)
     for number, axes in enumerate(panels[: len(runs)]):
-        date_axis(axes, times, most=5 if across > 1 else 12)
+        date_axis(axes, times, most=5 if across > 1 else 13)
         is_lowest = number + across >= len(runs)
         axes.tick_params(labelbottom=is_lowest)
         if not is_lowest:

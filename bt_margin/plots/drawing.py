@@ -1,6 +1,7 @@
 """What every picture is made with: colours, thinning, sentences, marks and labels that do not cover each other."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from itertools import pairwise
 from math import floor, log10
@@ -23,6 +24,22 @@ LEFT, RIGHT = 0.07, 0.85  # where panels begin and end across; names of curves s
 MOST_FOOTNOTES = 4  # lines at the bottom
 FEW_BARS = 160  # up to here they are drawn as candles
 SUFFIXES = (".png", ".svg")
+EDGE = 9.0  # points, from the first and the last instant to the panel's edges: marks there are drawn whole
+MOST_NAMES = 3  # of contracts, named one by one
+FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK TC", "Noto Sans CJK HK", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Noto Sans TC"),
+    *("Source Han Sans SC", "Source Han Sans CN", "Source Han Sans TC", "Source Han Sans", "Sarasa Gothic SC"),
+    *("Microsoft YaHei", "Microsoft JhengHei", "SimHei", "SimSun", "DengXian", "Yu Gothic", "MS Gothic", "Malgun Gothic"),
+    *("PingFang SC", "Hiragino Sans GB", "Heiti SC", "Heiti TC", "STHeiti", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "AR PL UMing CN", "IPAGothic", "NanumGothic", "Unifont"),
+)  # with the letters that DejaVu lacks, first the ones that look best beside it
+SIDES = (
+    *((0.0, -24.0, "center"), (0.0, 24.0, "center"), (14.0, 0.0, "left"), (-14.0, 0.0, "right")),
+    *((14.0, 20.0, "left"), (14.0, -20.0, "left"), (-14.0, 20.0, "right"), (-14.0, -20.0, "right")),
+)  # of a mark: points to the right, points up, alignment of a label there
+MARK = 9.0  # points, from a mark's middle to its edge
+BOLD = (600, 700, 800, "semibold", "demibold", "bold", "extra bold")  # weights as matplotlib knows them
+DOT = "\N{MIDDLE DOT}"  # for a letter that no font has
 
 
 class End(NamedTuple):
@@ -128,13 +145,69 @@ def times_said(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
+def named(symbols: Sequence[str], last: str = "and") -> str:
+    """Return the names of a few contracts, or of the first and how many more there are.
+
+    >>> named(["A", "B", "C"]), named(["A", "B", "C", "D"]), named(["A", "B"], "or")
+    ('A, B, C', 'A, B and 2 more', 'A or B')
+    """
+    if len(symbols) > MOST_NAMES:
+        return f"{', '.join(symbols[: MOST_NAMES - 1])} {last} {len(symbols) - MOST_NAMES + 1} more"
+    if last == "and" or len(symbols) < 2:
+        return ", ".join(symbols)
+    return f"{', '.join(symbols[:-1])} {last} {symbols[-1]}"
+
+
+# -- letters ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def lettering() -> Iterator[None]:
+    """Let the texts made within take letters that the user's fonts lack from DejaVu, which comes with matplotlib, or from FONTS.
+
+    Those of FONTS that have a bold face where there are such: of the others matplotlib logs at each bold text that it has none.
+    """
+    import matplotlib as mpl
+    from matplotlib.font_manager import fontManager
+
+    faces = {(font.name, font.weight in BOLD) for font in fontManager.ttflist}
+    bold, plain = ([name for name in FONTS if (name, is_bold) in faces] for is_bold in (True, False))
+    with mpl.rc_context({"font.family": [*mpl.rcParams["font.family"], "DejaVu Sans", *(bold or plain)]}):
+        yield
+
+
+def legible(text: str) -> str:
+    """Return a text with DOT for each letter that none of the fonts of ``lettering`` has.
+
+    matplotlib would draw an empty box for it, and warn.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    weights = [_fonts(weight) for weight in ("normal", "bold")]
+
+    def is_known(letter: str) -> bool:
+        return letter == "\n" or all(any(font.get_char_index(ord(letter)) for font in fonts) for fonts in weights)
+
+    return "".join(letter if is_known(letter) else DOT for letter in text)
+
+
+def _fonts(weight: str) -> list[Any]:
+    import matplotlib as mpl
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return [get_font(findfont(FontProperties(family=[family], weight=weight))) for family in mpl.rcParams["font.family"]]
+
+
 # -- the sheet -------------------------------------------------------------------------------------------------------
 
 
-def sheet(height: float, sentences: Sequence[tuple[str, str]], subtitle: str, footnote: str) -> tuple["Figure", float, float]:
+def sheet(
+    height: float, sentences: Sequence[tuple[str, str]], subtitle: str, footnote: str, labels: Iterable[str] = ()
+) -> tuple["Figure", float, float]:
     """Return an empty figure with its sentences (text, colour) on top and its footnote, and where panels end and begin.
 
-    Both are fractions of the height, the upper one first.
+    Both are fractions of the height, the upper one first. Where a letter of these words, or of the ``labels`` that are to
+    be written elsewhere, is in no font, the footnote says so.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -142,6 +215,9 @@ def sheet(height: float, sentences: Sequence[tuple[str, str]], subtitle: str, fo
     figure = Figure(figsize=(WIDTH, height), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     inch, room = 1 / height, (0.985 - LEFT) * WIDTH
+    if any(legible(text) != text for text in (*(text for text, _ in sentences), subtitle, footnote, *labels)):
+        footnote = f"each {DOT} is a letter that none of the installed fonts has, install one such as Noto Sans CJK; {footnote}"
+    sentences, subtitle, footnote = [(legible(text), color) for text, color in sentences], legible(subtitle), legible(footnote)
     top = 1 - 0.45 * inch
     for text, color in sentences:
         size = min(26.0, 26 * room / text_width(figure, text, 26, weight="bold"))
@@ -208,14 +284,14 @@ def dress(panels: "Iterable[Axes]") -> None:
         axes.set_axisbelow(True)
 
 
-def date_axis(axes: "Axes", times: "pd.DatetimeIndex", *, most: int = 12) -> None:
-    """Show the time from the first of ``times`` to the last, with room for whole candles where they are few; say it is UTC."""
+def date_axis(axes: "Axes", times: "pd.DatetimeIndex", *, most: int = 13) -> None:
+    """Show the time from the first of ``times`` to the last, with room for whole candles and marks; say it is UTC."""
     import pandas as pd
 
     first, last = times[0], times[-1]
-    pad = pd.Timedelta(0)
+    pad = (last - first) * EDGE / (axes.get_position().width * WIDTH * 72 - 2 * EDGE) if last > first else pd.Timedelta(minutes=30)
     if len(times) <= FEW_BARS:
-        pad = (last - first) / (2 * len(times)) if last > first else pd.Timedelta(minutes=30)
+        pad = max(pad, (last - first) / (2 * len(times)))
     axes.set_xlim(*naive([first - pad, last + pad]))
     date_ticks(axes, most)
     years = f"{first:%Y}" if first.year == last.year else f"{first:%Y} to {last:%Y}"
@@ -235,7 +311,7 @@ def span_said(first: "pd.Timestamp", last: "pd.Timestamp") -> str:
 
 
 def date_ticks(axes: "Axes", most: int) -> None:
-    """Put dates below a panel, as short as they can be: at most 12 of them, or at most 5 below a small one."""
+    """Put dates below a panel, as short as they can be: at most 13 of them (a year by months), or at most 5 below a small one."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     # With a minimum of 5 and few at most there are spans for which matplotlib has no interval, and it warns.
@@ -257,6 +333,7 @@ def naive(times: Any) -> "np.ndarray":
 def panel_title(axes: "Axes", text: str, *more: tuple[str, str]) -> None:
     """Write what a panel shows above it; ``more`` are pieces in colours of their own, such as the key of its marks."""
     figure: Any = axes.figure
+    text, more = legible(text), tuple((legible(piece), color) for piece, color in more)
     room = (0.99 - axes.get_position().x0) * WIDTH
     wide = sum(text_width(figure, piece, TITLE) + GAP / 72 for piece, _ in ((text, GREY), *more))
     size = min(TITLE, TITLE * room / wide)
@@ -282,6 +359,58 @@ def say(axes: "Axes", text: str, at: "tuple[pd.Timestamp, float]", offset: tuple
     )  # fmt: skip
 
 
+def say_freely(
+    axes: "Axes",
+    text: str,
+    spots: "Sequence[tuple[pd.Timestamp, float]]",
+    curves: "Sequence[tuple[np.ndarray, Any, Any]]",
+    marks: "tuple[Any, Any]",
+    color: str,
+) -> None:
+    """Write a label beside one of the marks at ``spots``, on the side where it hides the least: of equals the first, below.
+
+    ``curves`` are the times (naive), lows and highs of what it may hide, ``marks`` the times (UTC) and heights of all marks;
+    hiding one of these counts like ten bars, standing out of the panel like all bars. The panel's limits must be final.
+    """
+    import numpy as np
+    from matplotlib.dates import date2num
+
+    figure: Any = axes.figure
+    inside, size = axes.transScale + axes.transLimits, np.array([axes.get_position().width * WIDTH * 72, height_in_points(axes)])
+    width, height = text_width(figure, text, LABEL, weight="bold") * 72, LABEL * 1.3
+
+    def points(times: Any, heights: Any) -> "np.ndarray":
+        return inside.transform(np.column_stack([date2num(times), heights])) * size
+
+    lows, highs = (np.concatenate([_dense(points(curve[0], curve[edge])) for curve in curves]) for edge in (1, 2))
+    dots = points(naive(marks[0]), marks[1])
+
+    def hidden(place: "tuple[np.ndarray, tuple[float, float, str]]") -> float:
+        spot, (right, up, align) = place
+        left = spot[0] + right - {"left": 0.0, "center": width / 2, "right": width}[align]
+        bottom = spot[1] + up - height / 2
+        is_beside = (lows[:, 0] > left) & (lows[:, 0] < left + width)
+        curve = (is_beside & (highs[:, 1] > bottom) & (lows[:, 1] < bottom + height)).sum()
+        near = (abs(dots - [left + width / 2, bottom + height / 2]) < [width / 2 + MARK, height / 2 + MARK]).all(axis=1).sum()
+        is_out = left < 0 or bottom < 0 or left + width > size[0] or bottom + height > size[1]
+        return float(curve + 10 * near + len(lows) * is_out)
+
+    corners = points(naive([time for time, _ in spots]), [value for _, value in spots])
+    places = [(number, side) for number in range(len(spots)) for side in SIDES]
+    number, (right, up, align) = min(places, key=lambda place: hidden((corners[place[0]], place[1])))
+    say(axes, text, spots[number], (right, up), color, ha=align)
+
+
+def _dense(curve: "np.ndarray") -> "np.ndarray":
+    """Return the points of a line, with more between them where they are few."""
+    import numpy as np
+
+    if len(curve) >= STEPS:
+        return curve
+    across = np.linspace(curve[0, 0], curve[-1, 0], STEPS)
+    return np.column_stack([across, np.interp(across, *curve.T)])
+
+
 def name_ends(axes: "Axes", ends: Iterable[End], *, size: float = LABEL) -> None:
     """Name curves right of the panel, each beside its end.
 
@@ -290,7 +419,7 @@ def name_ends(axes: "Axes", ends: Iterable[End], *, size: float = LABEL) -> None
     """
     from matplotlib.transforms import ScaledTranslation
 
-    ends = sorted(ends, key=lambda end: end.height)
+    ends = sorted((end._replace(text=legible(end.text)) for end in ends), key=lambda end: end.height)
     room = height_in_points(axes)
     inside = axes.transScale + axes.transLimits
     points = [inside.transform((date_number(end.time), end.height)) for end in ends]

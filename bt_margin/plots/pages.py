@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..result import Result
 from .account import draw_costs, draw_drawdown, draw_equity, draw_margin_ratio
-from .drawing import FEW_BARS, GREY, INK, LEFT, RED, RIGHT, cut, date_axis, dress, money, sheet, span_said, times_said
+from .drawing import FEW_BARS, GREY, INK, LEFT, RED, RIGHT, cut, date_axis, dress, lettering, money, named, sheet, span_said, times_said
 from .price import draw_price
 
 if TYPE_CHECKING:
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 WARM_UP = 0.06  # of what is drawn: how much of the time before the first fill is shown
 LONG_WAIT = 0.1  # of the run: a shorter wait for the first fill is drawn
-MOST_SYMBOLS = 3  # named one by one
 MOST_LETTERS = 40  # of one parameter's value
 
 
+@lettering()
 def overview(result: Result, *, symbol: str | None = None, title: str | None = None, note: str = "") -> "Figure":
     """Return price with its liquidations above equity beside stock Backtrader's claim (where it was run).
 
@@ -33,6 +33,7 @@ def overview(result: Result, *, symbol: str | None = None, title: str | None = N
     return figure
 
 
+@lettering()
 def equity(result: Result, *, title: str | None = None, note: str = "") -> "Figure":
     """Return the equity curve: with its lowest inside bars, the wallet, stock Backtrader's claim, and the drawdown below.
 
@@ -47,6 +48,7 @@ def equity(result: Result, *, title: str | None = None, note: str = "") -> "Figu
     return figure
 
 
+@lettering()
 def page(result: Result, *, symbol: str | None = None, title: str | None = None, note: str = "") -> "Figure":
     """Return the whole run: price, equity, margin ratio, drawdown and costs, one below the other on the same time.
 
@@ -138,10 +140,4 @@ def rules(settings: dict[str, Any]) -> str:
     groups: dict[str, list[str]] = {}
     for symbol, leverage in settings["leverage"].items():
         groups.setdefault(f"{leverage:g}x {settings['margin_mode'][symbol]}", []).append(symbol)
-    return ", ".join(f"{_names(symbols)} {terms}" for terms, symbols in groups.items())
-
-
-def _names(symbols: list[str]) -> str:
-    if len(symbols) <= MOST_SYMBOLS:
-        return ", ".join(symbols)
-    return f"{', '.join(symbols[: MOST_SYMBOLS - 1])} and {len(symbols) - MOST_SYMBOLS + 1} more"
+    return ", ".join(f"{named(symbols)} {terms}" for terms, symbols in groups.items())

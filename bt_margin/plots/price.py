@@ -3,6 +3,7 @@
 The place of the axes on the figure and the span of time must be final before; the panel sets its own vertical limits.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..result import Result
@@ -19,12 +20,13 @@ from .drawing import (
     date_ticks,
     kept_rows,
     kept_with_gaps,
+    legible,
     mark_deaths,
     naive,
     name_ends,
     panel_title,
     plainly,
-    say,
+    say_freely,
     times_said,
 )
 
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
 WIDE = 2.5  # highest over lowest price: from here on prices are scaled by logarithms
 MANY_FILLS = 60  # from here on their marks are smaller
 CROWDED = 0.2  # of what is drawn: liquidations within less than this are shown again, enlarged
-APART = 0.12  # of what is drawn: a liquidation that follows another sooner is not named
-EDGE = 0.14  # of the panel: a liquidation nearer to an edge is named beside its mark
+APART = 0.12  # of what is drawn: where liquidations follow each other sooner they are counted and not named one by one
+MOST_NAMED = 3  # liquidations, one by one
 REACH = 0.35  # of the span of prices: how far beyond them a liquidation price is followed
 BOX = (0.39, 0.34)  # what is enlarged, as a share of the panel: width, height
 PLACES = [(left, bottom) for bottom in (0.58, 0.12) for left in (0.06, 0.18, 0.3, 0.42, 0.54)]  # of the box's lower left corner
@@ -50,8 +52,9 @@ def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp",
     if candles.empty:
         panel_title(axes, f"Price of {symbol}, one of {len(result.symbols)} contracts")
         axes.text(
-            0.5, 0.5, f"no candle of {symbol} in this time", transform=axes.transAxes, ha="center", size=14, color=GREY, parse_math=False
-        )
+            0.5, 0.5, legible(f"no candle of {symbol} in this time"), transform=axes.transAxes, ha="center", size=14, color=GREY,
+            parse_math=False,
+        )  # fmt: skip
         return
     deaths = result.liquidations[result.liquidations["symbol"] == symbol]
     fills = _fills_with_kind(result.fills, symbol)
@@ -69,7 +72,7 @@ def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp",
     if _is_crowded(deaths["time"], candles.index):
         _enlarge(axes, candles, fills, deaths, steps)
     else:
-        _name_deaths(axes, deaths)
+        _name_deaths(axes, candles, fills, deaths, steps)
     last = float(candles["close"].iloc[-1])
     name_ends(axes, [End(candles.index[-1], last, f"{symbol}\n{last:,.7g}", INK)])
     whose = f" of {symbol}, one of {len(result.symbols)} contracts" if is_one_of_many else ""
@@ -210,21 +213,20 @@ def _is_crowded(times: "pd.Series", drawn: "pd.DatetimeIndex") -> bool:
     return len(times) >= 3 and times.iloc[-1] - times.iloc[0] < CROWDED * (drawn[-1] - drawn[0])
 
 
-def _name_deaths(axes: "Axes", deaths: "pd.DataFrame") -> None:
-    """Write LIQUIDATED at each mark that has room for it: beyond the price of death, or beside it near an edge."""
-    taken = -APART
+def _name_deaths(axes: "Axes", candles: "pd.DataFrame", fills: "pd.DataFrame", deaths: "pd.DataFrame", steps: "np.ndarray | None") -> None:
+    """Write LIQUIDATED beside each mark where they are few and far apart, else once, with their count."""
+    spots = list(zip(deaths["time"], deaths["mark_price"], strict=True))
     inside = axes.transScale + axes.transLimits
-    for row in deaths.itertuples():
-        across, up = (float(part) for part in inside.transform((date_number(row.time), row.mark_price)))
-        if across - taken < APART:
-            continue
-        taken = across
-        is_beside = up < EDGE if row.size > 0 else up > 1 - EDGE
-        if is_beside or across < EDGE / 2 or across > 1 - EDGE / 2:
-            offset, ha = ((-14.0, 0.0), "right") if across > 0.8 else ((14.0, 0.0), "left")
-        else:
-            offset, ha = (0.0, -24.0 if row.size > 0 else 24.0), "center"
-        say(axes, "LIQUIDATED", (row.time, row.mark_price), offset, RED, ha=ha)
+    across = [float(inside.transform((date_number(time), price))[0]) for time, price in spots]
+    is_each = len(spots) <= MOST_NAMED and all(later - earlier >= APART for earlier, later in pairwise(across))
+    times = naive(candles.index)
+    curves = [(times, candles["low"], candles["high"])] + ([] if steps is None else [(times, steps, steps)])
+    marks = [*fills["time"], *deaths["time"]], [*fills["price"], *deaths["mark_price"]]
+    if is_each:
+        for spot in spots:
+            say_freely(axes, "LIQUIDATED", [spot], curves, marks, RED)
+    else:
+        say_freely(axes, f"LIQUIDATED {len(spots)} TIMES", spots[::-1], curves, marks, RED)
 
 
 def _enlarge(axes: "Axes", candles: "pd.DataFrame", fills: "pd.DataFrame", deaths: "pd.DataFrame", steps: "np.ndarray | None") -> None:
