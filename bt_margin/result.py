@@ -100,10 +100,19 @@ class _Holding:
         return then
 
     @property
+    def profit(self) -> float:
+        """Unrealized profit."""
+        return self.contract.unrealized_pnl(size=self.size, entry_price=self.entry_price, mark_price=self.mark_price)
+
+    @property
+    def maintenance(self) -> float:
+        """Maintenance margin."""
+        return maintenance_margin(self.brackets, self.contract.notional(self.size, self.mark_price))
+
+    @property
     def headroom(self) -> float:
         """Unrealized profit less maintenance margin."""
-        profit = self.contract.unrealized_pnl(size=self.size, entry_price=self.entry_price, mark_price=self.mark_price)
-        return profit - maintenance_margin(self.brackets, self.contract.notional(self.size, self.mark_price))
+        return self.profit - self.maintenance
 
     def problem(self, collateral: float) -> tuple[Any, ...]:
         """Return what the liquidation price follows from; the mark alone decides on which side of a slab's jump it lies."""
@@ -390,6 +399,29 @@ class Result:
                 yield solved[number][1]
 
     @cached_property
+    def margin_ratios(self) -> "pd.DataFrame":
+        """Maintenance margin / equity of each wallet that was ever used, by bar time: a column 'cross', or a contract's symbol.
+
+        A wallet is liquidated at 1 by what it holds itself, whatever the account has besides. Of closes; NaN where a wallet
+        held nothing then, or its equity was 0 or less.
+        """
+        import numpy as np
+        import pandas as pd
+
+        slots = list(self._broker.slots.values())
+        held = pd.DataFrame(np.array(self._record.holdings).reshape(-1, len(HOLDING_COLUMNS)), columns=list(HOLDING_COLUMNS))
+        symbols = np.array([slot.symbol for slot in slots], dtype=object)[held["number"].astype(int)]
+        held["wallet"] = np.where(held["is_isolated"] > 0, symbols, CROSS.removeprefix("wallet:"))
+        held["profit"] = held["maintenance"] = 0.0
+        for (number, _), rows in held.groupby(["number", "terms_since"]):
+            held.loc[rows.index, ["profit", "maintenance"]] = _profit_and_maintenance(slots[int(number)], rows)
+        wallets = held.groupby(["row", "wallet"]).agg({"wallet_balance": "first", "profit": "sum", "maintenance": "sum"})
+        equity = wallets["wallet_balance"] + wallets["profit"]
+        ratios = (wallets["maintenance"] / equity.where(equity > 0)).unstack("wallet")
+        order = [name for name in (CROSS.removeprefix("wallet:"), *self.symbols) if name in ratios]
+        return ratios.reindex(range(len(self._times)))[order].set_index(self.equity.index)
+
+    @cached_property
     def fills(self) -> "pd.DataFrame":
         """One row for each execution."""
         return _frame(FillRow, self._record.fills)
@@ -530,6 +562,23 @@ def _iso(time: float) -> str:
 
 def _day(time: float) -> str:
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d}"
+
+
+def _profit_and_maintenance(slot: Any, rows: "pd.DataFrame") -> Any:
+    """Return profit and maintenance margin of holdings of one contract under the same dated terms, a row each."""
+    import numpy as np
+
+    if not slot.position.is_plain:
+        holdings = [_Holding(slot, *row) for row in rows[list(HOLDING_COLUMNS[2:])].to_numpy().tolist()]
+        return np.array([(holding.profit, holding.maintenance) for holding in holdings])
+    contract = slot.position.contract
+    units = rows["size"].to_numpy() * contract.multiplier
+    notionals = abs(units) * rows["mark_price"].to_numpy()
+    brackets = contract.tiers.at(rows["terms_since"].iloc[0]).brackets
+    caps, rates, amounts = (np.array([getattr(bracket, name) for bracket in brackets]) for name in ("cap", "rate", "amount"))
+    tiers = np.searchsorted(caps, notionals).clip(max=len(caps) - 1)
+    profit = units * (rows["mark_price"] - rows["entry_price"]).to_numpy()
+    return np.column_stack([profit, notionals * rates[tiers] - amounts[tiers]])
 
 
 def _params(strategy: Any) -> dict[str, Any]:
