@@ -7,8 +7,8 @@ Flat maintenance 1 %, no fees. A long of 1 at 100 with 10x isolated margin holds
 import pytest
 
 from bt_margin import Contract, MarginAccount, TierSchedule, TierTable
-from bt_margin.core.liquidation import FORFEIT, MARKET
 from bt_margin.core.path import PathStamp, Track, WorkingOrder, plan_path
+from bt_margin.core.profiles import FORFEIT, MARKET
 
 LIMIT_PRICE = 90 / 0.99
 
@@ -46,7 +46,7 @@ def test_a_wallet_is_liquidated_exactly_where_equity_meets_maintenance():
     (event,) = plan.events
     assert event.kind == "liquidation"
     assert event.marks["BTC"] == pytest.approx(LIMIT_PRICE)
-    assert plan.liquidated == {"BTC"}
+    assert plan.liquidated == {"BTC": 1}
 
 
 def test_a_low_just_above_the_limit_spares_it():
@@ -148,7 +148,7 @@ def test_a_stale_contract_keeps_its_mark_while_another_moves():
     plan = run(account, [bar(100, 100, 75, 90), still], profile=FORFEIT)
     # 25 + (p - 100) - 5 = 0.01 p + 0.95
     assert plan.events[0].marks == {"BTC": pytest.approx(80.95 / 0.99), "ETH": 95.0}
-    assert plan.liquidated == {"BTC", "ETH"}
+    assert plan.liquidated == {"BTC": 1, "ETH": 1}
 
 
 def test_two_isolated_wallets_fail_in_the_order_of_the_clock():

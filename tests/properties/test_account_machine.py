@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bt_margin import Contract, MarginAccount, TierSchedule, TierTable, plan_liquidation
 from bt_margin.core.ledger import CROSS, MONEY_TOLERANCE
-from bt_margin.core.liquidation import FORFEIT, MARKET
+from bt_margin.core.profiles import FORFEIT, MARKET
 from bt_margin.core.terms import BASES, FEES_IN_MARGIN, MarginTerms
 from bt_margin.core.tiers import MODES, UNITS
 

@@ -13,8 +13,9 @@ from bt_margin import Contract, MarginAccount, TierSchedule, TierTable
 from bt_margin.calculator import evaluate
 from bt_margin.clock import _least_share
 from bt_margin.core.ledger import CROSS
-from bt_margin.core.liquidation import FORFEIT, MARKET, account_bankruptcy_price, account_liquidation_price
+from bt_margin.core.liquidation import account_bankruptcy_price, account_liquidation_price
 from bt_margin.core.path import LEGS, Track, plan_path
+from bt_margin.core.profiles import FORFEIT, MARKET
 from bt_margin.core.terms import BASES, FEES_IN_MARGIN, PLAIN, Holding, MarginTerms
 from bt_margin.core.tiers import MODES, UNITS
 
