@@ -25,7 +25,7 @@ from .core.funding import funding_payment
 from .core.ledger import CROSS, MONEY_TOLERANCE
 from .core.liquidation import account_liquidation_price, jumps
 from .core.path import PathEvent, PathStamp, Plan, Track, plan_path
-from .core.profiles import Cooldown, plan_liquidation
+from .core.profiles import Cooldown, marks_of_bar, plan_liquidation
 from .core.rescue import Range, Rescue, rescue, worst_mark
 from .core.tiers import maintenance_margin
 from .record import FundingRow, LiquidationRow
@@ -244,10 +244,14 @@ class BarClock:
         ]
         orders = self.broker.working_orders()
         profile, seconds = self.broker.profile, opening.bar_seconds
-        terms = {"opening": opening.now, "bar_seconds": seconds, "cooldown": self.cooldown}
-        low_first, high_first = (
-            plan_path(self.account, tracks, orders, stamps, profile, low_first=flag, **terms) for flag in (True, False)
+        plan = partial(
+            plan_path,
+            *(self.account, tracks, orders, stamps, profile),
+            opening=opening.now,
+            bar_seconds=seconds,
+            cooldown=self.cooldown,
         )
+        low_first, high_first = plan(low_first=True), plan(low_first=False)
         prefers_low = low_first.equity <= high_first.equity
         if self.broker.p.intrabar == "favourable":
             prefers_low = low_first.equity > high_first.equity
@@ -348,8 +352,8 @@ class BarClock:
             bar_seconds=moment.bar_seconds,
             cooldown=self.cooldown,
             last=moment.last,
-            extremes={symbol: marks.low if held[symbol].size > 0 else marks.high for symbol, marks in ahead.items()},
             has_failed=True,
+            **marks_of_bar(held, ahead),
         )
         taken = {step.symbol for step in steps}
         worst = {symbol: worst_mark(held[symbol], ahead[symbol]) for symbol in taken}

@@ -278,14 +278,15 @@ def takeover_price(*, units: float, mark_price: float, equity: float, share: flo
     """Return the price at which a failed position is handed over when it spends a share of its wallet's equity.
 
     p = mark_price - equity * share / units, with ``units`` the signed size * multiplier handed over; inverse
-    1 / (1 / mark_price + equity * share / units). The share is their part of the wallet's maintenance margin (R16); what
-    is more than the position itself is worth cannot be spent on it.
+    1 / (1 / mark_price + equity * share / units). The share is their part of the wallet's maintenance margin (R16). No more
+    than the position itself is worth can be spent on it, nor earned by it where equity is below 0: a price is positive.
     Source: dYdX v4, x/clob/keeper/liquidations.go, bankruptcy price in quote quantums, retrieved 2026-11-21.
 
     >>> takeover_price(units=0.1, mark_price=3_000, equity=10, share=0.6)       # 3 000 - 6 / 0.1
     2940.0
     """
-    spent = min(equity * share, ALMOST_ALL * notional(size=units, price=mark_price, kind=kind))
+    most = ALMOST_ALL * notional(size=units, price=mark_price, kind=kind)
+    spent = min(max(equity * share, -most), most)
     return 1 / (1 / mark_price + spent / units) if kind == "inverse" else mark_price - spent / units
 
 
@@ -307,18 +308,21 @@ def fillable_price(
     total_maintenance_margin: float,
     adjustment: float = 1.0,
     spread: float = 0.1,
+    kind: str = "linear",
 ) -> float:
     """Return the price at which dYdX offers a failed position to the book.
 
-    p = mark_price - b * spread * maintenance_margin / units, b = adjustment * (1 - equity / total_maintenance_margin) from 0
-    to 1: the deeper the wallet has sunk below its total maintenance margin, the further from the mark.
+    p = mark_price - b * spread * maintenance_margin / units, inverse 1 / (1 / mark_price + the same); b = adjustment *
+    (1 - equity / total_maintenance_margin) from 0 to 1: the deeper the wallet has sunk below its total maintenance margin,
+    the further from the mark.
     Source: dYdX v4, x/clob/keeper/liquidations.go, fillable price, retrieved 2026-11-21.
 
     >>> fillable_price(units=0.1, mark_price=50_000, maintenance_margin=500, equity=0, total_maintenance_margin=500)
     49500.0
     """
     depth = min(max(adjustment * (1 - equity / total_maintenance_margin), 0.0), 1.0)
-    return mark_price - depth * spread * maintenance_margin / units
+    given_up = depth * spread * maintenance_margin / units
+    return 1 / (1 / mark_price + given_up) if kind == "inverse" else mark_price - given_up
 
 
 ADL_RULES = ("binance", "hyperliquid")
@@ -331,7 +335,8 @@ def adl_score(
 
     'binance': unrealized_pnl / collateral * maintenance_margin / equity, collateral being equity less the profit;
     'hyperliquid': notional / entry_notional * notional / equity. None where the position is not queued: nothing earned, or
-    no money behind it. All figures are those of the wallet that backs it, the notionals its own.
+    no money behind it. The profit and the notionals are its own, equity and maintenance margin those of the wallet that
+    backs it.
     Sources: Binance, support article 360033525471; Hyperliquid, docs, auto-deleveraging; retrieved 2026-11-21.
 
     >>> adl_score("binance", unrealized_pnl=500, notional=10_500, entry_notional=10_000, equity=1_500, maintenance_margin=75)
@@ -391,6 +396,22 @@ def account_bankruptcy_price(account: MarginAccount, symbol: str, marks: Marks) 
         collateral=collateral,
         multiplier=position.contract.multiplier,
         kind=position.contract.kind,
+    )
+
+
+def account_adl_score(rule: str, account: MarginAccount, symbol: str, marks: Marks) -> float | None:
+    """Return the score of a held position by ``adl_score``, None where it is not queued."""
+    position, mark_price = account.positions[symbol], marks.get(symbol)
+    if not position.size or mark_price is None or position.contract.kind == "spot":
+        return None
+    risk = account.risk(position.wallet, marks)
+    return adl_score(
+        rule,
+        unrealized_pnl=position.unrealized_pnl(mark_price),
+        notional=position.notional(mark_price),
+        entry_notional=position.notional(position.entry_price),
+        equity=risk.equity,
+        maintenance_margin=risk.maintenance_margin,
     )
 
 

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from .account import MarginAccount, Position
 from .crossing import Curve, Pole, first_crossing
-from .profiles import Cooldown, Profile, plan_liquidation
+from .liquidation import NOTHING
+from .profiles import Cooldown, Profile, marks_of_bar, plan_liquidation
 from .tiers import bracket_at
 
 LEGS = 3
@@ -229,7 +230,7 @@ class _Walk:
 
     def _curve(self, wallet: str, held: Sequence[Position], leg: int, middle: float) -> Curve:
         """Return the headroom on the stretch around a fraction, in ``t``: each mark is ``begin + (end - begin) * t``."""
-        constant, slope = self.account.wallets[wallet], 0.0
+        constant, slope = self._balance(wallet, held), 0.0
         poles: dict[tuple[float, float], float] = {}
         for position in held:
             contract = position.contract
@@ -247,11 +248,18 @@ class _Walk:
         return Curve(constant, slope, tuple(Pole(weight, *pole) for pole, weight in poles.items()))
 
     def _headroom(self, wallet: str, held: Sequence[Position], leg: int, fraction: float) -> float:
-        headroom = self.account.wallets[wallet]
+        headroom = self._balance(wallet, held)
         for position in held:
             mark_price = self._mark_at(position.contract.symbol, leg, fraction)
             headroom += position.unrealized_pnl(mark_price) - position.maintenance_margin(mark_price)
         return headroom
+
+    def _balance(self, wallet: str, held: Sequence[Position]) -> float:
+        """Return a wallet's balance; a hair more where it fails only below maintenance, so that to touch it is not to cross it."""
+        balance = self.account.wallets[wallet]
+        if self.profile.is_strict:
+            balance += NOTHING * sum((position.notional(position.entry_price) for position in held), abs(balance))
+        return balance
 
     def _tier_edges(self, position: Position, leg: int, start: float) -> Iterable[float]:
         corners = self.mark_corners[position.contract.symbol]
@@ -301,8 +309,8 @@ class _Walk:
             bar_seconds=self.bar_seconds,
             cooldown=self.cooldown,
             last=self._last_prices(),
-            extremes={symbol: self._extreme(symbol) for symbol in self.ends},
             has_failed=True,
+            **marks_of_bar(self.account.positions, self._ranges()),
         )
         for step in steps:
             cancelled = self.profile.cancelled_symbols(self.account, step.symbol)
@@ -314,11 +322,9 @@ class _Walk:
             for order in [order for order in self.orders if order.symbol in cancelled]:
                 self._end(order)
 
-    def _extreme(self, symbol: str) -> float:
-        """Return the mark of the bar that is worst for what is held; the present one may lie a rounding beyond it."""
-        low, high = self.ends[symbol]
-        is_long, mark_price = self.account.positions[symbol].size > 0, self.marks[symbol]
-        return min(low, mark_price) if is_long else max(high, mark_price)
+    def _ranges(self) -> dict[str, tuple[float, float]]:
+        """Return the lowest and highest mark of each contract in the bar; the present one may lie a rounding beyond them."""
+        return {symbol: (min(low, self.marks[symbol]), max(high, self.marks[symbol])) for symbol, (low, high) in self.ends.items()}
 
     @property
     def place(self) -> float:

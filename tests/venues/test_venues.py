@@ -413,7 +413,7 @@ def contract_of(content: dict[str, Any]) -> dict[str, Any]:
         (lambda e: e.update(fee=1), r"^made\.json is with unknown fee; expected contracts, "),
         (
             lambda e: e.update(profile="cruel"),
-            r"^made\.json: no liquidation profile is called 'cruel'; known: market, forfeit, generic, binance, bybit, okx, hyperliquid, dydx, tradingview$",
+            r"^made\.json: no liquidation profile is called 'cruel'; known: market, forfeit, generic, binance, bybit, okx, ",
         ),
         (lambda e: e.update(retrieved="yesterday"), r"^made\.json, retrieved must be a day such as 2024-03-31, was 'yesterday'$"),
         (lambda e: e.update(maker="0.0002"), r"^made\.json, maker must be a number, was '0\.0002'$"),
