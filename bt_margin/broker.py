@@ -21,7 +21,7 @@ from .comminfo import PerpCommInfo, one_currency, utc
 from .core.account import MARGIN_MODES, Booking, MarginAccount, Position, Refusal, Step
 from .core.contract import RESIDUE, split_fill
 from .core.funding import FundingSchedule
-from .core.liquidation import PROFILES, Profile
+from .core.profiles import PROFILES, Profile
 from .invariants import Audit
 from .matching import LIMITS, OrderBook
 from .record import FillRow, LiquidationRow, Record, RefusalRow
@@ -141,10 +141,11 @@ class MarginBroker(OrderBook):
             raise ValueError("a fund history replaces equity and cannot be combined with margin; remove set_fund_history")
         for data in self.cerebro.datas:
             self._open_slot(data)
-        profiles = {self.getcommissioninfo(slot.data).p.profile for slot in self.slots.values()}
+        profiles = {self.getcommissioninfo(slot.data).profile for slot in self.slots.values()}
         if len(profiles) > 1:
-            raise ValueError(f"all contracts of one broker share a liquidation profile, were {', '.join(sorted(profiles))}")
-        self.profile = PROFILES[profiles.pop()] if profiles else self.profile
+            named = ", ".join(sorted(profile.name for profile in profiles))
+            raise ValueError(f"all contracts of one broker share a liquidation profile, were {named}")
+        self.profile = profiles.pop() if profiles else self.profile
         self.currency = one_currency((slot.data._name or slot.symbol, self.getcommissioninfo(slot.data)) for slot in self.slots.values())
 
     def _open_slot(self, data: Any) -> None:
@@ -578,21 +579,26 @@ class MarginBroker(OrderBook):
                 yield slot, slot.position
 
     def show_liquidation(self, step: Step, row: LiquidationRow) -> None:
-        """Show a booked liquidation to the host: one completed order for each owner and trade id that held the position."""
+        """Show a booked step to the host: one completed order for each owner and trade id that held the position."""
         slot = self.slots[step.symbol]
-        lots = dict(slot.lots) or {(None, 0): step.size}
+        position, lots = slot.position, dict(slot.lots) or {(None, 0): step.size + slot.position.size}
         slot.lots.clear()
+        gone = step.size / (step.size + position.size) if position.size else 1.0
         gross = sum(abs(size) for size in lots.values())
-        for (owner, tradeid), size in lots.items():
-            share = abs(size) / gross
+        for (owner, tradeid), held in lots.items():
+            size = gone * held
+            if position.size:
+                slot.lots[owner, tradeid] = held - size
+            share = abs(held) / gross
             order = self._liquidation_order(slot, owner, tradeid, size, row)
             pnl = row.realized_pnl * size / step.size
             shown = self.positions[slot.data]
             comminfo = self.getcommissioninfo(slot.data)
-            shown.update(-shown.size, step.price, slot.data.datetime.datetime())
+            shown.update(-size if position.size else -shown.size, step.price, slot.data.datetime.datetime())
+            shown.size, shown.price = position.size, position.entry_price
             order.execute(
                 slot.data.datetime[0], -size, step.price, -size, comminfo.getvaluesize(size, row.entry_price), row.fee * share,
-                0.0, 0.0, 0.0, 0.0, pnl, 0.0, 0.0,
+                0.0, 0.0, 0.0, 0.0, pnl, shown.size, shown.price,
             )  # fmt: skip
             order.addcomminfo(comminfo)
             self.notify(order)

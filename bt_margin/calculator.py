@@ -27,8 +27,9 @@ from typing import Any
 from . import venues
 from .core.account import MARGIN_MODES
 from .core.contract import KINDS, Contract, break_even_price, settlement_currency, shared_currency
-from .core.liquidation import shared_bankruptcy_price, shared_liquidation_price
+from .core.liquidation import adl_score, shared_bankruptcy_price, shared_liquidation_price
 from .core.orders import assumed_price, order_cost
+from .core.profiles import PROFILES
 from .core.terms import BASES, FEES_IN_MARGIN, Holding, MarginTerms, margin_ratios
 from .core.tiers import GENERIC_RATE, MODES, UNITS, Tier, TierTable
 
@@ -52,7 +53,7 @@ def evaluate(account: Mapping[str, Any]) -> dict[str, Any]:
     """Return an account with every number filled in; the one given stays as it is.
 
     Adds to each position ``notional, unrealized_pnl, initial_margin, maintenance_margin, liquidation_price,
-    bankruptcy_price, tier``, to the account ``equity, available_margin, initial_margin, maintenance_margin,
+    bankruptcy_price, tier, adl_score``, to the account ``equity, available_margin, initial_margin, maintenance_margin,
     margin_ratio`` (by convention), ``liquidatable``, and ``flags`` where something stood in for what was not given.
     Prices are those of the position with all other contracts at their marks, None where no positive price liquidates.
     Raises ValueError, in one sentence, for whatever it cannot take.
@@ -354,6 +355,7 @@ class _Book:
             "liquidation_price": liquidated,
             "bankruptcy_price": broke,
             "tier": tier_figures(holding, mark_price),
+            "adl_score": self._adl_score(line),
         }
         _check_finite(figures, line.where)
         return figures
@@ -373,6 +375,22 @@ class _Book:
         collateral = profit - sum(other.maintenance for other in fixed)
         liquidated = shared_liquidation_price(moving, collateral=collateral, mark_price=line.mark_price)
         return liquidated, shared_bankruptcy_price(moving, collateral=profit)
+
+    def _adl_score(self, line: _Line) -> float | None:
+        """Return how far a position leads the queue for auto-deleveraging; None where the venue's formula is not sourced."""
+        rule, holding = PROFILES[self.venue.profile].adl, line.holding
+        if rule is None or holding.kind == "spot":
+            return None
+        cross = [other for other in self.lines if not other.holding.is_isolated]
+        sharing, balance = ([line], line.backing) if holding.is_isolated else (cross, self.wallet_balance)
+        return adl_score(
+            rule,
+            unrealized_pnl=line.profit,
+            notional=holding.notional(line.mark_price),
+            entry_notional=holding.notional(holding.entry_price),
+            equity=balance + sum(other.profit for other in sharing),
+            maintenance_margin=sum(other.maintenance for other in sharing),
+        )
 
     def account_figures(self) -> dict[str, Any]:
         """Return what is added to the account."""

@@ -13,18 +13,20 @@ bar takes the host's own matching, in the host's order, so that a run without da
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
 from math import inf, isnan, nextafter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .core.account import Position
+from .core.account import Position, Step
 from .core.funding import funding_payment
 from .core.ledger import CROSS, MONEY_TOLERANCE
-from .core.liquidation import account_liquidation_price, jumps, liquidation_steps
+from .core.liquidation import account_liquidation_price, jumps
 from .core.path import LateStamp, PathEvent, PathStamp, Plan, Track, plan_path
-from .core.rescue import Range, rescue, worst_mark
+from .core.profiles import Cooldown, marks_of_bar, plan_liquidation
+from .core.rescue import Range, Rescue, rescue, worst_mark
 from .core.tiers import maintenance_margin
 from .record import FundingRow, LiquidationRow
 
@@ -34,6 +36,14 @@ if TYPE_CHECKING:
     from .slots import Slot
 
 INTRABAR = ("adverse", "favourable", "close")
+
+
+class Moment(NamedTuple):
+    """An instant of a bar: its time, the length of the bar, the last prices where they are known."""
+
+    now: float
+    bar_seconds: float
+    last: dict[str, float]
 
 
 class BarClock:
@@ -47,6 +57,7 @@ class BarClock:
         self.held: list[tuple[Slot, Position]] = []
         self.lowest_equity = inf
         self.least_headroom: float | None = None  # of a bar's one position, as a fraction of its notional
+        self.cooldown = Cooldown()
         self.fills_before = 0
         self.walked = self.is_on_path = False
         self.flat_state: tuple[int, float] | None = None
@@ -101,7 +112,7 @@ class BarClock:
                     self._pay(slot, settlement)
             self.marks[slot.symbol] = slot.mark_close
         if len(self.record.fills) > fills:
-            self._test("fill")
+            self._test("fill", self._closing(fresh))
 
     def _worst_equity(self) -> float:
         """Return equity with every position at its own worst mark of the bar."""
@@ -116,17 +127,18 @@ class BarClock:
                 self._pay(slot, settlement)
                 paid = True
             self.marks[slot.symbol] = slot.mark_open
-        self._test("funding" if paid else "gap")
+        opening = self._opening(fresh)
+        self._test("funding" if paid else "gap", opening)
         self.broker.fill_at_open()
-        self._test("fill")
+        self._test("fill", opening)
         if self.broker.p.intrabar == "close":
             self._run_without_path(fresh)
         else:
-            self._run_path(fresh)
+            self._run_path(fresh, opening)
         for slot in fresh:
             self.marks[slot.symbol] = slot.mark_close
         self.broker.fill_at_close()
-        self._test("close")
+        self._test("close", self._closing(fresh))
 
     def _settle_gap(self, fresh: Sequence["Slot"]) -> None:
         """Pay the stamps that fell into a gap of the data, those of each instant followed by the test at the last known marks."""
@@ -137,7 +149,17 @@ class BarClock:
         for stamp in sorted(due):
             for slot, settlement in due[stamp]:
                 self._pay(slot, settlement)
-            self._test("funding")
+            self._test("funding", Moment(stamp, self._opening(fresh).bar_seconds, {}))
+
+    @staticmethod
+    def _opening(fresh: Sequence["Slot"]) -> Moment:
+        """Return the instant at which a bar opens; of several, the last to open and the length of the longest."""
+        seconds = max((slot.close_time - slot.open_time for slot in fresh), default=0.0)
+        return Moment(max((slot.open_time for slot in fresh), default=0.0), seconds, {slot.symbol: slot.open for slot in fresh})
+
+    def _closing(self, fresh: Sequence["Slot"]) -> Moment:
+        opening = self._opening(fresh)
+        return Moment(opening.now + opening.bar_seconds, opening.bar_seconds, {slot.symbol: slot.close for slot in fresh})
 
     def _run_without_path(self, fresh: Sequence["Slot"]) -> None:
         self.broker.match_like_host()
@@ -217,7 +239,7 @@ class BarClock:
 
     # -- the path ----------------------------------------------------------------------------------------------------
 
-    def _run_path(self, fresh: Sequence["Slot"]) -> None:
+    def _run_path(self, fresh: Sequence["Slot"], opening: Moment) -> None:
         stale = [slot for slot, _ in self.held if not slot.is_fresh]
         tracks = [self._track(slot) for slot in (*fresh, *stale)]
         stamps = [
@@ -231,20 +253,33 @@ class BarClock:
             for s in slot.late_stamps()
         ]
         orders = self.broker.working_orders()
-        profile = self.broker.profile
-        low_first, high_first = (
-            plan_path(self.account, tracks, orders, stamps, profile, low_first=flag, late=late) for flag in (True, False)
+        profile, seconds = self.broker.profile, opening.bar_seconds
+        plan = partial(
+            plan_path,
+            *(self.account, tracks, orders, stamps, profile),
+            opening=opening.now,
+            bar_seconds=seconds,
+            cooldown=self.cooldown,
+            late=late,
         )
+        low_first, high_first = plan(low_first=True), plan(low_first=False)
         prefers_low = low_first.equity <= high_first.equity
         if self.broker.p.intrabar == "favourable":
             prefers_low = low_first.equity > high_first.equity
         chosen = low_first if prefers_low else high_first
-        certain = {symbol for symbol in low_first.liquidated & high_first.liquidated if self._fails_alone(symbol, tracks)}
+        in_both = low_first.liquidated & high_first.liquidated  # of each contract, the fewer steps
+        certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, tracks)})
         self.lowest_equity = min(self.lowest_equity, chosen.lowest_equity)
         self.is_on_path = True
         for event in chosen.events:
             self.marks.update(event.marks)
-            self._apply_event(event, certain)
+            if event.kind == "liquidation":
+                moment = Moment(opening.now + event.fraction * seconds, seconds, event.last)
+                for symbol in {step.symbol for step in self._liquidate(str(event.subject), "path", certain, moment)}:
+                    if not self._fails_alone(symbol, tracks):  # what is left of it, which the other path may spare
+                        del certain[symbol]
+            else:
+                self._apply_event(event)
         self.is_on_path = False
         if self.broker.p.check and self.broker.p.filler is None:
             self._check_plan(chosen, tracks)
@@ -268,7 +303,7 @@ class BarClock:
                 extremes = [*ends]
             elif other.size:
                 best[track.symbol] = max(ends, key=partial(_headroom_share, other))
-        return any(self.account.risk(position.wallet, {**best, symbol: mark}).is_liquidatable for mark in extremes)
+        return any(self.broker.profile.fails(self.account.risk(position.wallet, {**best, symbol: mark})) for mark in extremes)
 
     def _check_plan(self, plan: Plan, tracks: Sequence[Track]) -> None:
         marks = {**self.marks, **{track.symbol: track.mark_close for track in tracks}}
@@ -277,11 +312,9 @@ class BarClock:
             f"{self.broker.now}: the account ended at {self.account.equity(marks)}, its plan at {plan.equity}"
         )
 
-    def _apply_event(self, event: PathEvent, certain: set[str]) -> None:
+    def _apply_event(self, event: PathEvent) -> None:
         subject: Any = event.subject
-        if event.kind == "liquidation":
-            self._liquidate(subject, "path", certain)
-        elif event.kind == "funding":
+        if event.kind == "funding":
             self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate, subject.size)
         elif event.kind == "trigger":
             self.broker.trigger(subject)
@@ -322,48 +355,74 @@ class BarClock:
 
     # -- test and liquidation ----------------------------------------------------------------------------------------
 
-    def _test(self, trigger: str) -> None:
+    def _test(self, trigger: str, moment: Moment) -> None:
         """Liquidate every wallet that fails at the present marks, isolated ones first (R1, R18)."""
         wallets = dict.fromkeys(position.wallet for _, position in self.held if position.size)
         for wallet in sorted(wallets, key=lambda name: name == CROSS):
-            if self.account.risk(wallet, self.marks).is_liquidatable:
-                self._liquidate(wallet, trigger, None)
+            if self.broker.profile.fails(self.account.risk(wallet, self.marks)):
+                self._liquidate(wallet, trigger, None, moment)
         self.lowest_equity = min(self.lowest_equity, self.account.equity(self.marks))
 
-    def _liquidate(self, wallet: str, trigger: str, certain: set[str] | None) -> None:
-        """Plan a failed wallet's liquidation and apply it; without a set of certain symbols all are certain."""
-        steps = liquidation_steps(self.account, wallet, self.marks, self.broker.profile)
+    def _liquidate(self, wallet: str, trigger: str, certain: Counter[str] | None, moment: Moment) -> list[Step]:
+        """Plan a failed wallet's liquidation, apply it and return its steps.
+
+        ``certain`` counts the steps of each contract that are certain still; without it all are.
+        """
         ahead, due = self._marks_ahead(trigger), self._funding_ahead(trigger)
-        worst = {step.symbol: worst_mark(self.account.positions[step.symbol], ahead[step.symbol]) for step in steps}
-        rescues = [rescue(self.account, step.symbol, ahead, due) for step in steps]
-        for step, (margin_to_add, safe_leverage) in zip(steps, rescues, strict=True):
-            position = self.account.positions[step.symbol]
-            entry_price, isolated = position.entry_price, position.is_isolated
-            self.broker.cancel_orders_of(step.symbol)
-            moved = self.account.apply(step, time=self.broker.now)
-            row = LiquidationRow(
-                self.broker.now,
-                step.symbol,
-                step.size,
-                step.price,
-                self.marks[step.symbol],
-                trigger,
-                step.fee,
-                moved.returned,
-                moved.to_insurance_fund,
-                moved.from_insurance_fund,
-                "certain" if certain is None or step.symbol in certain else "possible",
-                moved.realized_pnl,
-                "isolated" if isolated else "cross",
-                entry_price,
-                position.leverage,
-                worst[step.symbol],
-                margin_to_add,
-                safe_leverage,
-            )
-            self.record.liquidations.append(row)
-            self.record.closest_call = 0.0
-            self.broker.show_liquidation(step, row)
+        held = {symbol: self.account.positions[symbol] for symbol in ahead}
+        steps = plan_liquidation(
+            self.account,
+            wallet,
+            self.marks,
+            self.broker.profile,
+            now=moment.now,
+            bar_seconds=moment.bar_seconds,
+            cooldown=self.cooldown,
+            last=moment.last,
+            has_failed=True,
+            **marks_of_bar(held, ahead),
+        )
+        taken = {step.symbol for step in steps}
+        worst = {symbol: worst_mark(held[symbol], ahead[symbol]) for symbol in taken}
+        rescues = {symbol: rescue(self.account, symbol, ahead, due) for symbol in taken}
+        for step in steps:
+            is_certain = certain is None or certain[step.symbol] > 0
+            if certain is not None:
+                certain[step.symbol] -= 1
+            self._take(step, trigger, is_certain, worst[step.symbol], rescues[step.symbol])
+            self.cooldown.note(self.account, step, moment.now)
+        return steps
+
+    def _take(self, step: Step, trigger: str, is_certain: bool, worst: float, saved: Rescue) -> None:
+        """Cancel the orders that the profile cancels, book a step, record it and show it to the host."""
+        position = self.account.positions[step.symbol]
+        entry_price, isolated = position.entry_price, position.is_isolated
+        for symbol in self.broker.profile.cancelled_symbols(self.account, step.symbol):
+            self.broker.cancel_orders_of(symbol)
+        moved = self.account.apply(step, time=self.broker.now)
+        row = LiquidationRow(
+            self.broker.now,
+            step.symbol,
+            step.size,
+            step.price,
+            self.marks[step.symbol],
+            trigger,
+            step.fee,
+            moved.returned,
+            moved.to_insurance_fund,
+            moved.from_insurance_fund,
+            "certain" if is_certain else "possible",
+            moved.realized_pnl,
+            "isolated" if isolated else "cross",
+            entry_price,
+            position.leverage,
+            worst,
+            saved.margin_to_add,
+            saved.safe_leverage,
+        )
+        self.record.liquidations.append(row)
+        self.record.closest_call = 0.0
+        self.broker.show_liquidation(step, row)
 
     def _marks_ahead(self, trigger: str) -> dict[str, Range]:
         """Return for each position the marks it had still to meet in this bar, the present one among them."""

@@ -7,7 +7,7 @@ from math import inf, isfinite
 import backtrader as bt
 
 from .core.contract import GENERIC_TIERS, Contract, settlement_currency, shared_currency
-from .core.liquidation import PROFILES
+from .core.profiles import PROFILES, Profile
 from .core.terms import ALWAYS_PLAIN, MarginTerms, Terms
 from .core.tiers import TierSchedule, TierTable
 
@@ -29,8 +29,9 @@ class PerpCommInfo(bt.CommInfoBase):
         maintenance margin at all; ``None`` for a flat 0.5 %, which every result then states
       - ``margin_mode`` (default: ``None``): 'cross' or 'isolated'; ``None`` follows the broker
       - ``liquidation_fee`` (default: ``0.0125``): fraction of the liquidated notional, under the profile 'market'
-      - ``profile`` (default: ``'market'``): 'market' sells a failed position at the mark and charges the fee;
-        'forfeit' hands it and the rest of its wallet to the insurance fund
+      - ``profile`` (default: ``'market'``): how a failing wallet is liquidated, a ``Profile`` or the name of one: 'market' sells
+        at the mark and charges the fee, 'forfeit' hands everything in the wallet to the insurance fund; 'binance', 'bybit',
+        'okx', 'hyperliquid', 'dydx' and 'tradingview' do as they do
       - ``kind`` (default: ``'linear'``): 'inverse' for a contract settled in its base coin, 'spot' for the coin itself,
         paid in full: leverage 1, no shorts, no funding, no tiers
       - ``currency`` (default: ``None``): what its money is in; ``None`` reads it from the symbol where that tells. All
@@ -78,8 +79,9 @@ class PerpCommInfo(bt.CommInfoBase):
 
     def __init__(self):
         super().__init__()
-        if self.p.profile not in PROFILES:
-            raise ValueError(f"profile is one of {', '.join(map(repr, sorted(PROFILES)))}, was {self.p.profile!r}")
+        if not isinstance(self.p.profile, Profile) and self.p.profile not in PROFILES:
+            raise ValueError(f"profile is a Profile or one of {', '.join(map(repr, sorted(PROFILES)))}, was {self.p.profile!r}")
+        self.profile = self.p.profile if isinstance(self.p.profile, Profile) else PROFILES[self.p.profile]
         if self.p.margin_mode not in (None, "cross", "isolated"):
             raise ValueError(f"margin_mode is 'cross', 'isolated' or None (the broker's), was {self.p.margin_mode!r}")
         if not (isfinite(self.p.leverage) and self.p.leverage >= 1):

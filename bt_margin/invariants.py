@@ -39,7 +39,7 @@ class Audit:
                     marks[slot.symbol] = slot.mark_low if (position.size > 0) == is_adverse else slot.mark_high
             for wallet in broker.account.wallets:
                 risk = broker.account.risk(wallet, marks)
-                assert not risk.is_liquidatable, f"{broker.now}: the screen let {wallet} pass, {risk}"
+                assert not broker.profile.fails(risk), f"{broker.now}: the screen let {wallet} pass, {risk}"
 
     def _read_journal(self, broker: "MarginBroker") -> None:
         entries = broker.journal.entries
@@ -60,7 +60,7 @@ class Audit:
         assert equity >= -slack, f"{when}: equity {equity} is below zero"
         for wallet in account.wallets:
             risk = account.risk(wallet, broker.marks)
-            assert not risk.is_liquidatable, f"{when}: {wallet} outlived its maintenance, {risk}"
+            assert not broker.profile.fails(risk), f"{when}: {wallet} outlived its maintenance, {risk}"
             assert wallet == "wallet:cross" or risk.holds_position or abs(risk.equity) <= slack, (
                 f"{when}: flat {wallet} keeps {risk.equity}"
             )

@@ -14,7 +14,8 @@ import backtrader as bt
 from .comminfo import utc
 from .core.account import MarginAccount, Position, check_leverage
 from .core.ledger import CROSS, Journal
-from .core.liquidation import account_bankruptcy_price, account_liquidation_price
+from .core.liquidation import account_adl_score, account_bankruptcy_price, account_liquidation_price
+from .core.profiles import Profile
 from .slots import Slot
 
 RATIOS = ("maintenance/equity", "equity/maintenance", "equity/notional", "equity/initial")
@@ -26,6 +27,7 @@ class AccountView(bt.brokers.BackBroker):
     account: MarginAccount
     marks: dict[str, float]
     slots: dict[str, Slot]
+    profile: Profile
     now: float
     _available: float | None
 
@@ -81,6 +83,14 @@ class AccountView(bt.brokers.BackBroker):
     def bankruptcy_price(self, data) -> float | None:
         """Return the mark at which the equity of the position's wallet is 0, the other marks fixed; None if at none."""
         return account_bankruptcy_price(self.account, self.slot_of(data).symbol, self.marks)
+
+    def adl_score(self, data) -> float | None:
+        """Return how far the data's position leads the queue for auto-deleveraging, by the venue's formula.
+
+        None where no source has that formula (see ``Profile.adl``), and for what is not queued: nothing held or earned.
+        """
+        rule = self.profile.adl
+        return None if rule is None else account_adl_score(rule, self.account, self.slot_of(data).symbol, self.marks)
 
     def max_size(self, data, isbuy, price=None) -> float:
         """Return the largest size an order at a price (default: the close) may have: what it closes plus what it may open."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from bt_margin import venues
 from bt_margin.calculator import contract_sheet, share_left
-from bt_margin.core.liquidation import PROFILES, Profile
+from bt_margin.core.profiles import PROFILES, Profile
 from bt_margin.core.tiers import Tier, TierTable
 
 PAGE = Path(__file__).with_name("venues.md")

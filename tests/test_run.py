@@ -63,10 +63,10 @@ def test_run_is_plug_and_a_cerebro():
 def test_a_liquidation_under_binance_rules_can_be_redone_by_hand():
     result = run(Holder, {"BTCUSDT": frame(CRASH)}, leverage=10, margin_mode="isolated", cash=1_000)
     price = 90 / (1 - 0.004)  # first tier of BTCUSDT: 0.4 %
-    left = 10 - (100 - price)  # of the margin, and less than the fee of 1.25 % x 90.36
+    left = 10 - (100 - price)  # of the margin, and less than the fee of 1.25 % x 90.36, so that no sale could help
     (row,) = result.liquidations.to_dict("records")
-    assert row["price"] == pytest.approx(price)
-    assert row["fee"] == pytest.approx(left)
+    assert (row["mark_price"], row["price"]) == (pytest.approx(price), pytest.approx(90))
+    assert row["to_insurance_fund"] == pytest.approx(left)
     assert result.summary["final_equity"] == pytest.approx(1_000 - 100 * TAKER - 10)
 
 
@@ -99,7 +99,7 @@ def test_the_generic_venue_has_no_fees_and_says_that_its_tiers_are_nobodys():
     assert result.summary["fees"] == 0.0
     assert "generic tiers (flat 0.5 %): ANYTHING" in result.summary["flags"]
     assert result.settings["venue"] == "generic"
-    assert result.settings["profile"] == "forfeit"
+    assert result.settings["profile"] == "generic"
 
 
 def test_funding_and_mark_may_be_given_apart():
@@ -186,7 +186,7 @@ def test_plug_hands_the_venues_terms_over():
     cerebro = cerebro_with("BTC/USDT:USDT", "DOGEUSDT")
     broker = plug(cerebro, leverage=7, on_liquidation="stop", check=True)
     bitcoin, doge = (broker.getcommissioninfo(data).p for data in cerebro.datas)
-    assert (bitcoin.commission, bitcoin.maker, bitcoin.lot, bitcoin.leverage, bitcoin.profile) == (TAKER, 0.0002, 0.001, 7, "market")
+    assert (bitcoin.commission, bitcoin.maker, bitcoin.lot, bitcoin.leverage, bitcoin.profile) == (TAKER, 0.0002, 0.001, 7, "binance")
     assert doge.lot == 1
     assert (broker.p.on_liquidation, broker.p.check, broker.p.margin_mode) == ("stop", True, "cross")
 

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from bt_margin import venues
-from bt_margin.core.liquidation import PROFILES
+from bt_margin.core.profiles import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "docs"
 

@@ -176,9 +176,9 @@ class Reservation(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One position taken from its owner.
+    """One position, or a part of one, taken from its owner.
 
-    ``size`` is the position's (signed); ``market_price`` is what the market pays, ``price`` what the owner gets (R14,
+    ``size`` is what is taken, of the position's sign; ``market_price`` is what the market pays, ``price`` what the owner gets (R14,
     R15); ``forfeits_rest`` gives what is left in the wallet to the insurance fund once nothing is held there (R16).
     """
 
@@ -590,12 +590,17 @@ class MarginAccount:
     # -- liquidation -------------------------------------------------------------------------------------------------
 
     def apply(self, step: Step, *, time: float) -> Liquidated:
-        """Book one step of a liquidation plan; the position it names is closed whole."""
+        """Book one step of a liquidation plan.
+
+        Of an isolated position that is taken in part, all that is left in its wallet stays behind the rest of it.
+        """
         position = self.positions[step.symbol]
         contract, wallet = position.contract, position.wallet
         realized = contract.unrealized_pnl(size=step.size, entry_price=position.entry_price, mark_price=step.price)
         fund = contract.unrealized_pnl(size=step.size, entry_price=step.price, mark_price=step.market_price)
         self._post(time, "fill", step.symbol, (wallet, realized), ("pnl", -realized))
+        position.given_margin *= 1 - step.size / position.size
+        position.costs += step.fee - realized
         self._resize(position, -step.size)
         if step.fee:
             self._post(time, "liquidation_fee", step.symbol, (wallet, -step.fee), ("liquidation_fees", step.fee))

@@ -99,8 +99,8 @@ def _root(curve: Curve, start: float, end: float) -> float:
         if below == 0 or end - start <= RESOLUTION * 1e-3:
             break
         guess = start + (end - start) * above / (above - below)
-        if not start < guess < end:
-            break
+        if not start < guess < end:  # one end is so close to zero that the guess is rounded onto it
+            guess = (start + end) / 2
         value = curve.at(guess)
         if value <= 0:
             end, below = guess, value

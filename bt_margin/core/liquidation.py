@@ -10,11 +10,10 @@ profit is ``units * (x - x_entry)`` and notional ``|units| * x``.
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf, nextafter
 from typing import NamedTuple
 
-from .account import MarginAccount, Marks, Position, Step
+from .account import MarginAccount, Marks, Position
 from .contract import notional
 from .terms import Holding
 from .tiers import Bracket, TierTable
@@ -22,24 +21,6 @@ from .tiers import Bracket, TierTable
 EDGE_SLACK = 1e-12  # relative; a solution that lands on a tier's edge belongs to both tiers, whose requirements agree there
 NOTHING = 1e-12  # relative to what it is the difference of; money or units smaller than this are rounding, not a price
 ALMOST_ALL = 0.999  # of a position's notional: it is handed over for more than nothing, for a price is positive
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """How a venue liquidates a wallet, as data.
-
-    ``takes_over``: all positions of the wallet go at once at their takeover prices and the rest of the wallet goes to
-    the insurance fund (R16). Otherwise positions are sold at the mark one at a time, largest loss first, until the
-    wallet is safe (R18), each paying the contract's liquidation fee, and the trader keeps what is left.
-    """
-
-    name: str
-    takes_over: bool
-
-
-MARKET = Profile("market", takes_over=False)
-FORFEIT = Profile("forfeit", takes_over=True)
-PROFILES = {profile.name: profile for profile in (MARKET, FORFEIT)}
 
 
 def liquidation_price(
@@ -297,14 +278,15 @@ def takeover_price(*, units: float, mark_price: float, equity: float, share: flo
     """Return the price at which a failed position is handed over when it spends a share of its wallet's equity.
 
     p = mark_price - equity * share / units, with ``units`` the signed size * multiplier handed over; inverse
-    1 / (1 / mark_price + equity * share / units). The share is their part of the wallet's maintenance margin (R16); what
-    is more than the position itself is worth cannot be spent on it.
+    1 / (1 / mark_price + equity * share / units). The share is their part of the wallet's maintenance margin (R16). No more
+    than the position itself is worth can be spent on it, nor earned by it where equity is below 0: a price is positive.
     Source: dYdX v4, x/clob/keeper/liquidations.go, bankruptcy price in quote quantums, retrieved 2026-11-21.
 
     >>> takeover_price(units=0.1, mark_price=3_000, equity=10, share=0.6)       # 3 000 - 6 / 0.1
     2940.0
     """
-    spent = min(equity * share, ALMOST_ALL * notional(size=units, price=mark_price, kind=kind))
+    most = ALMOST_ALL * notional(size=units, price=mark_price, kind=kind)
+    spent = min(max(equity * share, -most), most)
     return 1 / (1 / mark_price + spent / units) if kind == "inverse" else mark_price - spent / units
 
 
@@ -326,18 +308,21 @@ def fillable_price(
     total_maintenance_margin: float,
     adjustment: float = 1.0,
     spread: float = 0.1,
+    kind: str = "linear",
 ) -> float:
     """Return the price at which dYdX offers a failed position to the book.
 
-    p = mark_price - b * spread * maintenance_margin / units, b = adjustment * (1 - equity / total_maintenance_margin) from 0
-    to 1: the deeper the wallet has sunk below its total maintenance margin, the further from the mark.
+    p = mark_price - b * spread * maintenance_margin / units, inverse 1 / (1 / mark_price + the same); b = adjustment *
+    (1 - equity / total_maintenance_margin) from 0 to 1: the deeper the wallet has sunk below its total maintenance margin,
+    the further from the mark.
     Source: dYdX v4, x/clob/keeper/liquidations.go, fillable price, retrieved 2026-11-21.
 
     >>> fillable_price(units=0.1, mark_price=50_000, maintenance_margin=500, equity=0, total_maintenance_margin=500)
     49500.0
     """
     depth = min(max(adjustment * (1 - equity / total_maintenance_margin), 0.0), 1.0)
-    return mark_price - depth * spread * maintenance_margin / units
+    given_up = depth * spread * maintenance_margin / units
+    return 1 / (1 / mark_price + given_up) if kind == "inverse" else mark_price - given_up
 
 
 ADL_RULES = ("binance", "hyperliquid")
@@ -350,7 +335,8 @@ def adl_score(
 
     'binance': unrealized_pnl / collateral * maintenance_margin / equity, collateral being equity less the profit;
     'hyperliquid': notional / entry_notional * notional / equity. None where the position is not queued: nothing earned, or
-    no money behind it. All figures are those of the wallet that backs it, the notionals its own.
+    no money behind it. The profit and the notionals are its own, equity and maintenance margin those of the wallet that
+    backs it.
     Sources: Binance, support article 360033525471; Hyperliquid, docs, auto-deleveraging; retrieved 2026-11-21.
 
     >>> adl_score("binance", unrealized_pnl=500, notional=10_500, entry_notional=10_000, equity=1_500, maintenance_margin=75)
@@ -413,64 +399,21 @@ def account_bankruptcy_price(account: MarginAccount, symbol: str, marks: Marks) 
     )
 
 
+def account_adl_score(rule: str, account: MarginAccount, symbol: str, marks: Marks) -> float | None:
+    """Return the score of a held position by ``adl_score``, None where it is not queued."""
+    position, mark_price = account.positions[symbol], marks.get(symbol)
+    if not position.size or mark_price is None or position.contract.kind == "spot":
+        return None
+    risk = account.risk(position.wallet, marks)
+    return adl_score(
+        rule,
+        unrealized_pnl=position.unrealized_pnl(mark_price),
+        notional=position.notional(mark_price),
+        entry_notional=position.notional(position.entry_price),
+        equity=risk.equity,
+        maintenance_margin=risk.maintenance_margin,
+    )
+
+
 def _others(account: MarginAccount, position: Position) -> list[Position]:
     return [other for other in account.held(position.wallet) if other is not position]
-
-
-def plan_liquidation(account: MarginAccount, wallet: str, marks: Marks, profile: Profile) -> list[Step]:
-    """Return the steps that a venue takes with a wallet at these marks; none while it is safe.
-
-    Largest unrealized loss first, ties in the order the contracts were added (R18); spot, which needs no margin, last.
-    """
-    risk = account.risk(wallet, marks)
-    return liquidation_steps(account, wallet, marks, profile) if risk.is_liquidatable else []
-
-
-def liquidation_steps(account: MarginAccount, wallet: str, marks: Marks, profile: Profile) -> list[Step]:
-    """Return the steps for a wallet known to fail: solved marks stand on the boundary, where rounding could deny it."""
-    risk = account.risk(wallet, marks)
-    held = sorted(account.held(wallet), key=lambda p: (p.contract.kind == "spot", p.unrealized_pnl(marks[p.contract.symbol])))
-    if profile.takes_over:
-        return _take_over(held, marks, risk.equity, risk.maintenance_margin)
-    return _sell_until_safe(held, marks, risk.equity)
-
-
-def _take_over(held: Sequence[Position], marks: Marks, equity: float, maintenance: float) -> list[Step]:
-    """Spend the wallet's equity on its positions pro rata to maintenance margin, so that nothing is left (R16).
-
-    Spot maintains nothing, so it is sold at the mark, and pays for what the others spend. A closing fee that is kept beside
-    the margin of an isolated position is no part of its price; it goes with the rest.
-    """
-    equity -= sum(position.reserved_fee for position in held)
-    borrowed = [p for p in held if p.contract.kind != "spot"] or held
-    total = sum(p.notional(marks[p.contract.symbol]) for p in borrowed)
-    steps = []
-    for position in held:
-        mark_price = marks[position.contract.symbol]
-        part = position.notional(mark_price) / total if position in borrowed else 0.0
-        weight = position.maintenance_margin(mark_price) / maintenance if maintenance else part
-        units, kind = position.size * position.contract.multiplier, position.contract.kind
-        takeover = takeover_price(units=units, mark_price=mark_price, equity=equity, share=weight, kind=kind)
-        steps.append(Step(position.contract.symbol, position.size, mark_price, takeover, 0.0, True))
-    return steps
-
-
-def _sell_until_safe(held: Sequence[Position], marks: Marks, equity: float) -> list[Step]:
-    """Close positions whole at the mark until equity exceeds the maintenance of those that stay.
-
-    A deficit is lifted to 0 by the owners' prices (R15): each loser's up to its entry, the rest of the deficit by the
-    next one's. The fee is capped by what is left.
-    """
-    steps = []
-    for number, position in enumerate(held, 1):
-        contract, mark_price = position.contract, marks[position.contract.symbol]
-        units = position.size * contract.multiplier
-        lifted = min(max(-equity, 0.0), max(-position.unrealized_pnl(mark_price), 0.0))
-        price = contract.price_earning(lifted, size=position.size, price=mark_price)
-        equity += lifted
-        fee = liquidation_fee(rate=contract.liquidation_fee, units=units, price=price, equity=equity, kind=contract.kind)
-        steps.append(Step(position.contract.symbol, position.size, mark_price, price, fee, False))
-        equity -= fee
-        if equity > sum(p.maintenance_margin(marks[p.contract.symbol]) for p in held[number:]):
-            break
-    return steps

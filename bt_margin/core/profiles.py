@@ -9,13 +9,13 @@ by the insurance fund, through the owner's price (R15).
 A plan is made on a copy of the account; nothing is moved until ``MarginAccount.apply`` books its steps.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isfinite, nextafter
 
 from .account import MarginAccount, Marks, Position, Risk, Step
 from .contract import LOT_SLACK, RESIDUE, Contract
-from .liquidation import ALMOST_ALL, NOTHING, liquidation_fee
+from .liquidation import ADL_RULES, ALMOST_ALL, NOTHING, fillable_price, jumps, liquidation_fee, takeover_price
 from .tiers import TierTable
 
 CANCELS = ("contract", "wallet", "account")
@@ -108,6 +108,7 @@ class Profile:
     is_strict : whether a wallet fails below maintenance margin, rather than at it (R1)
     floor : how much a sale and its fee may take at most: the equity of the 'wallet', or the position's 'share' of it, pro rata
         to maintenance margin; the insurance fund pays the rest (R15)
+    adl : how positions queue for auto-deleveraging, a rule of ``adl_score``; None where no source says
     """
 
     name: str
@@ -123,12 +124,15 @@ class Profile:
     backstop: float | None = None
     is_strict: bool = False
     floor: str = "wallet"
+    adl: str | None = None
 
     def __post_init__(self) -> None:
         choices = {"cancels": CANCELS, "order": ORDERS, "sold_at": PRICES, "fee": FEES, "rest": RESTS, "leftover": HEIRS, "floor": FLOORS}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"profile {self.name}: {name} is one of {', '.join(map(repr, known))}, was {getattr(self, name)!r}")
+        if self.adl is not None and self.adl not in ADL_RULES:
+            raise ValueError(f"profile {self.name}: adl is None or one of {', '.join(map(repr, ADL_RULES))}, was {self.adl!r}")
         if self.backstop is not None and not 0 < self.backstop < 1:
             raise ValueError(f"profile {self.name}: a backstop is a share of maintenance margin between 0 and 1, was {self.backstop:g}")
         if not (isfinite(self.spread) and 0 <= self.spread < 1 and (self.spread > 0) == (self.sold_at == "fillable")):
@@ -160,6 +164,7 @@ BINANCE = Profile(
     cancels="wallet",
     part=Minimum(),
     rest="taken_over",
+    adl="binance",
 )
 
 BYBIT = Profile(
@@ -197,6 +202,7 @@ HYPERLIQUID = Profile(
     part=Fraction(share=0.2, above=100_000, cooldown=30),
     fee="taker",
     backstop=2 / 3,
+    adl="hyperliquid",
 )
 
 DYDX = Profile(
@@ -268,6 +274,7 @@ def plan_liquidation(
     cooldown: Cooldown | None = None,
     last: Marks | None = None,
     extremes: Marks | None = None,
+    dearest: Marks | None = None,
     has_failed: bool = False,
 ) -> list[Step]:
     """Return the steps that a venue takes with a wallet at these marks, in order; none while it is safe.
@@ -278,24 +285,38 @@ def plan_liquidation(
     last : last prices of the instant, the marks where not given; for sales at 'last'
     extremes : the worst mark of the bar for each position held, the marks where not given; for sales at 'extreme' and
         for ``Minimum``
+    dearest : where another mark of the bar asks for more maintenance than that, as slab tables do, that mark
     has_failed : the wallet is known to fail: solved marks stand on the boundary, where rounding could deny it
     """
     worst = {**marks, **(extremes or {})}
-    scene = _Scene(now, bar_seconds, worst if profile.sold_at == "extreme" else marks, worst, {**marks, **(last or {})})
+    judged = worst if profile.sold_at == "extreme" else marks
+    scene = _Scene(now, bar_seconds, judged, worst, {**worst, **(dearest or {})}, {**marks, **(last or {})})
     trial = _Trial(account.clone(), wallet, profile, scene, (cooldown or Cooldown()).clone())
     while profile.fails(trial.risk()) or (has_failed and not trial.steps):
         trial.take_round()
     return trial.steps
 
 
+def marks_of_bar(positions: Mapping[str, Position], ranges: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
+    """Return ``extremes`` and ``dearest`` for a plan from the lowest and highest mark of each contract in the bar."""
+    extremes, dearest = {}, {}
+    for symbol, (low, high) in ranges.items():
+        position = positions[symbol]
+        extremes[symbol] = low if position.size > 0 else high
+        if not position.is_plain and jumps(position.brackets):
+            dearest[symbol] = low if position.contract.kind == "inverse" else high
+    return {"extremes": extremes, "dearest": dearest}
+
+
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """The instant of a plan: its time, the marks the wallet is judged by, the worst marks of the bar, the last prices."""
+    """The instant of a plan: its time, the marks the wallet is judged by, the worst and the dearest of the bar, last prices."""
 
     now: float
     bar_seconds: float
     marks: Marks
     worst: Marks
+    dearest: Marks
     last: Marks
 
 
@@ -370,7 +391,7 @@ class _Trial:
             return None
         if not part.must_suffice:
             return abs(position.size) - self._size_in(position, max(tier - part.down, 1), self.scene.marks)
-        test = _Test(self, position, self.scene.marks)
+        test = _Test(self, position, self.scene.marks, self.scene.marks)
         for lower in (*range(tier - part.down, 1, -part.down), 1):
             size = abs(position.size) - self._size_in(position, lower, self.scene.marks)
             if test.suffices(size):
@@ -399,40 +420,48 @@ class _Trial:
 
     def _minimum(self, position: Position, part: Minimum) -> float | None:
         contract, held = position.contract, abs(position.size)
-        enough = self._enough(position, _Test(self, position, self.scene.worst), in_lots=part.times == 1)
+        enough = self._enough(position, in_lots=part.times == 1)
         if enough is None or part.times == 1:
             return enough
         lots = contract.floor_size(enough)
         return min(contract.floor_size(part.times * lots) if lots else max(part.least, contract.lot), held) or enough
 
-    def _enough(self, position: Position, test: "_Test", *, in_lots: bool) -> float | None:
+    def _enough(self, position: Position, *, in_lots: bool) -> float | None:
         """Return the smallest size whose sale suffices, in whole lots if asked; None where none does.
 
-        What is sold moves headroom piecewise linearly, by the tiers that what is kept falls through, so that its highest
-        points are at their edges, and on the way to the first edge that suffices it crosses zero once.
+        It must at the worst marks, with what is maintained at the dearest ones, or a rising price would pass a slab table's
+        edge over and over; and it must at the present marks. What is sold moves headroom piecewise linearly, by the tiers
+        that what is kept falls through, so that its highest points are at their edges, and on the way to the first edge that
+        suffices it crosses zero once.
         """
         contract, held, low = position.contract, abs(position.size), 0.0
+        scene = self.scene
+        tests = [_Test(self, position, marks, dearest) for marks, dearest in ((scene.worst, scene.dearest), (scene.marks, scene.marks))]
+
+        def suffices(size: float) -> bool:
+            return all(test.suffices(size) for test in tests)
+
         for edge in self._edges(position):
-            if test.suffices(edge):
+            if suffices(edge):
                 high = edge
                 for _ in range(HALVINGS):
                     middle = (low + high) / 2
-                    low, high = (low, middle) if test.suffices(middle) else (middle, high)
+                    low, high = (low, middle) if suffices(middle) else (middle, high)
                 found = max(high, RESIDUE * held)
                 if in_lots and contract.lot:
                     found = min(max(ceil(found / contract.lot - LOT_SLACK), 1) * contract.lot, held)
-                if test.suffices(found):
+                if suffices(found):
                     return found
             low = edge
         return None
 
     def _edges(self, position: Position) -> Iterator[float]:
         """Yield the sizes, rising, after whose sale the rest falls into a lower tier; and at last all of it."""
-        held, price = abs(position.size), self.scene.worst[position.contract.symbol]
-        for tier in range((position.holding().tier(price) or 1) - 1, 0, -1):
-            edge = held - self._size_in(position, tier, self.scene.worst, in_lots=False)
-            if 0 < edge < held:
-                yield edge
+        held, edges = abs(position.size), set[float]()
+        for marks in (self.scene.dearest, self.scene.marks):
+            tiers = range(1, position.holding().tier(marks[position.contract.symbol]) or 1)
+            edges.update(held - self._size_in(position, tier, marks, in_lots=False) for tier in tiers)
+        yield from sorted(edge for edge in edges if 0 < edge < held)
         yield held
 
     # -- at which price ----------------------------------------------------------------------------------------------
@@ -465,9 +494,15 @@ class _Trial:
             return (min if part > 0 else max)(self.scene.last[contract.symbol], mark_price)
         if self.profile.sold_at != "fillable" or not risk.maintenance_margin:
             return mark_price
-        depth = min(max(1 - risk.equity / risk.maintenance_margin, 0.0), 1.0)
-        given_up = depth * self.profile.spread * risk.maintenance_margin * self._share(position, part, risk)
-        return _earning(contract, -given_up, size=part, price=mark_price)
+        return fillable_price(
+            units=part * contract.multiplier,
+            mark_price=mark_price,
+            maintenance_margin=risk.maintenance_margin * self._share(position, part, risk),
+            equity=risk.equity,
+            total_maintenance_margin=risk.maintenance_margin,
+            spread=self.profile.spread,
+            kind=contract.kind,
+        )
 
     def fee_rate(self, contract: Contract) -> float:
         """Return the fee of a sale as a fraction of what is sold."""
@@ -498,8 +533,8 @@ class _Trial:
         equity, steps = risk.equity - sum(position.reserved_fee for position in held), []
         for position in held:
             contract, mark_price = position.contract, self.scene.marks[position.contract.symbol]
-            spent = equity * self._share(position, position.size, risk)
-            price = _earning(contract, -spent, size=position.size, price=mark_price)
+            units, share = position.size * contract.multiplier, self._share(position, position.size, risk)
+            price = takeover_price(units=units, mark_price=mark_price, equity=equity, share=share, kind=contract.kind)
             steps.append(Step(contract.symbol, position.size, mark_price, price, 0.0, True))
         for step in steps:
             self._apply(step)
@@ -511,13 +546,15 @@ class _Trial:
 
 
 class _Test:
-    """Whether the sale of a size makes a wallet safe, judged at given marks; the sale itself is at the present ones."""
+    """Whether the sale of a size makes a wallet safe: its equity at some marks, its maintenance at the dearest, sold at the present."""
 
-    def __init__(self, trial: _Trial, position: Position, marks: Marks) -> None:
+    def __init__(self, trial: _Trial, position: Position, marks: Marks, dearest: Marks) -> None:
         contract, self.position, self.risk = position.contract, position, trial.account.risk(trial.wallet, marks)
         self.present, self.present_mark = trial.risk(), trial.scene.marks[contract.symbol]
         self.mark_price = marks[contract.symbol]
-        self.others = self.risk.maintenance_margin - position.maintenance_margin(self.mark_price)
+        self.dearest = dearest[contract.symbol]
+        held, required = trial.account.held(trial.wallet), position.maintenance_margin(self.dearest)
+        self.others = sum(other.maintenance_margin(dearest[other.contract.symbol]) for other in held) - required
         self.market_price = trial.market_price(position, position.size, self.present)
         self.fee_rate = trial.fee_rate(contract)
         self.slack = NOTHING * (abs(self.risk.equity) + self.risk.maintenance_margin + position.notional(self.mark_price))
@@ -530,7 +567,7 @@ class _Test:
         terms = {"units": part * contract.multiplier, "price": self.market_price, "equity": self.present.equity - lost}
         fee = liquidation_fee(rate=self.fee_rate, **terms, kind=contract.kind)
         spared = contract.unrealized_pnl(size=part, entry_price=self.mark_price, mark_price=self.market_price)
-        kept = _maintenance(position, position.size - part, self.mark_price)
+        kept = _maintenance(position, position.size - part, self.dearest)
         return self.risk.equity + spared - fee > self.others + kept + self.slack
 
 

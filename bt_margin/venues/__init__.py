@@ -3,7 +3,7 @@
 A venue is one JSON file beside this one::
 
     source, retrieved           what the figures are and the day they were fetched
-    profile                     how the venue liquidates: a name in ``core.liquidation``
+    profile                     how the venue liquidates: a name in ``core.profiles``
     maker, taker                fees of a regular user, fractions of notional
     liquidation_fee             fraction of the notional that is liquidated
     kind                        of its contracts: 'linear' (default) or 'inverse'
@@ -30,7 +30,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..core.contract import Contract
-from ..core.liquidation import PROFILES
+from ..core.profiles import PROFILES
 from ..core.terms import ALWAYS_PLAIN, MarginTerms, Terms, terms_at
 from ..core.tiers import GENERIC_RATE, MODES, UNITS, TierSchedule, TierTable
 from . import readers
@@ -151,7 +151,7 @@ GENERIC = Venue(
     maker=0.0,
     taker=0.0,
     liquidation_fee=0.0,
-    profile="forfeit",
+    profile="generic",
     contracts=MappingProxyType({}),
     any_tiers=TierSchedule.constant(TierTable.flat(GENERIC_RATE)),
 )

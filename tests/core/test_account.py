@@ -5,7 +5,8 @@ import math
 import pytest
 
 from bt_margin import Contract, MarginAccount, Risk, TierSchedule, TierTable, plan_liquidation
-from bt_margin.core.liquidation import FORFEIT, MARKET, account_bankruptcy_price, account_liquidation_price
+from bt_margin.core.liquidation import account_bankruptcy_price, account_liquidation_price
+from bt_margin.core.profiles import FORFEIT, MARKET
 
 
 def flat_contract(symbol: str, *, rate: float = 0.01, fee: float = 0.0, lot: float = 0.0) -> Contract:

@@ -11,7 +11,7 @@ from bt_margin.calculator import contract_sheet, evaluate, share_left
 
 ADDED_TO_POSITION = {
     *("notional", "unrealized_pnl", "initial_margin", "maintenance_margin"),
-    *("liquidation_price", "bankruptcy_price", "tier"),
+    *("liquidation_price", "bankruptcy_price", "tier", "adl_score"),
 }
 ADDED_TO_ACCOUNT = {"equity", "available_margin", "initial_margin", "maintenance_margin", "margin_ratio", "liquidatable"}
 

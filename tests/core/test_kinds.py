@@ -11,7 +11,8 @@ from bt_margin.core import terms as terms_room
 from bt_margin.core.contract import settlement_currency
 from bt_margin.core.funding import funding_payment
 from bt_margin.core.ledger import CROSS
-from bt_margin.core.liquidation import FORFEIT, liquidation_fee, takeover_price
+from bt_margin.core.liquidation import liquidation_fee, takeover_price
+from bt_margin.core.profiles import FORFEIT
 from bt_margin.core.rescue import Range, rescue
 from bt_margin.core.terms import MarginTerms, terms_at
 

@@ -494,6 +494,27 @@ def test_every_profile_goes_by_its_name_and_says_where_it_is_from() -> None:
     assert all(profile.name == name and profile.source for name, profile in PROFILES.items())
 
 
+# Owner's prices
+
+
+@pytest.mark.parametrize("kind", ["linear", "inverse"])
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_an_owners_price_is_positive_however_deep_the_deficit_is_and_the_fund_pays_it_all(profile: Profile, kind: str) -> None:
+    # a short of 1 from 100 beside a long of 1 000 in one wallet: at 40 the long has lost 60 000, the short is worth 40
+    short, long = contract("S", kind=kind, lot=0.0), contract("L", kind=kind, lot=0.0)
+    sizes, money = ((-1, 1_000), 12_000) if kind == "linear" else ((-100, 100_000), 120)
+    account = account_of((short, sizes[0], 100, 10), (long, sizes[1], 100, 10), mode="cross", cash=money)
+
+    steps = plan_liquidation(account, CROSS, {"S": 40, "L": 40}, profile)
+    for step in steps:
+        account.apply(step, time=0)
+
+    assert all(step.price > 0 for step in steps)
+    assert not any(position.size for position in account.positions.values())
+    assert account.wallets[CROSS] == pytest.approx(0, abs=1e-6)
+    assert_journal(account)
+
+
 # Other kinds of contract
 
 

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bt_margin import Contract, MarginAccount, TierSchedule, TierTable, plan_liquidation
 from bt_margin.core.ledger import CROSS, MONEY_TOLERANCE
-from bt_margin.core.liquidation import FORFEIT, MARKET
+from bt_margin.core.profiles import PROFILES
 from bt_margin.core.terms import BASES, FEES_IN_MARGIN, MarginTerms
 from bt_margin.core.tiers import MODES, UNITS
 
@@ -28,7 +28,7 @@ class AccountMachine(RuleBasedStateMachine):
     @initialize(
         cash=st.floats(100, 100_000),
         leverage=st.sampled_from((1, 3, 10, 40)),
-        profile=st.sampled_from((MARKET, FORFEIT)),
+        profile=st.sampled_from([*PROFILES.values()]),
         kinds=st.sampled_from((("linear",) * 3, ("linear", "linear", "spot"), ("inverse",) * 3)),
         table=tables,
         terms=terms,
@@ -112,7 +112,7 @@ class AccountMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_wallet_outlives_its_maintenance(self):
-        assert not any(self.account.risk(wallet, self.marks).is_liquidatable for wallet in self.account.wallets)
+        assert not any(self.profile.fails(self.account.risk(wallet, self.marks)) for wallet in self.account.wallets)
 
     @invariant()
     def a_flat_isolated_wallet_is_empty(self):

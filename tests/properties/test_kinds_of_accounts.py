@@ -13,8 +13,9 @@ from bt_margin import Contract, MarginAccount, TierSchedule, TierTable
 from bt_margin.calculator import evaluate
 from bt_margin.clock import _least_share
 from bt_margin.core.ledger import CROSS
-from bt_margin.core.liquidation import FORFEIT, MARKET, account_bankruptcy_price, account_liquidation_price
+from bt_margin.core.liquidation import account_bankruptcy_price, account_liquidation_price
 from bt_margin.core.path import LEGS, Track, plan_path
+from bt_margin.core.profiles import PROFILES
 from bt_margin.core.terms import BASES, FEES_IN_MARGIN, PLAIN, Holding, MarginTerms
 from bt_margin.core.tiers import MODES, UNITS
 
@@ -170,7 +171,7 @@ def when(event, tracks, low_first):
 
 
 @settings(max_examples=250, deadline=None)
-@given(seed=seeds, low_first=st.booleans(), profile=st.sampled_from((MARKET, FORFEIT)))
+@given(seed=seeds, low_first=st.booleans(), profile=st.sampled_from([*PROFILES.values()]))
 def test_no_wallet_fails_before_its_path_says_so_and_none_at_all_where_the_screen_lets_it_pass(seed, low_first, profile):
     rng = Random(seed)
     account = built(random_account(rng))
@@ -180,11 +181,11 @@ def test_no_wallet_fails_before_its_path_says_so_and_none_at_all_where_the_scree
         tracks.append(Track(symbol, rng.uniform(low, high), high, low, rng.uniform(low, high), None))
     opening = {track.symbol: track.mark_open for track in tracks}
     wallets = {position.wallet for position in account.positions.values()}
-    assume(not any(account.risk(wallet, opening).is_liquidatable for wallet in wallets))  # the clock has tested the open
+    assume(not any(profile.fails(account.risk(wallet, opening)) for wallet in wallets))  # the clock has tested the open
     plan = plan_path(account, tracks, [], [], profile, low_first=low_first)
     first = min((when(event, tracks, low_first) for event in plan.events), default=inf)
     for wallet in wallets:
-        fails = [at for at, marks in points_of(tracks, low_first) if account.risk(wallet, marks).is_liquidatable]
+        fails = [at for at, marks in points_of(tracks, low_first) if profile.fails(account.risk(wallet, marks))]
         assert all(at >= first - 1e-9 for at in fails), f"{wallet} fails at {fails[0]}, its path at {first}"
         shares = 0.0
         for track in tracks:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierTable
+from bt_margin.core.profiles import PROFILES
 
 TIERS = [(2_000, 0.01, 50), (10_000, 0.02, 25), (50_000, 0.05, 10), (None, 0.1, 5)]
 
@@ -134,8 +135,7 @@ def run_trader(
     return cerebro.run()[0]
 
 
-@pytest.mark.parametrize("profile", ["market", "forfeit"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "profile"), [*((seed, "market") for seed in range(1, 4)), *enumerate(PROFILES)])
 def test_random_trading_keeps_every_invariant(seed, profile):
     strategy = run_trader(seed, profile=profile)
     broker = strategy.broker
@@ -167,8 +167,8 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("profile", ["market", "forfeit"])
 @pytest.mark.parametrize("others", OTHERS)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_random_trading_of_every_kind_keeps_every_invariant(others, profile):
     starts = (20_000.0, 21_000.0, 20_500.0) if others.startswith("inverse") else (100.0, 3.0, 20_000.0)
     strategy = run_trader(2, bars=300, profile=profile, starts=starts, more=OTHERS[others])
@@ -212,5 +212,5 @@ def test_the_same_run_twice_is_the_same():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 130))
 def test_many_random_traders_keep_every_invariant(seed):
-    profile, intrabar = ("market", "forfeit")[seed % 2], ("adverse", "favourable", "close")[seed % 3]
+    profile, intrabar = [*PROFILES][seed % len(PROFILES)], ("adverse", "favourable", "close")[seed % 3]
     assert run_trader(seed, bars=1_500, profile=profile, intrabar=intrabar).broker.record.fills

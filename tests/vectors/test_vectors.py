@@ -24,20 +24,17 @@ from bt_margin.core.contract import Contract, break_even_price, initial_margin
 from bt_margin.core.funding import FundingSchedule, funding_payment, funding_sum
 from bt_margin.core.ledger import CROSS
 from bt_margin.core.liquidation import (
-    FORFEIT,
-    MARKET,
-    Profile,
     account_bankruptcy_price,
     account_liquidation_price,
     bankruptcy_price,
     fillable_price,
     liquidation_fee,
     liquidation_price,
-    plan_liquidation,
     takeover_price,
 )
 from bt_margin.core.orders import assumed_price, order_cost, order_margin
 from bt_margin.core.premium import average_premium, funding_rate, impact_notional, premium_index
+from bt_margin.core.profiles import FORFEIT, MARKET, Profile, plan_liquidation
 from bt_margin.core.tiers import Bracket, TierTable
 
 FOLDER = Path(__file__).parent
