@@ -15,6 +15,7 @@ from math import ceil, isfinite, nextafter
 
 from .account import MarginAccount, Marks, Position, Risk, Step
 from .contract import LOT_SLACK, RESIDUE, Contract
+from .ledger import CROSS, MONEY_TOLERANCE
 from .liquidation import ADL_RULES, ALMOST_ALL, NOTHING, fillable_price, jumps, liquidation_fee, takeover_price
 from .tiers import TierTable
 
@@ -279,6 +280,9 @@ def plan_liquidation(
 ) -> list[Step]:
     """Return the steps that a venue takes with a wallet at these marks, in order; none while it is safe.
 
+    The last ones sell spot whose money the liquidated positions have lost, until what is left is paid for again (R27). Source:
+    Binance, multi-assets mode: coins are exchanged against a negative balance at liquidation, retrieved 2026-11-21.
+
     Parameters
     ----------
     now, bar_seconds, cooldown : the instant, the length of the bar it is in and the sales before it; for ``Fraction``
@@ -294,6 +298,8 @@ def plan_liquidation(
     trial = _Trial(account.clone(), wallet, profile, scene, (cooldown or Cooldown()).clone())
     while profile.fails(trial.risk()) or (has_failed and not trial.steps):
         trial.take_round()
+    if trial.steps and wallet == CROSS:
+        trial.repay()
     return trial.steps
 
 
@@ -341,6 +347,17 @@ class _Trial:
                 self._sell(position, self._part(position, risk) or abs(position.size))
         else:
             self._take_first(held, risk)
+
+    def repay(self) -> None:
+        """Sell spot at the mark until none of it is held on credit, in whole lots; what is left over stays with the trader."""
+        for position in [held for held in self.account.held(self.wallet) if held.contract.kind == "spot"]:
+            contract, lot = position.contract, position.contract.lot
+            mark_price = self.scene.marks[contract.symbol]
+            owed = -self.account.free_cash
+            if owed > MONEY_TOLERANCE * position.notional(mark_price):
+                size = owed / contract.notional(1.0, mark_price)
+                size = contract.snap_size(ceil(size / lot - LOT_SLACK) * lot, largest=position.size) if lot else size
+                self._apply(Step(contract.symbol, min(size, position.size), mark_price, mark_price, 0.0, False))
 
     def _take_first(self, held: Sequence[Position], risk: Risk) -> None:
         rule = self.profile.part

@@ -661,3 +661,32 @@ def test_a_sale_of_just_enough_leaves_equity_above_maintenance_at_the_worst_mark
     if steps and account.positions["C0"].size:
         (step,) = steps
         assert not account.risk(CROSS, worst).is_liquidatable
+
+
+# -- spot beside what is liquidated ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lot", "sold"), [(0.0, 4.69), (0.1, 4.7), (1.0, 5.0)])
+@pytest.mark.parametrize("profile", [MARKET, BINANCE, OKX], ids=lambda profile: profile.name)
+def test_spot_is_sold_for_what_a_liquidated_perpetual_has_lost(profile, lot, sold):
+    """5 coins and 40 long at 100 on 1 000: at 75.775 the long has lost 969, and 500 of the 31 left had gone into coins."""
+    perpetual = contract(taker=0.0, liquidation_fee=0.0)
+    coin = Contract("COIN", kind="spot", lot=lot)
+    account = account_of((coin, 5, 100, 1), (perpetual, 40, 100, 10), mode="cross", cash=1_000)
+    marks = {BTC: 75.775, "COIN": 100.0}
+
+    steps = plan_liquidation(account, CROSS, marks, replace(profile, spread=0.0, part=None, rest="sold", leftover="fund"), has_failed=True)
+
+    assert [(step.symbol, step.size, step.price) for step in steps] == [(BTC, 40, 75.775), ("COIN", pytest.approx(sold), 100.0)]
+    for step in steps:
+        account.apply(step, time=0)
+    # 1 000 - 969 = 31, of which 500 had been paid for coins: 469 are owed
+    assert account.free_cash == pytest.approx(100 * sold - 469)
+    assert account.equity(marks) == pytest.approx(31.0)
+
+
+def test_spot_that_is_paid_for_stays():
+    perpetual, coin = contract(taker=0.0, liquidation_fee=0.0), Contract("COIN", kind="spot")
+    account = account_of((coin, 5, 100, 1), (perpetual, 4, 100, 10), mode="cross", cash=1_000)
+    steps = plan_liquidation(account, CROSS, {BTC: 80.0, "COIN": 100.0}, MARKET, has_failed=True)
+    assert [step.symbol for step in steps] == [BTC]

@@ -478,24 +478,18 @@ def test_spot_beside_a_short_keeps_it_alive_and_the_short_alone_dies():
     assert [row.mark_price for row in alone.broker.record.liquidations] == [pytest.approx(250 / 1.01)]  # 150 + 100 - p = 0.01 p
 
 
-def test_a_short_that_outgrows_its_spot_goes_first_and_the_spot_only_when_nothing_is_left():
+def test_a_short_that_outgrows_its_spot_goes_first_and_then_as_much_of_the_spot_as_it_has_lost():
     # 3 short and 1 of spot with 250: equity is 250 - 2 d at 100 + d, maintenance 3 % of the price
-    first = (250 - 3) / 2.03
-    price = 100 + first
-    rise = [FLAT_AT[100], FLAT_AT[100], FLAT_AT[200], (218, 230, 218, 230)]
-    bars = frame(rise)
+    rise = (250 - 3) / 2.03
+    price = 100 + rise
+    bars = frame([FLAT_AT[100], FLAT_AT[100], FLAT_AT[200], (218, 230, 218, 230)])
     strategy = play_apart({1: both(on(0, sell, size=3), on(1, buy, size=1))}, (bars, {}), (bars, SPOT), cash=250)
-    (row,) = strategy.broker.record.liquidations
-    assert (row.symbol, row.mark_price) == ("AAA", pytest.approx(price))
-    assert strategy.broker.account.wallets["wallet:cross"] == pytest.approx(250 - 3 * first)
-    assert strategy.broker.equity == pytest.approx(250 - 3 * first + 130)
-    assert strategy.broker.getcash() == 0  # the coin is bought with money that the short has lost since
-
-    crash = frame([*rise, (230, 230, 150, 150)])
-    sold = play_apart({1: both(on(0, sell, size=3), on(1, buy, size=1))}, (crash, {}), (crash, SPOT), cash=250)
-    spot = sold.broker.record.liquidations[1]
-    assert (spot.symbol, spot.mark_price) == ("BBB", pytest.approx(100 + 3 * first - 250))
-    assert sold.broker.equity == pytest.approx(0, abs=1e-9)
+    short, spot = strategy.broker.record.liquidations
+    owed = 3 * rise - 250 + 100  # lost, less what there was, and the coin had taken 100 of that
+    assert (short.symbol, short.mark_price) == ("AAA", pytest.approx(price))
+    assert (spot.symbol, spot.size, spot.price) == ("BBB", pytest.approx(owed / price), pytest.approx(price))
+    assert strategy.broker.account.free_cash == pytest.approx(0, abs=1e-9)
+    assert strategy.broker.equity == pytest.approx((1 - owed / price) * 230)
 
 
 def test_isolated_margin_is_money_that_spot_has_not_been_bought_with():
