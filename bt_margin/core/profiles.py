@@ -545,13 +545,20 @@ class _Trial:
     def _take_over(self, held: Sequence[Position], risk: Risk) -> None:
         """Hand over every position at its takeover price, all of them computed before the first one goes (R16).
 
-        A closing fee that is kept beside the margin of an isolated position is no part of its price; it goes with the rest.
+        A closing fee that is kept beside the margin of an isolated position is no part of its price; it goes with the rest. Of
+        a deficit the fund pays each loser its loss, the largest first, until nothing is lacking (R15): no owner is given a
+        profit that the mark does not show.
         """
         equity, steps = risk.equity - sum(position.reserved_fee for position in held), []
+        lacking = -equity
         for position in held:
             contract, mark_price = position.contract, self.scene.marks[position.contract.symbol]
-            units, share = position.size * contract.multiplier, self._share(position, position.size, risk)
-            price = takeover_price(units=units, mark_price=mark_price, equity=equity, share=share, kind=contract.kind)
+            if equity < 0:
+                paid = min(max(lacking, 0.0), max(-position.unrealized_pnl(mark_price), 0.0))
+                price, lacking = _earning(contract, paid, size=position.size, price=mark_price), lacking - paid
+            else:
+                units, share = position.size * contract.multiplier, self._share(position, position.size, risk)
+                price = takeover_price(units=units, mark_price=mark_price, equity=equity, share=share, kind=contract.kind)
             steps.append(Step(contract.symbol, position.size, mark_price, price, 0.0, True))
         for step in steps:
             self._apply(step)

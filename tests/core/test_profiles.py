@@ -690,3 +690,25 @@ def test_spot_that_is_paid_for_stays():
     account = account_of((coin, 5, 100, 1), (perpetual, 4, 100, 10), mode="cross", cash=1_000)
     steps = plan_liquidation(account, CROSS, {BTC: 80.0, "COIN": 100.0}, MARKET, has_failed=True)
     assert [step.symbol for step in steps] == [BTC]
+
+
+@pytest.mark.parametrize(
+    ("terms", "size", "leap", "owner"),
+    [
+        ({}, -40, 300.0, 190.625),  # 8 000 lost of 3 625: the fund pays 4 375, 300 - 4 375 / 40
+        ({"kind": "inverse"}, 4_000, 30.0, 1 / (1 / 100 + 0.453125 * (1 / 30 - 1 / 100))),  # the same share of 93.3 coins lost
+    ],
+)
+def test_a_deficit_is_paid_to_the_loser_and_who_has_lost_nothing_gets_the_mark(terms, size, leap, owner):
+    held = [(contract(symbol, taker=0.0, lot=0, **terms), size, 100, 10) for symbol in ("AAA", "BBB")]
+    loss = abs(held[0][0].unrealized_pnl(size=size, entry_price=100, mark_price=leap))
+    account = account_of(*held, mode="cross", cash=0.453125 * loss)
+    marks = {"AAA": leap, "BBB": 100.0}
+
+    first, second = plan_liquidation(account, CROSS, marks, FORFEIT)
+    for step in (first, second):
+        account.apply(step, time=0)
+
+    assert (first.symbol, first.price) == ("AAA", pytest.approx(owner))
+    assert (second.symbol, second.price) == ("BBB", 100.0)
+    assert account.wallets[CROSS] == pytest.approx(0.0, abs=1e-9)
