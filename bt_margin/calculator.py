@@ -25,7 +25,7 @@ from numbers import Real
 from typing import Any
 
 from . import venues
-from .core.account import MARGIN_MODES
+from .core.account import MARGIN_MODES, Risk
 from .core.contract import KINDS, Contract, break_even_price, settlement_currency, shared_currency
 from .core.liquidation import adl_score, shared_bankruptcy_price, shared_liquidation_price
 from .core.orders import assumed_price, order_cost
@@ -416,8 +416,9 @@ class _Book:
     def _is_liquidatable(self, cross: Sequence[_Line], cross_equity: float) -> bool:
         """Return whether the cross wallet or an isolated one has failed (R1); one that holds nothing but spot cannot."""
         wallets = [(cross_equity, cross), *((line.backing + line.profit, [line]) for line in self.lines if line.holding.is_isolated)]
+        profile = PROFILES[self.venue.profile]
         return any(
-            equity <= sum(line.maintenance for line in held)
+            profile.fails(Risk(equity, 0.0, sum(line.maintenance for line in held)))
             for equity, held in wallets
             if any(line.holding.kind != "spot" for line in held)
         )
