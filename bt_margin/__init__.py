@@ -7,7 +7,8 @@ from .comminfo import PerpCommInfo
 from .core.account import MarginAccount, Risk
 from .core.contract import Contract
 from .core.funding import FundingSchedule
-from .core.liquidation import bankruptcy_price, liquidation_price, plan_liquidation
+from .core.liquidation import bankruptcy_price, liquidation_price
+from .core.profiles import plan_liquidation
 from .core.tiers import Tier, TierSchedule, TierTable
 from .feeds import PerpData
 from .hostplot import plot

@@ -92,7 +92,8 @@ class Margin(AccountAnalyzer):
 
       - ``thresholds`` (default: ``(0.5, 0.8)``): margin ratios to count the bars above
 
-    Keys; a margin ratio is maintenance margin / equity of the whole account at a bar's close, liquidation is at 1:
+    Keys; a margin ratio is maintenance margin / equity of the wallet nearest to liquidation at a bar's close (of the account,
+    where all is in cross), liquidation is at 1:
 
       - ``highest_ratio``, ``highest_ratio_time``: None where nothing was ever held at a close
       - ``closest_call``: least distance of a bar's worst mark to a liquidation price, as a fraction of mark; 0 once
@@ -118,7 +119,7 @@ class Margin(AccountAnalyzer):
         import numpy as np
 
         record = broker.record
-        held = _held(record, "maintenance_margin", "equity")
+        held = _wallet_ratios(self.strategy, record)
         highest, highest_time = _extreme(np.argmax, held.values, held.times)
         lowest, lowest_time = _extreme(np.argmin, _column(record, "available_margin"), _column(record, "time"))
         above = {f"{level:g}": held.seconds[held.values > level] for level in self.p.thresholds}
@@ -258,13 +259,29 @@ def _held(record: Record, above: str, below: str) -> Held:
 
     A bar lasts from the bar before it to its own close; the first as long as the shortest of the others.
     """
-    import numpy as np
 
     times, below_values = _column(record, "time"), _column(record, below)
-    steps = np.diff(times)
-    seconds = np.concatenate([[min(steps[steps > 0], default=0.0)], steps])[: len(times)]
     held = (_column(record, "notional") > 0) & (below_values != 0)
-    return Held(_column(record, above)[held] / below_values[held], times[held], seconds[held])
+    return Held(_column(record, above)[held] / below_values[held], times[held], _lengths(record)[held])
+
+
+def _lengths(record: Record) -> "np.ndarray":
+    import numpy as np
+
+    times = _column(record, "time")
+    steps = np.diff(times)
+    return np.concatenate([[min(steps[steps > 0], default=0.0)], steps])[: len(times)]
+
+
+def _wallet_ratios(strategy: bt.Strategy, record: Record) -> Held:
+    """Return the margin ratio of the wallet nearest to liquidation on every bar that ended with a position."""
+    import numpy as np
+
+    if not record.bars_held:
+        return Held(np.array([]), np.array([]), np.array([]))
+    ratios = Result(strategy).margin_ratios.max(axis=1).to_numpy()
+    held = ~np.isnan(ratios)
+    return Held(ratios[held], _column(record, "time")[held], _lengths(record)[held])
 
 
 def _extreme(choose: Callable[..., Any], values: "np.ndarray", times: "np.ndarray") -> tuple[float | None, str | None]:

@@ -11,6 +11,7 @@ from typing import Any
 import backtrader as bt
 
 from . import venues
+from .comminfo import PerpCommInfo
 from .feeds import PerpData
 from .plug import START_CASH, by_symbol, plug
 from .result import Baseline, Result
@@ -39,24 +40,32 @@ def run(
     baseline: bool = False,
     check: bool = False,
     progress: Progress | None = None,
+    spot: Mapping[str, float] | None = None,
+    fee: float | tuple[float, float] | None = None,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
     ``data`` maps each symbol to a DataFrame, the path of a CSV or Parquet file, or a PerpData. ``mark`` and ``funding``
     are given to the feeds made here (see PerpData): one for the only symbol, or a mapping by symbol; a number as
-    ``funding`` may stand for all. ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
+    ``funding`` may stand for all, and is charged as often as the venue charges.
+
+    ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
     every order as a number. The rest is ``plug``'s.
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
-    and sizer; ``result.baseline`` is what it says the account was worth.
+    and sizer; ``result.baseline`` is what it says the account was worth. Contracts that it cannot trade, inverse ones and
+    those of another multiplier than 1, are refused with it.
 
     ``progress`` is called about a thousand times a run with the share that is done, 0 to 1 (of both runs, if there are
     two). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
     """
     _check_strategy(strategy, params)
-    feeds = _feeds(data, mark, funding)
+    feeds = _feeds(data, mark, funding, venues.load(venues.GENERIC.name if venue is None else venue))
     cerebro = _cerebro(feeds, strategy, params, sizer)
-    plug(cerebro, venue, leverage, margin_mode, cash, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
+    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
+    terms = {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
+    if baseline:
+        _check_stock(terms)
     watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline)
     if watch is not None:
         cerebro.addanalyzer(_Progress, watch=watch)
@@ -66,7 +75,7 @@ def run(
         again = _cerebro([_copy(feed) for feed in feeds], strategy, params, sizer)
         if watch is not None:
             again.addanalyzer(_Progress, watch=watch)
-        stock = _run_stock(again, venue, leverage, cash)
+        stock = _run_stock(again, terms, cash)
         if watch is not None and watch.is_over:
             stock = None  # half a claim is none
     return Result(finished, baseline=stock)
@@ -108,7 +117,7 @@ def _check_params(owner: type, params_class: Any, given: Mapping[str, Any]) -> N
         raise ValueError(f"{owner.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
 
 
-def _feeds(data: Mapping[str, Any], mark: Any, funding: Any) -> list[PerpData]:
+def _feeds(data: Mapping[str, Any], mark: Any, funding: Any, rules: venues.Venue) -> list[PerpData]:
     if not isinstance(data, Mapping) or not data:
         was = "empty" if isinstance(data, Mapping) else f"a {type(data).__name__}"
         raise ValueError(f"data maps each symbol to its candles, such as {{'BTCUSDT': frame}}, was {was}")
@@ -120,7 +129,8 @@ def _feeds(data: Mapping[str, Any], mark: Any, funding: Any) -> list[PerpData]:
                 raise ValueError(f"{symbol}: its PerpData has mark and funding of its own; give them there or not at all")
             feeds.append(_copy(source, name=symbol))
         else:
-            feeds.append(PerpData(dataname=source, name=symbol, mark=marks[symbol], funding=rates[symbol]))
+            hours = rules.funding_hours(symbol)
+            feeds.append(PerpData(dataname=source, name=symbol, mark=marks[symbol], funding=rates[symbol], funding_hours=hours))
     return feeds
 
 
@@ -205,18 +215,23 @@ class _ValueByBar(bt.Analyzer):
         self.p.rows.append((seconds(newest), self.strategy.broker.getvalue()))
 
 
-def _run_stock(cerebro: bt.Cerebro, venue: str | None, leverage: float | Mapping[str, float], cash: float) -> Baseline:
+def _check_stock(terms: Mapping[str, PerpCommInfo]) -> None:
+    """Raise ValueError for contracts that stock Backtrader's broker cannot trade."""
+    for symbol, comminfo in terms.items():
+        if comminfo.p.kind == "inverse" or comminfo.p.mult != 1:
+            what = "an inverse contract" if comminfo.p.kind == "inverse" else f"a contract of {comminfo.p.mult:g} base units"
+            raise ValueError(f"{symbol}: stock Backtrader cannot trade {what}, so there is no baseline; leave it out")
+
+
+def _run_stock(cerebro: bt.Cerebro, terms: Mapping[str, PerpCommInfo], cash: float) -> Baseline:
     """Run stock Backtrader's broker and return what it said the account was worth, bar by bar.
 
     It lets an account fall below zero; arithmetic that fails on such money ends the run, and the reason is kept.
     """
     rows: list[tuple[float, float]] = []
-    rules = venues.load("generic" if venue is None else venue)
-    symbols = {data._name: data for data in cerebro.datas}
     cerebro.broker.setcash(cash)
-    for symbol, multiple in by_symbol("leverage", leverage, symbols).items():
-        contract = rules.contract(symbol)
-        cerebro.broker.setcommission(commission=contract.taker, leverage=multiple, mult=contract.multiplier, name=symbol)
+    for symbol, comminfo in terms.items():
+        cerebro.broker.setcommission(commission=comminfo.p.commission, leverage=comminfo.p.leverage, name=symbol)
     cerebro.addanalyzer(_ValueByBar, rows=rows)
     failure = ""
     try:

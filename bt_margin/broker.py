@@ -17,15 +17,16 @@ import backtrader as bt
 from backtrader import Order
 
 from .clock import INTRABAR, BarClock
-from .comminfo import PerpCommInfo, utc
+from .comminfo import PerpCommInfo, one_currency, utc
 from .core.account import MARGIN_MODES, Booking, MarginAccount, Position, Refusal, Step
 from .core.contract import RESIDUE, split_fill
 from .core.funding import FundingSchedule
-from .core.liquidation import PROFILES, Profile
+from .core.profiles import PROFILES, Profile
 from .invariants import Audit
 from .matching import LIMITS, OrderBook
 from .record import FillRow, LiquidationRow, Record, RefusalRow
 from .slots import Slot
+from .thresholds import Thresholds
 from .view import check_cash, expect
 
 ON_LIQUIDATION = ("continue", "stop")
@@ -73,6 +74,8 @@ class MarginBroker(OrderBook):
         'adverse' the one that leaves less equity, 'favourable' the other, 'close' none (tests at open and close only)
       - ``on_liquidation`` (default: ``'continue'``): 'stop' ends the run once the strategy has seen a liquidation
       - ``stamp`` (default: ``None``): what the stamps of feeds other than PerpData mean, 'open' or 'close' (assumed)
+      - ``warning_rate``, ``call_rate`` (default: ``None``): rates of equity to maintenance margin above 1 (3.0, 1.5, say). Where
+        a wallet has fallen to one at a bar's close the strategy's ``notify_margin`` hears 'warning' or 'margin_call'
       - ``check`` (default: ``False``): assert the invariants of the account on every bar
     """
 
@@ -83,10 +86,13 @@ class MarginBroker(OrderBook):
         ("intrabar", "adverse"),
         ("on_liquidation", "continue"),
         ("stamp", None),
+        ("warning_rate", None),
+        ("call_rate", None),
         ("check", False),
     )
 
     venue: str | None = None  # the rules that ``plug`` put in, for results to name
+    currency: str | None = None  # what all money is in, where a contract says
 
     def __init__(self):
         expect("margin_mode", self.p.margin_mode, MARGIN_MODES)
@@ -122,6 +128,7 @@ class MarginBroker(OrderBook):
         self._notional = 0.0
         self._is_stopping = False
         self.clock = BarClock(self)
+        self.thresholds = Thresholds(self.p.warning_rate, self.p.call_rate)
         self.audit = Audit()
 
     def start(self):
@@ -134,10 +141,12 @@ class MarginBroker(OrderBook):
             raise ValueError("a fund history replaces equity and cannot be combined with margin; remove set_fund_history")
         for data in self.cerebro.datas:
             self._open_slot(data)
-        profiles = {self.getcommissioninfo(slot.data).p.profile for slot in self.slots.values()}
+        profiles = {self.getcommissioninfo(slot.data).profile for slot in self.slots.values()}
         if len(profiles) > 1:
-            raise ValueError(f"all contracts of one broker share a liquidation profile, were {', '.join(sorted(profiles))}")
-        self.profile = PROFILES[profiles.pop()] if profiles else self.profile
+            named = ", ".join(sorted(profile.name for profile in profiles))
+            raise ValueError(f"all contracts of one broker share a liquidation profile, were {named}")
+        self.profile = profiles.pop() if profiles else self.profile
+        self.currency = one_currency((slot.data._name or slot.symbol, self.getcommissioninfo(slot.data)) for slot in self.slots.values())
 
     def _open_slot(self, data: Any) -> None:
         if data._compensate is not None:
@@ -151,8 +160,9 @@ class MarginBroker(OrderBook):
                 f"{symbol}: MarginBroker needs a PerpCommInfo, was {type(comminfo).__name__}; use PerpCommInfo(...) or setcommission()"
             )
         contract = comminfo.contract(symbol)
-        self.account.add_contract(contract, leverage=comminfo.p.leverage, margin_mode=comminfo.p.margin_mode or self.p.margin_mode)
-        funding = self._funding.get(symbol, self._funding.get(""))
+        margin_mode = comminfo.p.margin_mode or self.p.margin_mode
+        self.account.add_contract(contract, leverage=comminfo.p.leverage, margin_mode=margin_mode, rules=comminfo.rules)
+        funding = self._funding.get(symbol, self._funding.get("") if contract.kind != "spot" else None)
         slot = Slot(data, symbol, self.account.positions[symbol], funding, stamps_are_opens=self.p.stamp == "open", number=len(self.slots))
         if slot.series is None and slot.schedule is not None and self.p.stamp is None:
             warnings.warn(
@@ -213,7 +223,7 @@ class MarginBroker(OrderBook):
         super().addcommissioninfo(comminfo, name=name)
 
     def set_funding(self, funding, name=""):
-        """Give the FundingSchedule of a data that is no PerpData; without a name, of every data."""
+        """Give the FundingSchedule of a data that is no PerpData; without a name, of every data but spot."""
         self._funding[name] = funding
 
     def buy(self, owner, data, size, *args, **kwargs):
@@ -348,13 +358,17 @@ class MarginBroker(OrderBook):
         """Return the margin that a closing market order will free at the next open, at its own price."""
         position = slot.position
         share = min(abs(closed / position.size), 1.0) if position.size else 0.0
-        units = -closed * position.contract.multiplier
-        fee = abs(units) * price * position.contract.taker
+        contract = position.contract
+        fee = contract.fee(closed, price, maker=False)
         if position.is_isolated:
-            pnl = units * (price - position.entry_price)
-            return max(share * self.account.wallets[position.wallet] + pnl - fee, 0.0) if share else 0.0
+            if not share:
+                return 0.0
+            pnl = contract.unrealized_pnl(size=-closed, entry_price=position.entry_price, mark_price=price)
+            return max(share * self.account.wallets[position.wallet] + pnl - fee, 0.0)
         mark_price = self.marks[slot.symbol] if position.size else price
-        return abs(units) * mark_price / position.leverage + units * (price - mark_price) - fee
+        at_entry = position.size and position.terms.has_initial_at_entry(is_isolated=False)
+        margin = position.opening_margin(-closed, position.entry_price if at_entry else mark_price)
+        return margin + contract.unrealized_pnl(size=-closed, entry_price=mark_price, mark_price=price) - fee
 
     def _refuse(self, order, refused: Refusal) -> None:
         """Give an order the status Margin, with the reason and the numbers in its info."""
@@ -445,9 +459,18 @@ class MarginBroker(OrderBook):
             self.clock.run(self._load_active())
         else:
             self.clock.rest()
+        if self.thresholds.rates:
+            self._warn()
         self.clock.write(self.now)
         if self.p.check:
             self.audit.check(self)
+
+    def _warn(self) -> None:
+        """Note and tell every threshold that a wallet has fallen to in this bar (R31)."""
+        wallets = dict.fromkeys(position.wallet for _, position in self.clock.held)
+        for row in self.thresholds.crossed(self.account, wallets, self.marks, self.now):
+            self.record.warnings.append(row)
+            self._emit({**row._asdict(), "time": utc(row.time)})
 
     def _load_active(self) -> list[Slot]:
         """Read the new bars of the contracts that are held or have orders."""
@@ -503,6 +526,7 @@ class MarginBroker(OrderBook):
             self._show_fill(order, slot, booked, filled, price, before, dtcoc or order.data.datetime[ago or 0])
             fee = booked.closing_fee + booked.opening_fee
             self.record.fills.append(FillRow(self.now, slot.symbol, filled, price, fee, booked.realized_pnl, maker, False, order.ref))
+            self.clock.pay_late(slot, booked.opened, at_open=order.exectype == Order.Market or price == slot.open)
             if order.alive() and reserved and refused is None:
                 rest = abs(order.executed.remsize)
                 self.account.reserve(order.ref, reserved * rest / (rest + abs(size)), symbol=slot.symbol, group=group)
@@ -525,7 +549,7 @@ class MarginBroker(OrderBook):
         shown = self.positions[order.data]
         shown.update(filled, price, order.data.datetime.datetime())
         shown.size, shown.price = slot.position.size, slot.position.entry_price
-        margin = slot.position.contract.notional(filled, price) / slot.position.leverage
+        margin = slot.position.opening_margin(filled, price)
         order.execute(
             when, filled, price,
             closed, comminfo.getvaluesize(-closed, entry_price), booked.closing_fee,
@@ -555,21 +579,26 @@ class MarginBroker(OrderBook):
                 yield slot, slot.position
 
     def show_liquidation(self, step: Step, row: LiquidationRow) -> None:
-        """Show a booked liquidation to the host: one completed order for each owner and trade id that held the position."""
+        """Show a booked step to the host: one completed order for each owner and trade id that held the position."""
         slot = self.slots[step.symbol]
-        lots = dict(slot.lots) or {(None, 0): step.size}
+        position, lots = slot.position, dict(slot.lots) or {(None, 0): step.size + slot.position.size}
         slot.lots.clear()
+        gone = step.size / (step.size + position.size) if position.size else 1.0
         gross = sum(abs(size) for size in lots.values())
-        for (owner, tradeid), size in lots.items():
-            share = abs(size) / gross
+        for (owner, tradeid), held in lots.items():
+            size = gone * held
+            if position.size:
+                slot.lots[owner, tradeid] = held - size
+            share = abs(held) / gross
             order = self._liquidation_order(slot, owner, tradeid, size, row)
             pnl = row.realized_pnl * size / step.size
             shown = self.positions[slot.data]
             comminfo = self.getcommissioninfo(slot.data)
-            shown.update(-shown.size, step.price, slot.data.datetime.datetime())
+            shown.update(-size if position.size else -shown.size, step.price, slot.data.datetime.datetime())
+            shown.size, shown.price = position.size, position.entry_price
             order.execute(
                 slot.data.datetime[0], -size, step.price, -size, comminfo.getvaluesize(size, row.entry_price), row.fee * share,
-                0.0, 0.0, 0.0, 0.0, pnl, 0.0, 0.0,
+                0.0, 0.0, 0.0, 0.0, pnl, shown.size, shown.price,
             )  # fmt: skip
             order.addcomminfo(comminfo)
             self.notify(order)

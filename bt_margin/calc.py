@@ -333,7 +333,11 @@ def _distance(price: float | None, sheet: Mapping[str, Any]) -> str:
 
 
 def _ratio_rows(sheet: Mapping[str, Any], _words: _Words) -> Rows:
-    return [] if sheet["contract_type"] == "spot" else ratio_rows(sheet["margin_ratio"])
+    if sheet["contract_type"] == "spot":
+        return []
+    score = sheet["adl_score"]
+    queued = [] if score is None else [("ADL score", f"{score:.4g}", "the highest of a side is deleveraged first")]
+    return ratio_rows(sheet["margin_ratio"]) + queued
 
 
 def ratio_rows(ratios: Mapping[str, float | None]) -> Rows:

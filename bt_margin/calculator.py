@@ -25,10 +25,11 @@ from numbers import Real
 from typing import Any
 
 from . import venues
-from .core.account import MARGIN_MODES
-from .core.contract import KINDS, Contract, break_even_price
-from .core.liquidation import shared_bankruptcy_price, shared_liquidation_price
+from .core.account import MARGIN_MODES, Risk
+from .core.contract import KINDS, Contract, break_even_price, settlement_currency, shared_currency
+from .core.liquidation import adl_score, shared_bankruptcy_price, shared_liquidation_price
 from .core.orders import assumed_price, order_cost
+from .core.profiles import PROFILES
 from .core.terms import BASES, FEES_IN_MARGIN, Holding, MarginTerms, margin_ratios
 from .core.tiers import GENERIC_RATE, MODES, UNITS, Tier, TierTable
 
@@ -47,15 +48,12 @@ FUNDING_HOURS = 8.0  # the interval where a venue names none
 COUNTS_OPEN_LOSS = ("binance", "binance-coinm")
 RESERVES_CLOSING_FEE = ("bybit",)
 
-# Quote currencies by which an unpunctuated symbol ends.
-QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD")
-
 
 def evaluate(account: Mapping[str, Any]) -> dict[str, Any]:
     """Return an account with every number filled in; the one given stays as it is.
 
     Adds to each position ``notional, unrealized_pnl, initial_margin, maintenance_margin, liquidation_price,
-    bankruptcy_price, tier``, to the account ``equity, available_margin, initial_margin, maintenance_margin,
+    bankruptcy_price, tier, adl_score``, to the account ``equity, available_margin, initial_margin, maintenance_margin,
     margin_ratio`` (by convention), ``liquidatable``, and ``flags`` where something stood in for what was not given.
     Prices are those of the position with all other contracts at their marks, None where no positive price liquidates.
     Raises ValueError, in one sentence, for whatever it cannot take.
@@ -248,7 +246,12 @@ class _Book:
         contracts = [self._contract(number, entry) for number, entry in enumerate(entries, 1)]
         marks = _marks(entries, contracts)
         self.lines = [self._line(entry, contract, marks) for entry, contract in zip(entries, contracts, strict=True)]
-        _check_settlements(self.lines)
+        shared_currency(
+            ((line.where, line.holding.kind, line.settlement) for line in self.lines),
+            whose="an account",
+            must_say=False,
+            remedy="give each its own account",
+        )
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -288,7 +291,7 @@ class _Book:
         if contract not in marks:
             self.flags.append(f"{fields.where}: no mark_price, its entry price {entry_price:.10g} stands in")
         margin = _isolated_margin(fields, holding)
-        return _Line(fields.where, contract, holding, marks.get(contract, entry_price), margin, settlement(symbol, kind))
+        return _Line(fields.where, contract, holding, marks.get(contract, entry_price), margin, settlement_currency(symbol, kind))
 
     def _table(self, fields: "_Fields", listed: venues.VenueContract | None, kind: str) -> TierTable | None:
         rows = fields.items("tiers")
@@ -352,6 +355,7 @@ class _Book:
             "liquidation_price": liquidated,
             "bankruptcy_price": broke,
             "tier": tier_figures(holding, mark_price),
+            "adl_score": self._adl_score(line),
         }
         _check_finite(figures, line.where)
         return figures
@@ -371,6 +375,22 @@ class _Book:
         collateral = profit - sum(other.maintenance for other in fixed)
         liquidated = shared_liquidation_price(moving, collateral=collateral, mark_price=line.mark_price)
         return liquidated, shared_bankruptcy_price(moving, collateral=profit)
+
+    def _adl_score(self, line: _Line) -> float | None:
+        """Return how far a position leads the queue for auto-deleveraging; None where the venue's formula is not sourced."""
+        rule, holding = PROFILES[self.venue.profile].adl, line.holding
+        if rule is None or holding.kind == "spot":
+            return None
+        cross = [other for other in self.lines if not other.holding.is_isolated]
+        sharing, balance = ([line], line.backing) if holding.is_isolated else (cross, self.wallet_balance)
+        return adl_score(
+            rule,
+            unrealized_pnl=line.profit,
+            notional=holding.notional(line.mark_price),
+            entry_notional=holding.notional(holding.entry_price),
+            equity=balance + sum(other.profit for other in sharing),
+            maintenance_margin=sum(other.maintenance for other in sharing),
+        )
 
     def account_figures(self) -> dict[str, Any]:
         """Return what is added to the account."""
@@ -396,8 +416,9 @@ class _Book:
     def _is_liquidatable(self, cross: Sequence[_Line], cross_equity: float) -> bool:
         """Return whether the cross wallet or an isolated one has failed (R1); one that holds nothing but spot cannot."""
         wallets = [(cross_equity, cross), *((line.backing + line.profit, [line]) for line in self.lines if line.holding.is_isolated)]
+        profile = PROFILES[self.venue.profile]
         return any(
-            equity <= sum(line.maintenance for line in held)
+            profile.fails(Risk(equity, 0.0, sum(line.maintenance for line in held)))
             for equity, held in wallets
             if any(line.holding.kind != "spot" for line in held)
         )
@@ -421,8 +442,8 @@ class _Sheet:
     def terms(self) -> dict[str, Any]:
         """Return the terms the figures rest on, those that were left out filled in."""
         holding, names = self.holding, self.spellings()
-        settled = next((money for name in names if (money := settlement(name, holding.kind))), None)
-        quote = next((money for name in names if (money := settlement(name.partition(":")[0], "linear"))), None)
+        settled = next((money for name in names if (money := settlement_currency(name, holding.kind))), None)
+        quote = next((money for name in names if (money := settlement_currency(name.partition(":")[0], "linear"))), None)
         return {
             "contract_type": holding.kind,
             "multiplier": holding.multiplier,
@@ -653,8 +674,7 @@ def _terms(fields: _Fields, venue: venues.Venue) -> MarginTerms:
     """Return the venue's margin terms with what the account overrides."""
     terms = venue.margin_terms()
     fee = fields.choice("fee_in_margin", FEES_IN_MARGIN, terms.fee_in_margin)
-    basis = fields.choice("maintenance_basis", BASES, terms.maintenance_basis)
-    return MarginTerms(basis, fee, terms.fee_in_initial or fee != terms.fee_in_margin)
+    return terms.overridden(fields.choice("maintenance_basis", BASES, terms.maintenance_basis), fee)
 
 
 def _marks(entries: Sequence[_Fields], contracts: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
@@ -683,14 +703,8 @@ def _isolated_margin(fields: _Fields, holding: Holding) -> float:
 
 
 def _opening_margin(holding: Holding) -> float:
-    """Return the money that an isolated position is opened with, ``reserved_fee`` left out.
-
-    notional / leverage, with the closing fee where a venue takes it by notional and keeps it in initial margin too.
-    Source: a Gate position of 2022-05-06, ccxt pull request 13130, retrieved 2026-11-21.
-    """
-    has_fee = holding.terms.fee_in_initial and holding.terms.fee_in_margin == "notional"
-    fee = holding.closing_fee(holding.entry_price, "notional") if has_fee else 0.0
-    return holding.notional(holding.entry_price) / holding.leverage + fee
+    """Return the money that an isolated position is opened with, without the fee that ``_Line.backing`` adds to it."""
+    return holding.opening_margin - holding.reserved_fee
 
 
 def _own_table(rows: Sequence[object], mode: str, unit: str, where: str) -> TierTable:
@@ -718,35 +732,6 @@ def tier_figures(holding: Holding, mark_price: float) -> dict[str, Any] | None:
     tier, bracket = holding.table.tiers[number - 1], holding.table.brackets[number - 1]
     figures = {"floor": tier.floor, "cap": tier.cap, "rate": tier.rate, "amount": bracket.amount, "max_leverage": tier.max_leverage}
     return {"number": number} | {name: None if figure == inf else figure for name, figure in figures.items()}
-
-
-def settlement(symbol: str, kind: str) -> str | None:
-    """Return the currency that a contract's money is in, as far as its symbol tells.
-
-    >>> settlement("BTC/USD:BTC", "inverse"), settlement("BTCUSD_PERP", "inverse"), settlement("ETH_USDT", "linear")
-    ('BTC', 'BTC', 'USDT')
-    """
-    pair, _, stated = symbol.upper().partition(":")
-    if stated:
-        return stated.partition("-")[0]
-    base, _, rest = pair.replace("-", "/").partition("/")
-    quote = rest.partition("/")[0]
-    if not quote:
-        base, _, rest = base.partition("_")
-        quote = rest if rest in QUOTES else next((ending for ending in QUOTES if base.endswith(ending) and base != ending), "")
-        base = base.removesuffix(quote) if quote else ""
-    return (base if kind == "inverse" else quote) or None
-
-
-def _check_settlements(lines: Sequence[_Line]) -> None:
-    """Raise ValueError where positions settle in different money, which no sum can hold (R26)."""
-    for line in lines[1:]:
-        first = lines[0]
-        is_known = first.settlement is not None and line.settlement is not None
-        differs = first.settlement != line.settlement if is_known else first.holding.is_inverse != line.holding.is_inverse
-        if differs:
-            money = [f"{each.where} is {each.holding.kind} and settles in {each.settlement or 'another'}" for each in (first, line)]
-            raise ValueError(f"an account has one settlement currency: {money[0]}, {money[1]}; give each its own account")
 
 
 def _check_finite(figures: Mapping[str, Any], where: str) -> None:

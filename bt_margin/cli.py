@@ -60,6 +60,7 @@ class Plan:
     end: str | None = None
     param: Sequence[str] = ()
     sizer: str | None = None
+    fee: str | None = None
     intrabar: str = "adverse"
     baseline: bool = False
 
@@ -102,7 +103,8 @@ def run(
     ] = None,
     mark: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Mark candles, FILE or SYMBOL=FILE.")] = None,
     funding: Annotated[
-        list[str] | None, typer.Option(metavar="RATE", help="Rate per 8 h (0.0001 or 0.01%) or file, or SYMBOL=....")
+        list[str] | None,
+        typer.Option(metavar="RATE", help="Rate per funding interval (8 h; 1 h at some venues), 0.0001 or 0.01%, or file, or SYMBOL=...."),
     ] = None,
     venue: Annotated[str, typer.Option(help="Whose tiers, fees and lots; 'generic' takes any symbol.")] = Plan.venue,
     leverage: Annotated[str, typer.Option(help="One for all, or SYMBOL=5,SYMBOL=20.")] = Plan.leverage,
@@ -112,6 +114,7 @@ def run(
     end: Annotated[str | None, typer.Option(help="Last day or time of the candles, UTC.")] = None,
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the strategy.")] = None,
     sizer: Annotated[str | None, typer.Option(help="Size of every order, or PercentSizer:percents=50, file.py:Class.")] = None,
+    fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
     intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable or close.")] = Plan.intrabar,
     baseline: Annotated[bool, typer.Option("--baseline", help="Run stock Backtrader too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
@@ -122,7 +125,21 @@ def run(
     if not files:
         raise ValueError("a run needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
     plan = Plan(
-        strategy, files, mark or (), funding or (), venue, leverage, margin_mode, cash, start, end, param or (), sizer, intrabar, baseline
+        strategy,
+        files,
+        mark or (),
+        funding or (),
+        venue,
+        leverage,
+        margin_mode,
+        cash,
+        start,
+        end,
+        param or (),
+        sizer,
+        fee,
+        intrabar,
+        baseline,
     )
     _check_folder(out)
     result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
@@ -145,6 +162,9 @@ def demo(
     )
     _tell(result, plan, written, as_json=as_json, note=DEMO_NOTE)
     _stop_if_cut_short(result, plan)
+
+
+calc.register(app)
 
 
 calc.register(app)
@@ -239,7 +259,8 @@ def _carry_out(plan: Plan, keep: Callable[[Result], Iterator[Path]], *, is_quiet
 
 def _terms(plan: Plan) -> dict[str, Any]:
     """Return the arguments of ``backtest.run`` that a plan names."""
-    from .loading import by_symbol_from, check_kinds, feeds_from, params_from, sizer_from, strategy_from
+    from . import venues
+    from .loading import by_symbol_from, check_kinds, fee_from, feeds_from, params_from, sizer_from, strategy_from
 
     strategy, params = strategy_from(plan.strategy), params_from(plan.param)
     check_kinds(strategy, params)
@@ -249,8 +270,9 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str.lower),
         "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
-        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end),
+        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, venues.load(plan.venue.lower())),
         "venue": plan.venue.lower(),
+        "fee": None if plan.fee is None else fee_from(plan.fee),
         "cash": plan.cash,
         "intrabar": plan.intrabar.lower(),
         "baseline": plan.baseline,

@@ -13,16 +13,20 @@ bar takes the host's own matching, in the host's order, so that a run without da
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import takewhile
 from math import inf, isnan, nextafter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .core.account import Position
+from .core.account import Position, Step
+from .core.funding import funding_payment
 from .core.ledger import CROSS, MONEY_TOLERANCE
-from .core.liquidation import account_liquidation_price, liquidation_steps
-from .core.path import PathEvent, PathStamp, Plan, Track, plan_path
-from .core.rescue import rescue
+from .core.liquidation import account_liquidation_price, jumps
+from .core.path import LateStamp, PathEvent, PathStamp, Plan, Track, plan_path
+from .core.profiles import Cooldown, marks_of_bar, plan_liquidation
+from .core.rescue import Range, Rescue, rescue, worst_mark
 from .core.tiers import maintenance_margin
 from .record import FundingRow, LiquidationRow
 
@@ -32,6 +36,14 @@ if TYPE_CHECKING:
     from .slots import Slot
 
 INTRABAR = ("adverse", "favourable", "close")
+
+
+class Moment(NamedTuple):
+    """An instant of a bar: its time, the length of the bar, the last prices where they are known."""
+
+    now: float
+    bar_seconds: float
+    last: dict[str, float]
 
 
 class BarClock:
@@ -45,8 +57,9 @@ class BarClock:
         self.held: list[tuple[Slot, Position]] = []
         self.lowest_equity = inf
         self.least_headroom: float | None = None  # of a bar's one position, as a fraction of its notional
+        self.cooldown = Cooldown()
         self.fills_before = 0
-        self.walked = False
+        self.walked = self.is_on_path = False
         self.flat_state: tuple[int, float] | None = None
         self.flat_row = array("d")
 
@@ -64,7 +77,7 @@ class BarClock:
         """Take the contracts that have a new bar and may be touched by it from its opening to its close."""
         self.lowest_equity = inf
         self.least_headroom = None
-        if len(self.held) == 1 and not self.broker.pending and self._is_single_safe(*self.held[0]):
+        if len(self.held) == 1 and not self.broker.pending and self.held[0][1].is_plain and self._is_single_safe(*self.held[0]):
             self.walked = False
             for slot in fresh:
                 if slot.has_stamps_due():
@@ -99,7 +112,7 @@ class BarClock:
                     self._pay(slot, settlement)
             self.marks[slot.symbol] = slot.mark_close
         if len(self.record.fills) > fills:
-            self._test("fill")
+            self._test("fill", self._closing(fresh))
 
     def _worst_equity(self) -> float:
         """Return equity with every position at its own worst mark of the bar."""
@@ -114,17 +127,18 @@ class BarClock:
                 self._pay(slot, settlement)
                 paid = True
             self.marks[slot.symbol] = slot.mark_open
-        self._test("funding" if paid else "gap")
+        opening = self._opening(fresh)
+        self._test("funding" if paid else "gap", opening)
         self.broker.fill_at_open()
-        self._test("fill")
+        self._test("fill", opening)
         if self.broker.p.intrabar == "close":
             self._run_without_path(fresh)
         else:
-            self._run_path(fresh)
+            self._run_path(fresh, opening)
         for slot in fresh:
             self.marks[slot.symbol] = slot.mark_close
         self.broker.fill_at_close()
-        self._test("close")
+        self._test("close", self._closing(fresh))
 
     def _settle_gap(self, fresh: Sequence["Slot"]) -> None:
         """Pay the stamps that fell into a gap of the data, those of each instant followed by the test at the last known marks."""
@@ -135,7 +149,17 @@ class BarClock:
         for stamp in sorted(due):
             for slot, settlement in due[stamp]:
                 self._pay(slot, settlement)
-            self._test("funding")
+            self._test("funding", Moment(stamp, self._opening(fresh).bar_seconds, {}))
+
+    @staticmethod
+    def _opening(fresh: Sequence["Slot"]) -> Moment:
+        """Return the instant at which a bar opens; of several, the last to open and the length of the longest."""
+        seconds = max((slot.close_time - slot.open_time for slot in fresh), default=0.0)
+        return Moment(max((slot.open_time for slot in fresh), default=0.0), seconds, {slot.symbol: slot.open for slot in fresh})
+
+    def _closing(self, fresh: Sequence["Slot"]) -> Moment:
+        opening = self._opening(fresh)
+        return Moment(opening.now + opening.bar_seconds, opening.bar_seconds, {slot.symbol: slot.close for slot in fresh})
 
     def _run_without_path(self, fresh: Sequence["Slot"]) -> None:
         self.broker.match_like_host()
@@ -150,21 +174,26 @@ class BarClock:
 
         For every subset of the fills that could happen, equity less maintenance is concave in each mark, so its least
         value lies at the mark's extremes; there each possible fill counts as done if that is worse. The screen may only
-        err towards walking.
+        err towards walking, which it does wherever an order could fill and a position is not plain.
         """
         if any(slot.position.size and slot.next_stamp < slot.open_time for slot in fresh):
             return False  # a stamp in a gap of the data is judged at marks that this bar does not show
         if not self.broker.pending:
             return self._is_held_safe()
         orders = self.broker.possible_fills()
+        touched = list(self.broker.touched_slots(self.held, orders))
+        if not all(position.is_plain for _, position in touched):
+            return not orders and self._is_held_safe()
         headroom = self.account.wallets[CROSS]
         holds_cross = False
-        for slot, position in self.broker.touched_slots(self.held, orders):
+        for slot, position in touched:
             fills = orders.get(slot.symbol, ())
             if position.is_isolated:
                 if not _is_isolated_safe(slot, position, self.account.wallets[position.wallet], fills):
                     return False
                 headroom -= _isolated_opening_cost(position, fills)
+                if position.contract.funding_debit == "free_first":
+                    headroom -= _funding_bound(slot, abs(position.size) + sum(abs(change) for change, _ in fills))
             else:
                 holds_cross = True
                 headroom += _worst_headroom(slot, position, fills)
@@ -174,9 +203,12 @@ class BarClock:
         """The screen for positions without orders: each wallet with every position at its own adverse extreme."""
         headroom, holds_cross = self.account.wallets[CROSS], False
         for slot, position in self.held:
-            share = _headroom_share(position, slot.worst_mark())
+            share = _plain_share(position, slot.worst_mark()) if position.is_plain else _least_share(slot, position)
             if slot.has_stamps_due():
-                share -= _funding_bound(slot, abs(position.size) * position.contract.multiplier)
+                bound = _funding_bound(slot, position.size)
+                share -= bound
+                if position.contract.funding_debit == "free_first" and position.is_isolated:
+                    headroom -= bound
             if position.wallet == CROSS:
                 headroom += share
                 holds_cross = True
@@ -202,12 +234,12 @@ class BarClock:
         if slot.has_stamps_due():
             if slot.next_stamp < slot.open_time:
                 return False
-            headroom -= _funding_bound(slot, abs(units))
+            headroom -= _funding_bound(slot, position.size)
         return headroom > 0
 
     # -- the path ----------------------------------------------------------------------------------------------------
 
-    def _run_path(self, fresh: Sequence["Slot"]) -> None:
+    def _run_path(self, fresh: Sequence["Slot"], opening: Moment) -> None:
         stale = [slot for slot, _ in self.held if not slot.is_fresh]
         tracks = [self._track(slot) for slot in (*fresh, *stale)]
         stamps = [
@@ -215,18 +247,40 @@ class BarClock:
             for slot in fresh
             for s in slot.stamps_inside()
         ]
+        late = [
+            LateStamp(PathStamp(slot.fraction(s.stamp), slot.symbol, s.rate, slot.late_mark(s), s.stamp), slot.grace)
+            for slot in fresh
+            for s in slot.late_stamps()
+        ]
         orders = self.broker.working_orders()
-        profile = self.broker.profile
-        low_first, high_first = (plan_path(self.account, tracks, orders, stamps, profile, low_first=flag) for flag in (True, False))
+        profile, seconds = self.broker.profile, opening.bar_seconds
+        plan = partial(
+            plan_path,
+            *(self.account, tracks, orders, stamps, profile),
+            opening=opening.now,
+            bar_seconds=seconds,
+            cooldown=self.cooldown,
+            late=late,
+        )
+        low_first, high_first = plan(low_first=True), plan(low_first=False)
         prefers_low = low_first.equity <= high_first.equity
         if self.broker.p.intrabar == "favourable":
             prefers_low = low_first.equity > high_first.equity
         chosen = low_first if prefers_low else high_first
-        certain = {symbol for symbol in low_first.liquidated & high_first.liquidated if self._fails_alone(symbol, tracks)}
+        in_both = low_first.liquidated & high_first.liquidated  # of each contract, the fewer steps
+        certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, tracks)})
         self.lowest_equity = min(self.lowest_equity, chosen.lowest_equity)
+        self.is_on_path = True
         for event in chosen.events:
             self.marks.update(event.marks)
-            self._apply_event(event, certain)
+            if event.kind == "liquidation":
+                moment = Moment(opening.now + event.fraction * seconds, seconds, event.last)
+                for symbol in {step.symbol for step in self._liquidate(str(event.subject), "path", certain, moment)}:
+                    if not self._fails_alone(symbol, tracks):  # what is left of it, which the other path may spare
+                        del certain[symbol]
+            else:
+                self._apply_event(event)
+        self.is_on_path = False
         if self.broker.p.check and self.broker.p.filler is None:
             self._check_plan(chosen, tracks)
 
@@ -238,14 +292,18 @@ class BarClock:
         return Track(slot.symbol, slot.mark_open, slot.mark_high, slot.mark_low, slot.mark_close, last)
 
     def _fails_alone(self, symbol: str, tracks: Sequence[Track]) -> bool:
-        """Whether a position's own extreme fails its wallet with every other contract at its best."""
-        marks = {}
-        for track in tracks:
-            size = self.account.positions[track.symbol].size
-            wants_low = (size > 0) == (track.symbol == symbol)
-            marks[track.symbol] = track.mark_low if wants_low else track.mark_high
+        """Whether one of a position's own extremes fails its wallet with every other contract at its best."""
         position = self.account.positions[symbol]
-        return bool(position.size) and self.account.risk(position.wallet, {**self.marks, **marks}).is_liquidatable
+        if not position.size:
+            return False
+        best, extremes = dict(self.marks), [self.marks[symbol]]
+        for track in tracks:
+            other, ends = self.account.positions[track.symbol], (track.mark_low, track.mark_high)
+            if track.symbol == symbol:
+                extremes = [*ends]
+            elif other.size:
+                best[track.symbol] = max(ends, key=partial(_headroom_share, other))
+        return any(self.broker.profile.fails(self.account.risk(position.wallet, {**best, symbol: mark})) for mark in extremes)
 
     def _check_plan(self, plan: Plan, tracks: Sequence[Track]) -> None:
         marks = {**self.marks, **{track.symbol: track.mark_close for track in tracks}}
@@ -254,12 +312,10 @@ class BarClock:
             f"{self.broker.now}: the account ended at {self.account.equity(marks)}, its plan at {plan.equity}"
         )
 
-    def _apply_event(self, event: PathEvent, certain: set[str]) -> None:
+    def _apply_event(self, event: PathEvent) -> None:
         subject: Any = event.subject
-        if event.kind == "liquidation":
-            self._liquidate(subject, "path", certain)
-        elif event.kind == "funding":
-            self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate)
+        if event.kind == "funding":
+            self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate, subject.size)
         elif event.kind == "trigger":
             self.broker.trigger(subject)
         else:
@@ -277,66 +333,107 @@ class BarClock:
                 mark_price = slot.funding_mark(settlement)
         self._book_funding(slot.symbol, settlement.stamp, mark_price, settlement.rate)
 
-    def _book_funding(self, symbol: str, stamp: float, mark_price: float, rate: float) -> None:
-        size = self.account.positions[symbol].size
+    def _book_funding(self, symbol: str, stamp: float, mark_price: float, rate: float, size: float | None = None) -> None:
+        size = self.account.positions[symbol].size if size is None else size
         if size:
-            amount = self.account.pay_funding(symbol, mark_price=mark_price, rate=rate, time=stamp)
+            marks = self.marks  # of the path, or else of the last bar, and then the stamp's own is nearer
+            if not self.is_on_path and self.account.positions[symbol].contract.funding_debit != "position":
+                marks = {**marks, symbol: mark_price}
+            amount = self.account.pay_funding(symbol, mark_price=mark_price, rate=rate, time=stamp, marks=marks, size=size)
             self.record.funding.append(FundingRow(stamp, symbol, size, mark_price, rate, amount))
+
+    def pay_late(self, slot: "Slot", opened: float, *, at_open: bool) -> None:
+        """Charge what a fill off the path opened with the settled stamps whose grace is not over (R24).
+
+        A fill at the open is of the opening instant; when another one came is not known, and it counts as at the close.
+        """
+        if self.is_on_path or not opened or slot.schedule is None:
+            return
+        for settlement in slot.schedule.late(slot.open_time if at_open else slot.close_time):
+            if settlement.stamp <= slot.funded_until:
+                self._book_funding(slot.symbol, settlement.stamp, slot.late_mark(settlement), settlement.rate, opened)
 
     # -- test and liquidation ----------------------------------------------------------------------------------------
 
-    def _test(self, trigger: str) -> None:
+    def _test(self, trigger: str, moment: Moment) -> None:
         """Liquidate every wallet that fails at the present marks, isolated ones first (R1, R18)."""
         wallets = dict.fromkeys(position.wallet for _, position in self.held if position.size)
         for wallet in sorted(wallets, key=lambda name: name == CROSS):
-            if self.account.risk(wallet, self.marks).is_liquidatable:
-                self._liquidate(wallet, trigger, None)
+            if self.broker.profile.fails(self.account.risk(wallet, self.marks)):
+                self._liquidate(wallet, trigger, None, moment)
         self.lowest_equity = min(self.lowest_equity, self.account.equity(self.marks))
 
-    def _liquidate(self, wallet: str, trigger: str, certain: set[str] | None) -> None:
-        """Plan a failed wallet's liquidation and apply it; without a set of certain symbols all are certain."""
-        steps = liquidation_steps(self.account, wallet, self.marks, self.broker.profile)
-        worst, due = self._worst_ahead(trigger), self._funding_ahead(trigger)
-        rescues = [rescue(self.account, step.symbol, worst, due) for step in steps]
-        for step, (margin_to_add, safe_leverage) in zip(steps, rescues, strict=True):
-            position = self.account.positions[step.symbol]
-            entry_price, isolated = position.entry_price, position.is_isolated
-            self.broker.cancel_orders_of(step.symbol)
-            moved = self.account.apply(step, time=self.broker.now)
-            row = LiquidationRow(
-                self.broker.now,
-                step.symbol,
-                step.size,
-                step.price,
-                self.marks[step.symbol],
-                trigger,
-                step.fee,
-                moved.returned,
-                moved.to_insurance_fund,
-                moved.from_insurance_fund,
-                "certain" if certain is None or step.symbol in certain else "possible",
-                moved.realized_pnl,
-                "isolated" if isolated else "cross",
-                entry_price,
-                position.leverage,
-                worst[step.symbol],
-                margin_to_add,
-                safe_leverage,
-            )
-            self.record.liquidations.append(row)
-            self.record.closest_call = 0.0
-            self.broker.show_liquidation(step, row)
+    def _liquidate(self, wallet: str, trigger: str, certain: Counter[str] | None, moment: Moment) -> list[Step]:
+        """Plan a failed wallet's liquidation, apply it and return its steps.
 
-    def _worst_ahead(self, trigger: str) -> dict[str, float]:
-        """Return for each position the worst mark it had still to meet in this bar, never better than the present one."""
-        worst = {}
+        ``certain`` counts the steps of each contract that are certain still; without it all are.
+        """
+        ahead, due = self._marks_ahead(trigger), self._funding_ahead(trigger)
+        held = {symbol: self.account.positions[symbol] for symbol in ahead}
+        steps = plan_liquidation(
+            self.account,
+            wallet,
+            self.marks,
+            self.broker.profile,
+            now=moment.now,
+            bar_seconds=moment.bar_seconds,
+            cooldown=self.cooldown,
+            last=moment.last,
+            has_failed=True,
+            **marks_of_bar(held, ahead),
+        )
+        taken = {step.symbol for step in steps}
+        worst = {symbol: worst_mark(held[symbol], ahead[symbol]) for symbol in taken}
+        rescues = {symbol: rescue(self.account, symbol, ahead, due) for symbol in taken}
+        for step in steps:
+            is_certain = certain is None or certain[step.symbol] > 0
+            if certain is not None:
+                certain[step.symbol] -= 1
+            self._take(step, trigger, is_certain, worst[step.symbol], rescues[step.symbol])
+            self.cooldown.note(self.account, step, moment.now)
+        return steps
+
+    def _take(self, step: Step, trigger: str, is_certain: bool, worst: float, saved: Rescue) -> None:
+        """Cancel the orders that the profile cancels, book a step, record it and show it to the host."""
+        position = self.account.positions[step.symbol]
+        entry_price, isolated = position.entry_price, position.is_isolated
+        for symbol in self.broker.profile.cancelled_symbols(self.account, step.symbol):
+            self.broker.cancel_orders_of(symbol)
+        moved = self.account.apply(step, time=self.broker.now)
+        row = LiquidationRow(
+            self.broker.now,
+            step.symbol,
+            step.size,
+            step.price,
+            self.marks[step.symbol],
+            trigger,
+            step.fee,
+            moved.returned,
+            moved.to_insurance_fund,
+            moved.from_insurance_fund,
+            "certain" if is_certain else "possible",
+            moved.realized_pnl,
+            "isolated" if isolated else "cross",
+            entry_price,
+            position.leverage,
+            worst,
+            saved.margin_to_add,
+            saved.safe_leverage,
+        )
+        self.record.liquidations.append(row)
+        self.record.closest_call = 0.0
+        self.broker.show_liquidation(step, row)
+
+    def _marks_ahead(self, trigger: str) -> dict[str, Range]:
+        """Return for each position the marks it had still to meet in this bar, the present one among them."""
+        ahead = {}
         for symbol, slot in self.broker.slots.items():
             if slot.position.size:
                 marks = [self.marks[symbol]]
                 if slot.is_fresh and trigger != "close":
-                    marks.append(slot.mark_close if self.broker.p.intrabar == "close" else slot.worst_mark())
-                worst[symbol] = min(marks) if slot.position.size > 0 else max(marks)
-        return worst
+                    marks += [slot.mark_close] if self.broker.p.intrabar == "close" else [slot.mark_low, slot.mark_high]
+                ahead[symbol] = Range(min(marks), max(marks))
+        return ahead
 
     def _paid_since(self, time: float) -> Iterator[FundingRow]:
         return takewhile(lambda row: row.time >= time, reversed(self.record.funding))
@@ -345,15 +442,24 @@ class BarClock:
         """Return for each position what the stamps of this bar that it has not paid yet will cost at most, 0 or more."""
         ahead: dict[str, float] = {}
         for symbol, slot in self.broker.slots.items():
-            if not (slot.position.size and slot.is_fresh and slot.schedule is not None):
+            position = slot.position
+            if not (position.size and slot.is_fresh and slot.schedule is not None):
                 continue
             since = nextafter(slot.open_time, -inf) if trigger == "funding" else slot.open_time
             paid = {row.time for row in self._paid_since(since) if row.symbol == symbol}
-            units = slot.position.size * slot.position.contract.multiplier
+            contract = position.contract
+            dearest = slot.mark_low if contract.kind == "inverse" else slot.mark_high
             for settlement in slot.schedule.between(since, nextafter(slot.close_time, -inf)):
                 if settlement.stamp not in paid:
-                    mark_price = slot.mark_high if isnan(settlement.mark_price) else settlement.mark_price
-                    ahead[symbol] = ahead.get(symbol, 0.0) + max(units * mark_price * settlement.rate, 0.0)
+                    mark_price = dearest if isnan(settlement.mark_price) else settlement.mark_price
+                    received = funding_payment(
+                        size=position.size,
+                        multiplier=contract.multiplier,
+                        mark_price=mark_price,
+                        rate=settlement.rate,
+                        kind=contract.kind,
+                    )
+                    ahead[symbol] = ahead.get(symbol, 0.0) + max(-received, 0.0)
         return ahead
 
     # -- the record --------------------------------------------------------------------------------------------------
@@ -363,29 +469,33 @@ class BarClock:
         if not self.held and self.lowest_equity == inf:
             self._write_flat(time)
             return
-        account, marks = self.account, self.marks
-        wallet_balance = equity = lowest = sum(account.wallets.values())
-        cross_free = account.wallets[CROSS]
+        account, marks, wallets = self.account, self.marks, self.account.wallets
+        wallet_balance = equity = lowest = sum(wallets.values())
+        cross_free = wallets[CROSS]
         initial = maintenance = notional = 0.0
         order_margin = account.order_margin
         row, holdings = len(self.record), self.record.holdings
         for slot, position in self.held:
-            units = position.size * position.contract.multiplier
-            mark = marks[slot.symbol]
-            value = units * mark if units > 0 else -units * mark
-            profit = units * (mark - position.entry_price)
+            mark, size, entry_price, leverage = marks[slot.symbol], position.size, position.entry_price, position.leverage
+            if position.is_plain:
+                units = size * position.contract.multiplier
+                value = units * mark if units > 0 else -units * mark
+                profit = units * (mark - entry_price)
+                margin = value / leverage
+                worst = (slot.mark_low if units > 0 else slot.mark_high) if slot.is_fresh else mark
+                lowest += units * (worst - entry_price)
+            else:
+                value, profit, margin = position.notional(mark), position.unrealized_pnl(mark), position.initial_margin(mark)
+                lowest += position.unrealized_pnl(slot.worst_mark() if slot.is_fresh else mark)
             equity += profit
             notional += value
-            margin = value / position.leverage
             initial += margin
             is_isolated = position.wallet != CROSS
             if not is_isolated:
                 cross_free += profit - margin
-            balance, table = account.wallets[position.wallet], slot.table_number
-            holdings.extend((row, slot.number, position.size, position.entry_price, mark, balance, is_isolated, table))
+            balance, since = wallets[position.wallet], slot.terms_since
+            holdings.extend((row, slot.number, size, entry_price, mark, balance, is_isolated, leverage, since))
             maintenance += maintenance_margin(position.brackets, value)
-            worst = (slot.mark_low if units > 0 else slot.mark_high) if slot.is_fresh else mark
-            lowest += units * (worst - position.entry_price)
         if self.held:
             self.record.bars_held += 1
             if self.least_headroom is None or self.walked or self.least_headroom < self.record.closest_call * 2:
@@ -426,24 +536,53 @@ class BarClock:
                 self._note_distance(slot, position, headroom / position.notional(worst), worst)
 
     def _note_distance(self, slot: "Slot", position: Position, headroom: float, worst: float) -> None:
-        """Note the distance to a liquidation price unless ``headroom``, a fraction of notional, shows that it is no record.
-
-        distance = headroom / (1 - rate) for a long and headroom / (1 + rate) for a short, with rates from 0 to the last
-        tier's; a long with a distance of 1 or more has no liquidation price.
-        """
+        """Note the distance to a liquidation price unless ``headroom``, a fraction of notional, shows that it is no record."""
         closest = self.record.closest_call
-        if headroom >= (min(closest, 1.0) if position.size > 0 else closest * (1 + position.brackets[-1].rate)):
+        if headroom >= _record_headroom(position, closest):
             return
         price = account_liquidation_price(self.account, slot.symbol, {**self.marks, slot.symbol: worst})
         if price is not None:
-            distance = max((worst - price) / worst if position.size > 0 else (price - worst) / worst, 0.0)
-            self.record.closest_call = min(closest, distance)
+            self.record.closest_call = min(closest, abs(worst - price) / worst if headroom > 0 else 0.0)
 
 
 def _headroom_share(position: Position, mark_price: float) -> float:
     """Return what a position adds to its wallet's headroom: unrealized profit less maintenance margin."""
+    return _plain_share(position, mark_price) if position.is_plain else position.headroom(mark_price)
+
+
+def _plain_share(position: Position, mark_price: float) -> float:
     units = position.size * position.contract.multiplier
     return units * (mark_price - position.entry_price) - maintenance_margin(position.brackets, abs(units) * mark_price)
+
+
+def _least_share(slot: "Slot", position: Position) -> float:
+    """Return the least that any position may add to its wallet's headroom inside a bar.
+
+    Profit and notional are straight lines in the mark (in 1 / mark, of an inverse contract) and maintenance never falls
+    with the notional. So the least profit and the most maintenance lie at the ends; and where maintenance does not jump
+    it is convex and headroom concave, whose least value lies at an end too.
+    """
+    ends = _mark_range(slot)
+    if jumps(position.brackets):
+        return min(map(position.unrealized_pnl, ends)) - max(map(position.maintenance_margin, ends))
+    return min(map(position.headroom, ends))
+
+
+def _record_headroom(position: Position, closest: float) -> float:
+    """Return the headroom, a fraction of notional, from which on a liquidation price is no closer than the closest so far.
+
+    distance = headroom / (1 - rate) for a long and headroom / (1 + rate) for a short, with rates from 0 to the last tier's;
+    a long with a distance of 1 or more has no liquidation price. Of an inverse contract d / (1 + d) with d = headroom /
+    (1 + rate) for a long, and d / (1 - d) with d = headroom / (1 - rate) for a short. A jump may lie anywhere.
+    """
+    rate = position.brackets[-1].rate
+    if not position.is_plain and jumps(position.brackets):
+        return inf
+    if position.contract.kind == "inverse":
+        if position.size < 0:
+            return closest
+        return (1 + rate) * closest / (1 - closest) if closest < 1 else inf
+    return min(closest, 1.0) if position.size > 0 else closest * (1 + rate)
 
 
 def _mark_range(slot: "Slot") -> tuple[float, float]:
@@ -456,13 +595,14 @@ def _worst_headroom(slot: "Slot", position: Position, fills: Sequence[tuple[floa
     bought = sum(change for change, _ in fills if change > 0)
     sold = sum(change for change, _ in fills if change < 0)
     largest = max(abs(position.size + bought), abs(position.size + sold))
+    paying = abs(position.size) + bought - sold if slot.grace else largest  # with a grace both sides of a reversal pay
     costs = sum(abs(change) * multiplier * price * _dearest_fee(position) for change, price in fills)
     worst = inf
     for mark in _mark_range(slot):
         profit = position.unrealized_pnl(mark)
         profit += sum(min(change * multiplier * (mark - price), 0.0) for change, price in fills)
         worst = min(worst, profit - maintenance_margin(position.brackets, largest * multiplier * mark))
-    return worst - costs - _funding_bound(slot, largest * multiplier)
+    return worst - costs - _funding_bound(slot, paying)
 
 
 def _is_isolated_safe(slot: "Slot", position: Position, balance: float, fills: Sequence[tuple[float, float]]) -> bool:
@@ -476,7 +616,7 @@ def _is_isolated_safe(slot: "Slot", position: Position, balance: float, fills: S
     rate = _rate_at(position, max(abs(size) + same, other - abs(size)) * multiplier * high)
     for mark in (low, high):
         headroom = balance + position.unrealized_pnl(mark) - position.maintenance_margin(mark)
-        if size and headroom <= _funding_bound(slot, abs(size) * multiplier):
+        if size and headroom <= _funding_bound(slot, size):
             return False
     for change, price in fills:
         units = abs(change) * multiplier
@@ -485,7 +625,7 @@ def _is_isolated_safe(slot: "Slot", position: Position, balance: float, fills: S
             return False
         if closes and other <= abs(size):
             continue
-        margin = units * price / position.leverage - _funding_bound(slot, units)
+        margin = units * price / position.leverage - _funding_bound(slot, change)
         if any(margin + change * multiplier * (mark - price) <= rate * units * mark for mark in (low, high)):
             return False
     return True
@@ -497,16 +637,21 @@ def _isolated_opening_cost(position: Position, fills: Sequence[tuple[float, floa
     return sum(abs(change) * position.contract.multiplier * price * rate for change, price in fills)
 
 
-def _funding_bound(slot: "Slot", units: float) -> float:
-    """Return the most that the stamps of this bar could cost a position of either sign."""
-    if not slot.is_fresh or not slot.has_stamps_due():
+def _funding_bound(slot: "Slot", size: float) -> float:
+    """Return the most that the stamps of this bar could cost a position of this size, of either sign."""
+    if not slot.is_fresh or slot.schedule is None or not (slot.has_stamps_due() or slot.grace):
         return 0.0
-    assert slot.schedule is not None
-    cost = 0.0
+    cost, contract = 0.0, slot.position.contract
     since = slot.funded_until if slot.position.size else max(slot.funded_until, slot.open_time)
+    if slot.grace:
+        since = min(since, nextafter(slot.open_time - slot.schedule.grace_seconds, -inf))
     for settlement in slot.schedule.between(since, slot.close_time):
         own = settlement.mark_price
-        cost += units * (own if own > slot.mark_high else slot.mark_high) * abs(settlement.rate)
+        if contract.kind == "inverse":
+            dearest = own if own < slot.mark_low else slot.mark_low
+        else:
+            dearest = own if own > slot.mark_high else slot.mark_high
+        cost += contract.notional(size, dearest) * abs(settlement.rate)
     return cost
 
 

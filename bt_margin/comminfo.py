@@ -1,13 +1,14 @@
-"""PerpCommInfo: a perpetual contract as Backtrader's commission scheme."""
+"""PerpCommInfo: a perpetual contract, or the spot beside it, as Backtrader's commission scheme."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from math import isfinite
+from math import inf, isfinite
 
 import backtrader as bt
 
-from .core.contract import Contract
-from .core.liquidation import PROFILES
+from .core.contract import GENERIC_TIERS, Contract, settlement_currency, shared_currency
+from .core.profiles import PROFILES, Profile
+from .core.terms import ALWAYS_PLAIN, MarginTerms, Terms
 from .core.tiers import TierSchedule, TierTable
 
 Tiers = TierTable | TierSchedule | Sequence[Sequence[float | None]] | float | None
@@ -21,15 +22,36 @@ class PerpCommInfo(bt.CommInfoBase):
       - ``leverage`` (default: ``1.0``): what the trader chose, a number of 1 or more
       - ``commission`` (default: ``0.0``): taker fee, a fraction of notional (0.0005 = 5 bp)
       - ``maker`` (default: ``None``): maker fee, a fraction; negative for a rebate; ``None`` takes ``commission``
-      - ``mult`` (default: ``1.0``): base units per contract
+      - ``mult`` (default: ``1.0``): base units per contract; of an inverse contract its quote value
       - ``lot`` (default: ``0.0``): smallest step of a size; orders are cut down to it; 0 leaves sizes as they are
-      - ``tiers`` (default: ``None``): maintenance margin as a ``TierTable``, a dated ``TierSchedule``, rows of
-        ``(cap, rate, max_leverage)`` or one flat rate; ``0`` for no maintenance margin at all; ``None`` for a flat
-        0.5 %, which every result then states
+      - ``tiers`` (default: ``None``): maintenance margin as a ``TierTable`` (which may be slab, or count base coins or
+        contracts), a dated ``TierSchedule``, rows of ``(cap, rate, max_leverage)`` or one flat rate; ``0`` for no
+        maintenance margin at all; ``None`` for a flat 0.5 %, which every result then states
       - ``margin_mode`` (default: ``None``): 'cross' or 'isolated'; ``None`` follows the broker
       - ``liquidation_fee`` (default: ``0.0125``): fraction of the liquidated notional, under the profile 'market'
-      - ``profile`` (default: ``'market'``): 'market' sells a failed position at the mark and charges the fee;
-        'forfeit' hands it and the rest of its wallet to the insurance fund
+      - ``profile`` (default: ``'market'``): how a failing wallet is liquidated, a ``Profile`` or the name of one: 'market' sells
+        at the mark and charges the fee, 'forfeit' hands everything in the wallet to the insurance fund; 'binance', 'bybit',
+        'okx', 'hyperliquid', 'dydx' and 'tradingview' do as they do
+      - ``kind`` (default: ``'linear'``): 'inverse' for a contract settled in its base coin, 'spot' for the coin itself,
+        paid in full: leverage 1, no shorts, no funding, no tiers
+      - ``currency`` (default: ``None``): what its money is in; ``None`` reads it from the symbol where that tells. All
+        contracts of a broker settle in one
+      - ``maintenance_basis`` (default: ``None``): 'mark' or 'entry', whose notional maintenance is taken of
+      - ``fee_in_margin`` (default: ``None``): the closing fee that is kept in margin: 'none', 'notional' or 'bankruptcy'
+      - ``margin_terms`` (default: ``None``): the two as a ``MarginTerms``, or a venue's dated ``terms``; the two above
+        override them, and without any they are 'mark' and 'none'
+
+      - ``dated_fees`` (default: ``()``): (start in seconds UTC, maker, taker) in rising order; from its start on each takes
+        the place of ``maker`` and ``commission``
+      - ``funding_debit`` (default: ``'position'``): what pays a funding fee: 'position', its wallet; 'free_first', for an
+        isolated position the available balance, then its wallet (Bybit); 'capped', the wallet, but never so much that
+        funding alone liquidates (OKX)
+      - ``funding_price`` (default: ``'mark'``): the price that the venue pays funding by, 'mark' or 'oracle'; where the
+        schedule has no prices the mark stands in, and in place of an oracle's every result says so
+
+    Of inverse contracts all money (cash, value, targets, fees, profit) is coin, and ``position.price`` the harmonic mean
+    of the entries. Backtrader's ``Trade`` averages entries plainly, so after an addition at another price its ``price`` and
+    ``pnl`` are not exact: read ``order.executed.pnl``, the journal, or a Result's ``fills`` and ``trades``.
     """
 
     params = (
@@ -42,6 +64,14 @@ class PerpCommInfo(bt.CommInfoBase):
         ("margin_mode", None),
         ("liquidation_fee", 0.0125),
         ("profile", "market"),
+        ("kind", "linear"),
+        ("currency", None),
+        ("maintenance_basis", None),
+        ("fee_in_margin", None),
+        ("margin_terms", None),
+        ("dated_fees", ()),
+        ("funding_debit", "position"),
+        ("funding_price", "mark"),
         ("commtype", bt.CommInfoBase.COMM_PERC),
         ("percabs", True),
         ("stocklike", False),
@@ -49,14 +79,18 @@ class PerpCommInfo(bt.CommInfoBase):
 
     def __init__(self):
         super().__init__()
-        if self.p.profile not in PROFILES:
-            raise ValueError(f"profile is one of {', '.join(map(repr, sorted(PROFILES)))}, was {self.p.profile!r}")
+        if not isinstance(self.p.profile, Profile) and self.p.profile not in PROFILES:
+            raise ValueError(f"profile is a Profile or one of {', '.join(map(repr, sorted(PROFILES)))}, was {self.p.profile!r}")
+        self.profile = self.p.profile if isinstance(self.p.profile, Profile) else PROFILES[self.p.profile]
         if self.p.margin_mode not in (None, "cross", "isolated"):
             raise ValueError(f"margin_mode is 'cross', 'isolated' or None (the broker's), was {self.p.margin_mode!r}")
         if not (isfinite(self.p.leverage) and self.p.leverage >= 1):
             raise ValueError(f"leverage is a finite number of 1 or more, was {self.p.leverage}")
         self.schedule = tier_schedule(self.p.tiers)
         self.terms = self.contract("")
+        self.rules = self._rules()
+        if self.p.kind == "spot" and self.p.leverage != 1:
+            raise ValueError(f"spot is paid in full, its leverage is 1, was {self.p.leverage:g}; leave it out")
 
     def contract(self, symbol: str) -> Contract:
         """Return the terms as a Contract of that symbol."""
@@ -69,15 +103,34 @@ class PerpCommInfo(bt.CommInfoBase):
             taker=self.p.commission,
             liquidation_fee=self.p.liquidation_fee,
             tiers=self.schedule,
+            kind=self.p.kind,
+            dated_fees=tuple(self.p.dated_fees),
+            funding_debit=self.p.funding_debit,
+            funding_price=self.p.funding_price,
         )
+
+    def _rules(self) -> Terms:
+        given = self.p.margin_terms
+        terms = ALWAYS_PLAIN if given is None else ((-inf, given),) if isinstance(given, MarginTerms) else given
+        try:
+            starts = [float(start) for start, known in terms if isinstance(known, MarginTerms)]
+        except (TypeError, ValueError):
+            starts = []
+        if not starts or len(starts) < len(terms) or starts != sorted(set(starts)):
+            raise ValueError(f"margin_terms is a MarginTerms, or (seconds UTC, MarginTerms) pairs in rising order, was {given!r}")
+        return tuple((start, known.overridden(self.p.maintenance_basis, self.p.fee_in_margin)) for start, known in terms)
+
+    def settlement(self, symbol: str) -> str | None:
+        """Return the currency of the contract's money under a symbol, None where neither says."""
+        return self.p.currency or settlement_currency(symbol, self.p.kind)
 
     @property
     def is_generic(self) -> bool:
         """Whether the flat 0.5 % stands in for tiers that were not given (R28)."""
-        return self.p.tiers is None
+        return self.p.tiers is None and self.p.kind != "spot"
 
     def get_margin(self, price):
-        """Return the initial margin of one contract at a price."""
+        """Return the initial margin of one contract at a price, without the closing fee that some terms keep besides."""
         return self.terms.notional(1.0, price) / self.p.leverage
 
     def getsize(self, price, cash):
@@ -90,7 +143,7 @@ class PerpCommInfo(bt.CommInfoBase):
 
     def getvaluesize(self, size, price):
         """Return the signed notional of a size at a price."""
-        return size * self.p.mult * price
+        return self.terms.notional(size, price) * (1 if size > 0 else -1) if size else 0.0
 
     def getvalue(self, position, price):
         """Return the signed notional of a position at a price."""
@@ -113,27 +166,28 @@ class PerpCommInfo(bt.CommInfoBase):
 
 
 def tier_schedule(tiers: Tiers) -> TierSchedule:
-    """Return tiers in any accepted form as a dated schedule; ValueError for tables that are not marginal in the notional."""
-    if isinstance(tiers, TierTable):
-        tiers = TierSchedule.constant(tiers)
+    """Return tiers in any accepted form as a dated schedule."""
     if isinstance(tiers, TierSchedule):
-        if not all(map(is_by_notional, tiers.tables)):
-            raise ValueError(
-                "a backtest takes marginal tiers of the notional; slab tiers, coins and contracts are for bt_margin.calculator"
-            )
         return tiers
+    if isinstance(tiers, TierTable):
+        return TierSchedule.constant(tiers)
     if tiers is None:
-        return Contract().tiers
+        return GENERIC_TIERS
     if isinstance(tiers, (int, float)):
         return TierSchedule.constant(TierTable.flat(tiers))
     return TierSchedule.constant(TierTable.from_rows(tiers))
 
 
-def is_by_notional(table: TierTable) -> bool:
-    """Whether a table is marginal in the notional, which is what a run obeys."""
-    return table.mode == "marginal" and table.unit == "quote"
-
-
 def utc(time: float) -> datetime:
     """Return an instant in seconds as an aware datetime."""
     return datetime.fromtimestamp(time, UTC)
+
+
+def one_currency(contracts: Iterable[tuple[str, PerpCommInfo]]) -> str | None:
+    """Return the currency that all contracts of a broker settle in, None where none of them says (R26)."""
+    return shared_currency(
+        ((symbol, comminfo.p.kind, comminfo.settlement(symbol)) for symbol, comminfo in contracts),
+        whose="one broker",
+        must_say=True,
+        remedy="give each its own run, or say currency= in their PerpCommInfo",
+    )

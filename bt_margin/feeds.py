@@ -9,7 +9,7 @@ import math
 import warnings
 from array import array
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from numbers import Real
 from pathlib import Path
@@ -21,6 +21,7 @@ from .core.funding import FundingSchedule
 
 PRICES = ("open", "high", "low", "close")
 TIME_COLUMNS = ("datetime", "timestamp", "date", "time", "open_time", "open time", "calc_time", "fundingtime", "funding_time", "unix")
+FUNDING_PRICE_COLUMNS = ("mark_price", "markprice", "oracle_price")
 RATE_COLUMNS = ("rate", "funding_rate", "fundingrate", "last_funding_rate")
 CSV_SUFFIXES = (".csv", ".gz", ".zip", ".bz2", ".xz", ".zst")
 EPOCH_DAY = 719_163  # the host's number of 1970-01-01
@@ -47,7 +48,7 @@ class PerpSeries:
     """The columns of one feed that are no lines: stamps, mark prices and funding.
 
     ``stamps`` are delivered stamps in seconds since 1970-01-01 UTC, one for each bar; the mark columns are as long, or
-    None where no mark was given. ``constant_funding`` is the rate where one was assumed for every 8 hours. ``gaps``
+    None where no mark was given. ``constant_funding`` is the rate where one was assumed for every ``funding_hours``. ``gaps``
     counts the bars missing between the first and the last.
     """
 
@@ -59,6 +60,7 @@ class PerpSeries:
     mark_close: "array[float] | None"
     funding: FundingSchedule | None
     constant_funding: float | None
+    funding_hours: float
     gaps: int
 
     def row_at(self, time: float) -> int:
@@ -86,7 +88,12 @@ class PerpData(bt.feed.DataBase):
 
       - ``funding`` (default: ``None``): rates by settlement stamp: a Series, a path or DataFrame with times
         as above and a column of RATE_COLUMNS (``rate``, ``funding_rate`` ...), a ``FundingSchedule``, or one number charged
-        every 8 hours from 00:00 UTC. Rates are fractions; positive: longs pay.
+        every ``funding_hours`` from 00:00 UTC. Rates are fractions; positive: longs pay. A column of FUNDING_PRICE_COLUMNS
+        (``mark_price`` ...) is the price that the venue paid by, blank where it is not known.
+
+      - ``funding_hours`` (default: ``8.0``): the interval of a rate given as one number
+
+      - ``grace_seconds`` (default: ``0.0``): a position opened up to so long after a stamp pays it too
 
       - ``timeframe``, ``compression`` (default: ``None``): found from the bar length: whole days are ``Days``, whole
         minutes ``Minutes``, whole seconds ``Seconds``. Giving one leaves the other at the host's default.
@@ -102,7 +109,15 @@ class PerpData(bt.feed.DataBase):
     LocalTimeWarning.
     """
 
-    params = (("stamp", "open"), ("mark", None), ("funding", None), ("timeframe", None), ("compression", None))
+    params = (
+        ("stamp", "open"),
+        ("mark", None),
+        ("funding", None),
+        ("funding_hours", 8.0),
+        ("grace_seconds", 0.0),
+        ("timeframe", None),
+        ("compression", None),
+    )
 
     # The host reads these with getattr(data, name, None): None lets a broker fall back to the bar itself.
     tick_open = tick_high = tick_low = tick_close = tick_volume = tick_openinterest = tick_last = None
@@ -172,10 +187,20 @@ class PerpData(bt.feed.DataBase):
             mark_high=marks.get("high"),
             mark_low=marks.get("low"),
             mark_close=marks.get("close"),
-            funding=_funding(table, self.p.funding, title, first=stamps[0] - bar_seconds, last=stamps[-1]),
+            funding=self._schedule(table, title, first=stamps[0] - bar_seconds, last=stamps[-1]),
             constant_funding=float(self.p.funding) if _is_number(self.p.funding) else None,
+            funding_hours=self.p.funding_hours,
             gaps=int((delivered[-1] - delivered[0]) // bar) - (len(stamps) - 1),
         )
+
+    def _schedule(self, table: "_Table", title: str, *, first: float, last: float) -> FundingSchedule | None:
+        hours, grace = self.p.funding_hours, self.p.grace_seconds
+        if not (_is_number(hours) and 0 < hours < math.inf):
+            raise ValueError(f"{title}: funding_hours is the interval of a constant rate in hours, above 0, was {hours!r}")
+        if not (_is_number(grace) and 0 <= grace < math.inf):
+            raise ValueError(f"{title}: grace_seconds is a number of seconds, 0 or more, was {grace!r}")
+        schedule = _funding(table, self.p.funding, title, first=first, last=last, hours=hours)
+        return schedule if schedule is None or not grace else replace(schedule, grace_seconds=grace)
 
     def _gettz(self) -> Any:
         return _zone(self.p.tz, self._name or "PerpData")
@@ -574,7 +599,7 @@ def _marks(table: _Table, rows: Any, source: Any, title: str) -> "dict[str, arra
     return _prices(marks, prefix, at)
 
 
-def _funding(table: _Table, source: Any, title: str, *, first: float, last: float) -> FundingSchedule | None:
+def _funding(table: _Table, source: Any, title: str, *, first: float, last: float, hours: float) -> FundingSchedule | None:
     import pandas as pd
 
     if "funding_rate" in table.columns:
@@ -586,7 +611,7 @@ def _funding(table: _Table, source: Any, title: str, *, first: float, last: floa
     if _is_number(source):
         if not abs(source) <= 1:
             raise ValueError(f"{title}: funding must be a fraction (0.01 % is 0.0001), was {source}")
-        return FundingSchedule.constant(float(source), first=first, last=last)
+        return FundingSchedule.constant(float(source), first=first, last=last, interval_seconds=hours * 3600)
     if isinstance(source, FundingSchedule):
         for stamp, rate in zip(source.stamps, source.rates, strict=True):
             if abs(rate) > 1:
@@ -600,7 +625,7 @@ def _funding(table: _Table, source: Any, title: str, *, first: float, last: floa
         raise ValueError(
             f"{rates.title} frame must have one column of rates, called {' or '.join(RATE_COLUMNS[:2])}, has {_listed(rates.frame.columns)}"
         )
-    return _schedule(rates, names[0], slice(None))
+    return _schedule(rates, names[0], slice(None), next((known for known in FUNDING_PRICE_COLUMNS if known in rates.columns), None))
 
 
 def _warn_of_local_funding(table: _Table, stamps: Any) -> None:
@@ -612,14 +637,16 @@ def _warn_of_local_funding(table: _Table, stamps: Any) -> None:
     _warn_of_local_time(settlements, int(steps.min()), offset=4 * HOUR)
 
 
-def _schedule(table: _Table, name: str, kept: Any) -> FundingSchedule:
+def _schedule(table: _Table, name: str, kept: Any, paid_by: str | None = None) -> FundingSchedule:
     import numpy as np
 
     rows, rates = np.arange(len(table.micros))[kept], _numbers(table, name)[kept]
     _warn_of_local_funding(table, table.micros[rows])
     _refuse(~(abs(rates) <= 1), table, rows, "a funding rate must be a fraction (0.01 % is 0.0001), was {}", rates)
+    prices = np.array([]) if paid_by is None else _numbers(table, paid_by)[kept]
+    _refuse((prices <= 0) | np.isinf(prices), table, rows, f"{paid_by} must be a price above 0 or blank, was {{}}", prices)
     try:
-        return FundingSchedule(tuple((table.micros[rows] / SECOND).tolist()), tuple(rates.tolist()))
+        return FundingSchedule(tuple((table.micros[rows] / SECOND).tolist()), tuple(rates.tolist()), tuple(prices.tolist()))
     except ValueError as error:
         raise ValueError(f"{table.title}: {error}") from error
 

@@ -21,20 +21,25 @@ class Audit:
         self._read_journal(broker)
         slack = MONEY_TOLERANCE * broker.account.turnover
         self._check_money(broker, slack)
+        self._check_terms(broker)
         self._check_book(broker)
         self._check_host(broker)
         if not broker.clock.walked:
             self._check_screen(broker)
 
     def _check_screen(self, broker: "MarginBroker") -> None:
-        """A bar that was not walked was safe: even at every position's own adverse extreme no wallet fails."""
-        marks = dict(broker.marks)
-        for slot, position in broker.clock.held:
-            if slot.is_fresh:
-                marks[slot.symbol] = slot.mark_low if position.size > 0 else slot.mark_high
-        for wallet in broker.account.wallets:
-            risk = broker.account.risk(wallet, marks)
-            assert not risk.is_liquidatable, f"{broker.now}: the screen let {wallet} pass, {risk}"
+        """A bar that was not walked was safe: even at every position's own adverse extreme no wallet fails.
+
+        Nor at the other one, where the requirement of a slab table may have jumped.
+        """
+        for is_adverse in (True, False):
+            marks = dict(broker.marks)
+            for slot, position in broker.clock.held:
+                if slot.is_fresh:
+                    marks[slot.symbol] = slot.mark_low if (position.size > 0) == is_adverse else slot.mark_high
+            for wallet in broker.account.wallets:
+                risk = broker.account.risk(wallet, marks)
+                assert not broker.profile.fails(risk), f"{broker.now}: the screen let {wallet} pass, {risk}"
 
     def _read_journal(self, broker: "MarginBroker") -> None:
         entries = broker.journal.entries
@@ -55,9 +60,19 @@ class Audit:
         assert equity >= -slack, f"{when}: equity {equity} is below zero"
         for wallet in account.wallets:
             risk = account.risk(wallet, broker.marks)
-            assert not risk.is_liquidatable, f"{when}: {wallet} outlived its maintenance, {risk}"
+            assert not broker.profile.fails(risk), f"{when}: {wallet} outlived its maintenance, {risk}"
             assert wallet == "wallet:cross" or risk.holds_position or abs(risk.equity) <= slack, (
                 f"{when}: flat {wallet} keeps {risk.equity}"
+            )
+
+    def _check_terms(self, broker: "MarginBroker") -> None:
+        """The brackets that the account reckons with are those of what it holds; spot is never short."""
+        for slot, position in broker.clock.held:
+            kind, mark_price = position.contract.kind, broker.marks[slot.symbol]
+            assert kind != "spot" or position.size > 0, f"{slot.symbol}: spot is held short, {position.size}"
+            required, held = position.maintenance_margin(mark_price), position.holding()
+            assert abs(required - held.maintenance_margin(mark_price)) <= MONEY_TOLERANCE * held.notional(mark_price), (
+                f"{slot.symbol}: maintenance is reckoned as {required}, its terms say {held.maintenance_margin(mark_price)}"
             )
 
     def _check_book(self, broker: "MarginBroker") -> None:

@@ -25,6 +25,7 @@ import backtrader as bt
 
 from . import sizers
 from .feeds import EmptyWindowError, LocalTimeWarning, PerpData
+from .venues import Venue
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parent
@@ -206,12 +207,13 @@ def _bar_of(owner: Any) -> datetime | None:
 
 
 def feeds_from(
-    files: Sequence[str], marks: Sequence[str], funding: Sequence[str], start: str | None, end: str | None
+    files: Sequence[str], marks: Sequence[str], funding: Sequence[str], start: str | None, end: str | None, rules: Venue
 ) -> dict[str, PerpData]:
     """Return the feeds of candle files by symbol, from ``start`` up to ``end`` (see ``window_from``).
 
     A file is ``SYMBOL=FILE``, or a path whose name begins with the symbol: BTCUSDT-1h.csv. ``marks`` and ``funding`` are
-    files or, for funding, rates: one for the only symbol (a rate: for all), or ``SYMBOL=...``.
+    files or, for funding, rates: one for the only symbol (a rate: for all), or ``SYMBOL=...``. ``rules`` say how often a rate
+    is charged.
     """
     sources: dict[str, str] = {}
     for text in files:
@@ -225,6 +227,7 @@ def feeds_from(
     feeds = {}
     for symbol, path in sources.items():
         terms = {"dataname": path, "name": symbol, "mark": marks_of.get(symbol), "funding": funding_of.get(symbol)}
+        terms["funding_hours"] = rules.funding_hours(symbol)
         feeds[symbol] = _feed(terms, fromdate, todate)
     return feeds
 
@@ -240,6 +243,14 @@ def window_from(start: str | None, end: str | None) -> tuple[datetime | None, da
     if first is not None and last is not None and first >= last:
         raise ValueError(f"--start {start} is not before --end {end}; give the earlier one as --start")
     return None if first is None else first + timedelta(milliseconds=1), last  # the host's clock cannot tell less
+
+
+def fee_from(text: str) -> float | tuple[float, float]:
+    """Return a trading fee from ``0.0005``, or (maker, taker) from ``0.0002,0.0005``; percent signs are understood."""
+    rates = [rate for part in text.split(",") if isinstance(rate := _rate_or_path(part.strip()), float)]
+    if len(rates) > 2 or len(rates) <= text.count(","):
+        raise ValueError(f"--fee takes a fraction of notional such as 0.0005 or 0.05%, or MAKER,TAKER, was {text!r}")
+    return rates[0] if len(rates) == 1 else (rates[0], rates[1])
 
 
 def by_symbol_from(option: str, text: str, read: Callable[[str], T]) -> T | dict[str, T]:

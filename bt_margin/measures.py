@@ -3,12 +3,12 @@
 Money series are one number a bar. Fractions are plain (0.25 = 25 %), times are seconds since 1970 UTC.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from math import sqrt
 
-from .core.contract import RESIDUE, split_fill
+from .core.contract import RESIDUE, average_entry, split_fill
 from .record import FillRow, FundingRow
 
 DAY = 86_400.0
@@ -135,10 +135,11 @@ class RoundTrip:
         return self.realized_pnl + self.fees + self.funding
 
 
-def round_trips(fills: Iterable[FillRow], funding: Iterable[FundingRow]) -> tuple[list[RoundTrip], int]:
+def round_trips(fills: Iterable[FillRow], funding: Iterable[FundingRow], inverse: Collection[str] = ()) -> tuple[list[RoundTrip], int]:
     """Return the positions that were opened and closed, by time of closing, and how many are still open.
 
-    A reversal ends one and begins the next; its fee is shared by size.
+    A reversal ends one and begins the next; its fee is shared by size. Prices of ``inverse`` contracts are averaged
+    harmonically.
     """
     books: dict[str, _Book] = {}
     for payment in funding:
@@ -146,6 +147,7 @@ def round_trips(fills: Iterable[FillRow], funding: Iterable[FundingRow]) -> tupl
     finished: list[RoundTrip] = []
     for fill in _whole_liquidations(fills):
         book = books.setdefault(fill.symbol, _Book())
+        book.kind = "inverse" if fill.symbol in inverse else "linear"
         book.attribute(until=fill.time)
         finished.extend(book.take(fill))
     return finished, sum(book.trip is not None for book in books.values())
@@ -173,6 +175,7 @@ class _Book:
     closed: float = 0.0
     last_time: float = 0.0
     trip: RoundTrip | None = None
+    kind: str = "linear"
 
     def attribute(self, until: float) -> None:
         """Give the position at hand the payments on it that came before ``until``.
@@ -203,7 +206,7 @@ class _Book:
             self._open(fill, opened)
 
     def _close(self, trip: RoundTrip, fill: FillRow, size: float) -> None:
-        trip.exit_price = (trip.exit_price * self.closed + fill.price * abs(size)) / (self.closed + abs(size))
+        trip.exit_price = average_entry(size=self.closed, entry_price=trip.exit_price, added=abs(size), price=fill.price, kind=self.kind)
         self.closed += abs(size)
         trip.realized_pnl += fill.realized_pnl
         trip.fees -= fill.fee * abs(size / fill.size)
@@ -218,7 +221,7 @@ class _Book:
             self.trip = RoundTrip(fill.symbol, "long" if size > 0 else "short", fill.time)
             self.opened = self.closed = 0.0
         trip = self.trip
-        trip.entry_price = (trip.entry_price * self.opened + fill.price * abs(size)) / (self.opened + abs(size))
+        trip.entry_price = average_entry(size=self.opened, entry_price=trip.entry_price, added=abs(size), price=fill.price, kind=self.kind)
         self.opened += abs(size)
         trip.fees -= fill.fee * abs(size / fill.size)
         self.held += size

@@ -47,9 +47,10 @@ class LiquidationPrice(AccountObserver):
 
 
 class MarginRatio(AccountObserver):
-    """Maintenance margin / equity of the whole account at each bar's close, in a pane of its own; NaN while flat.
+    """Maintenance margin / equity at each bar's close, in a pane of its own; NaN while flat.
 
-    A wallet is liquidated at 1. Lines: ``ratio``.
+    Of the wallet nearest to liquidation, which is at 1: an isolated one is judged by its own money, whatever the account has
+    besides. Where all is in cross that is the account. Lines: ``ratio``.
     """
 
     _stclock = True
@@ -65,8 +66,10 @@ class MarginRatio(AccountObserver):
 
     def next(self) -> None:
         """Write the margin ratio as of this bar."""
-        ratio = self._broker.margin_ratio()
-        self.l.ratio[0] = nan if ratio is None else ratio
+        broker = self._broker
+        wallets = dict.fromkeys(position.wallet for _, position in broker.clock.held)
+        risks = [broker.account.risk(wallet, broker.marks) for wallet in wallets]
+        self.l.ratio[0] = max((risk.maintenance_margin / risk.equity for risk in risks if risk.equity > 0), default=nan)
 
 
 class WalletEquity(AccountObserver):

@@ -1,6 +1,6 @@
 """plug(): a venue's rules for every data of a Cerebro, in one line."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from math import inf
 from numbers import Real
@@ -10,9 +10,9 @@ import backtrader as bt
 
 from . import venues
 from .broker import MarginBroker
-from .comminfo import PerpCommInfo, is_by_notional
+from .comminfo import PerpCommInfo
 from .core.account import check_leverage
-from .core.terms import PLAIN
+from .core.contract import settlement_currency
 from .core.tiers import TierSchedule
 from .feeds import PerpData
 
@@ -22,7 +22,7 @@ START_CASH = 10_000.0
 
 # What a script may have set on the present broker, besides money and fees, and what means the same under margin.
 HOST_PARAMS = ("eosbar", "filler", "slip_perc", "slip_fixed", "slip_open", "slip_match", "slip_limit", "slip_out", "coc", "coo")
-OWN_PARAMS = ("intrabar", "on_liquidation", "stamp", "check")
+OWN_PARAMS = ("intrabar", "on_liquidation", "stamp", "warning_rate", "call_rate", "check")
 
 
 def plug(
@@ -31,14 +31,21 @@ def plug(
     leverage: float | Mapping[str, float] = 1,
     margin_mode: str | Mapping[str, str] = "cross",
     cash: float | None = None,
+    spot: Mapping[str, float] | None = None,
+    fee: float | tuple[float, float] | None = None,
     **params: Any,
 ) -> MarginBroker:
     """Give a Cerebro a MarginBroker with the venue's rules for every data added so far, and return it.
 
     A data's name is its symbol. ``leverage`` and ``margin_mode`` are one value for all, or a mapping that names every
     symbol. ``venue=None`` is 'generic': a flat 0.5 % of maintenance and no fees. ``cash=None`` keeps what the present
-    broker was given. ``params`` go to the MarginBroker: ``intrabar``, ``on_liquidation``, ``stamp``, ``check`` and the
-    host's own. What the present broker was given of these, slippage and cheat-on-open among them, is kept; its
+    broker was given; at a venue of inverse contracts it is coins. ``spot`` names the datas that are the coin itself,
+    bought in full, each with its trading fee, a fraction: ``{"BTCUSDT_SPOT": 0.001}``; a venue's own rates are its
+    perpetuals', so there is no default, and ``leverage`` and ``margin_mode`` need not name these datas. ``fee`` is a fraction
+    for maker and taker, or (maker, taker), in place of the venue's dated ones.
+
+    ``params`` go to the MarginBroker: ``intrabar``, ``on_liquidation``, ``stamp``, ``check``, ``warning_rate``, ``call_rate``
+    and the host's own. What the present broker was given of these, slippage and cheat-on-open among them, is kept; its
     commissions are not, the venue's replace them.
 
     ValueError where a data has no name, the venue does not know a symbol, a mapping leaves one out, or the leverage is
@@ -46,8 +53,9 @@ def plug(
     """
     symbols = _symbols(cerebro)
     rules = venues.load("generic" if venue is None else venue)
-    leverages = by_symbol("leverage", leverage, symbols)
-    modes = by_symbol("margin_mode", margin_mode, symbols)
+    fees = _spot_fees(spot, symbols)
+    leverages = by_symbol("leverage", leverage, symbols, optional=fees)
+    modes = by_symbol("margin_mode", margin_mode, symbols, optional=fees)
     for symbol, mode in modes.items():
         if mode not in ("cross", "isolated"):
             raise ValueError(f"{symbol}: margin_mode is 'cross' or 'isolated', was {mode!r}")
@@ -56,37 +64,68 @@ def plug(
     broker = MarginBroker(**{**kept, "cash": getattr(present.p, "cash", START_CASH) if cash is None else cash, **params})
     broker.venue = rules.name
     for symbol, datas in symbols.items():
-        contract = rules.contract(symbol)
+        if symbol in fees:
+            own = leverages.get(symbol, 1) if isinstance(leverage, Mapping) else 1
+            terms = PerpCommInfo(kind="spot", leverage=own, margin_mode=modes.get(symbol), commission=fees[symbol], profile=rules.profile)
+            broker.addcommissioninfo(terms, name=symbol)
+            continue
+        contract = rules.contract(symbol) if fee is None else rules.contract(symbol).with_fee(*_maker_and_taker(fee))
         opening = min(map(_first_opening, datas))
-        _check_runs(rules, contract, opening)
         check_leverage(symbol, _number(symbol, leverages[symbol]), contract.tiers.at(opening).brackets)
-        comminfo = PerpCommInfo(
-            leverage=leverages[symbol],
-            margin_mode=modes[symbol],
-            commission=contract.taker,
-            maker=contract.maker,
-            mult=contract.multiplier,
-            lot=contract.lot,
-            tiers=_tiers(rules, symbol),
-            liquidation_fee=contract.liquidation_fee,
-            profile=rules.profile,
-        )
-        broker.addcommissioninfo(comminfo, name=symbol)
+        own_terms = {"leverage": leverages[symbol], "margin_mode": modes[symbol], "tiers": _tiers(rules, symbol)}
+        broker.addcommissioninfo(PerpCommInfo(**own_terms, **_venue_terms(rules, contract, opening)), name=symbol)
     cerebro.broker = broker
     return broker
 
 
-def by_symbol(what: str, value: T | Mapping[str, T], symbols: Mapping[str, Any]) -> dict[str, T]:
-    """Return a value for each symbol, from one for all or from a mapping that names exactly them."""
+def _venue_terms(rules: venues.Venue, contract: venues.VenueContract, opening: float) -> dict[str, Any]:
+    """Return the params of a PerpCommInfo that a venue says of a contract whose data begins at a time."""
+    (maker, taker), funding = contract.fees_at(opening), contract.funding
+    return {
+        "commission": taker,
+        "maker": maker,
+        "dated_fees": tuple(dated for dated in contract.dated_fees if dated[0] > opening),
+        "mult": contract.multiplier,
+        "lot": contract.lot,
+        "liquidation_fee": contract.liquidation_fee,
+        "profile": rules.profile,
+        "kind": contract.kind,
+        "currency": settlement_currency(contract.symbol, contract.kind),
+        "margin_terms": rules.terms,
+        "funding_debit": funding.debit if funding else "position",
+        "funding_price": funding.price if funding else "mark",
+    }
+
+
+def by_symbol(what: str, value: T | Mapping[str, T], symbols: Mapping[str, Any], *, optional: Collection[str] = ()) -> dict[str, T]:
+    """Return a value for each symbol, from one for all or from a mapping that names exactly them, but for the optional."""
     if not isinstance(value, Mapping):
         return dict.fromkeys(symbols, value)
-    missing = [symbol for symbol in symbols if symbol not in value]
+    missing = [symbol for symbol in symbols if symbol not in value and symbol not in optional]
     unknown = [str(name) for name in value if name not in symbols]
     if missing:
         raise ValueError(f"{what} says nothing of {', '.join(missing)}; name every symbol, or give one {what} for all")
     if unknown:
         raise ValueError(f"{what} names {', '.join(unknown)}, but the datas are {', '.join(symbols)}; leave it out or add that data")
     return dict(value)
+
+
+def _maker_and_taker(fee: Any) -> tuple[float, float]:
+    pair = fee if isinstance(fee, tuple) else (fee, fee)
+    if len(pair) != 2 or not all(isinstance(rate, Real) and not isinstance(rate, bool) for rate in pair):
+        raise ValueError(f"fee is a fraction of notional such as 0.0005, or (maker, taker), was {fee!r}")
+    return float(pair[0]), float(pair[1])
+
+
+def _spot_fees(spot: Mapping[str, float] | None, symbols: Mapping[str, Any]) -> Mapping[str, float]:
+    if spot is None:
+        return {}
+    if not isinstance(spot, Mapping):
+        raise ValueError(f"spot maps the datas that are spot to their trading fee, such as {{'BTCUSDT_SPOT': 0.001}}, was {spot!r}")
+    unknown = [str(symbol) for symbol in spot if symbol not in symbols]
+    if unknown:
+        raise ValueError(f"spot names {', '.join(unknown)}, but the datas are {', '.join(symbols)}; leave it out or add that data")
+    return spot
 
 
 def _symbols(cerebro: bt.Cerebro) -> dict[str, list[Any]]:
@@ -103,22 +142,6 @@ def _symbols(cerebro: bt.Cerebro) -> dict[str, list[Any]]:
         data._name = source._name
         symbols.setdefault(data._name, []).append(data)
     return symbols
-
-
-def _check_runs(rules: venues.Venue, contract: venues.VenueContract, opening: float) -> None:
-    """Refuse what the calculator knows and the broker does not obey yet, rather than run it by other rules."""
-    later = [terms for start, terms in rules.terms if start > opening]
-    unlike = [
-        ("is no linear contract", contract.kind != "linear"),
-        ("has tiers by slab, or counted in coins or contracts", not all(map(is_by_notional, contract.tiers.tables))),
-        ("keeps a closing fee in margin, or margin at entry", any(terms != PLAIN for terms in [rules.margin_terms(opening), *later])),
-    ]
-    reasons = [reason for reason, is_so in unlike if is_so]
-    if reasons:
-        raise ValueError(
-            f"{rules.name} {contract.symbol} {' and '.join(reasons)}, which a backtest does not model yet; "
-            "use bt-margin calc for its margin, or run it by venue='generic'"
-        )
 
 
 def _tiers(rules: venues.Venue, symbol: str) -> TierSchedule | None:

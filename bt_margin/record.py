@@ -20,7 +20,10 @@ BAR_COLUMNS = (
     "available_margin",
     "notional",
 )
-HOLDING_COLUMNS = ("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated", "table_number")
+HOLDING_COLUMNS = (
+    *("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated"),
+    *("leverage", "terms_since"),
+)
 
 
 class FillRow(NamedTuple):
@@ -95,13 +98,27 @@ class LiquidationRow(NamedTuple):
     safe_leverage: float | None
 
 
+class WarningRow(NamedTuple):
+    """One wallet that has fallen to a threshold at the close of a bar (R31); ``rate`` is the threshold's, equity / maintenance margin.
+
+    ``kind`` is 'warning' or 'margin_call', ``account`` the wallet: 'wallet:cross' or 'wallet:SYMBOL'.
+    """
+
+    time: float
+    kind: str
+    account: str
+    equity: float
+    maintenance_margin: float
+    rate: float
+
+
 @dataclass(slots=True)
 class Record:
     """The recorded series of one run.
 
     ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
-    which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind
-    it, and which of its dated tier tables (from 0) was in force.
+    which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind it, the leverage that
+    is set, and since when its tier table and margin terms are in force (-inf: the first ones).
     """
 
     bars: array = field(default_factory=lambda: array("d"))
@@ -110,6 +127,7 @@ class Record:
     funding: list[FundingRow] = field(default_factory=list)
     liquidations: list[LiquidationRow] = field(default_factory=list)
     refusals: list[RefusalRow] = field(default_factory=list)
+    warnings: list[WarningRow] = field(default_factory=list)
     closest_call: float = inf
     bars_held: int = 0
     walked_bars: int = 0

@@ -7,20 +7,23 @@ import json
 import platform
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, pairwise
-from math import inf, isfinite, nan
+from math import inf, isfinite, isnan, nan
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .core.account import Position
 from .core.contract import Contract
 from .core.funding import FundingSchedule
-from .core.ledger import Journal, Row
-from .core.liquidation import liquidation_price
-from .core.tiers import TierSchedule, TierTable
+from .core.ledger import CROSS, Journal, Row, wallet_of
+from .core.liquidation import jumps, liquidation_price
+from .core.terms import terms_at
+from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
-from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record, RefusalRow
+from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record, RefusalRow, WarningRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,23 +73,63 @@ class _Holding:
     """One contract held at the close of a bar, as recorded."""
 
     def __init__(
-        self, slot: Any, size: float, entry_price: float, mark_price: float, wallet_balance: float, is_isolated: float, table_number: float
+        self,
+        slot: Any,
+        size: float,
+        entry_price: float,
+        mark_price: float,
+        wallet_balance: float,
+        is_isolated: float,
+        leverage: float,
+        terms_since: float,
     ) -> None:
         self.slot, self.size, self.entry_price, self.mark_price = slot, size, entry_price, mark_price
         self.wallet_balance, self.is_isolated = wallet_balance, bool(is_isolated)
-        self.table: TierTable = slot.position.contract.tiers.tables[int(table_number)]
+        self.contract: Contract = slot.position.offered.at(terms_since)
+        self.brackets: Sequence[Bracket] = self.contract.tiers.at(terms_since).brackets
+        if not slot.position.is_plain:
+            self.brackets = self._position(leverage, terms_since).brackets
+
+    def _position(self, leverage: float, terms_since: float) -> Position:
+        then: Position = replace(
+            self.slot.position, contract=self.contract, size=self.size, entry_price=self.entry_price, leverage=leverage
+        )
+        then.wallet = wallet_of(self.slot.symbol) if self.is_isolated else CROSS
+        then.table, then.terms = self.contract.tiers.at(terms_since), terms_at(then.rules, terms_since)
+        then.renew()
+        return then
+
+    @property
+    def profit(self) -> float:
+        """Unrealized profit."""
+        return self.contract.unrealized_pnl(size=self.size, entry_price=self.entry_price, mark_price=self.mark_price)
+
+    @property
+    def maintenance(self) -> float:
+        """Maintenance margin."""
+        return maintenance_margin(self.brackets, self.contract.notional(self.size, self.mark_price))
 
     @property
     def headroom(self) -> float:
         """Unrealized profit less maintenance margin."""
-        units = self.size * self.slot.position.contract.multiplier
-        return units * (self.mark_price - self.entry_price) - self.table.maintenance_margin(abs(units) * self.mark_price)
+        return self.profit - self.maintenance
+
+    def problem(self, collateral: float) -> tuple[Any, ...]:
+        """Return what the liquidation price follows from; the mark alone decides on which side of a slab's jump it lies."""
+        mark_price = self.mark_price if jumps(self.brackets) else None
+        return self.size, self.entry_price, collateral, self.brackets, mark_price
 
     def liquidation_price(self, collateral: float) -> float:
         """Return the liquidation price with this much behind the position, NaN where there is none."""
-        multiplier = self.slot.position.contract.multiplier
-        terms: dict[str, Any] = {"size": self.size, "entry_price": self.entry_price, "collateral": collateral, "multiplier": multiplier}
-        price = liquidation_price(**terms, table=self.table)
+        price = liquidation_price(
+            size=self.size,
+            entry_price=self.entry_price,
+            collateral=collateral,
+            table=self.brackets,
+            multiplier=self.contract.multiplier,
+            kind=self.contract.kind,
+            mark_price=self.mark_price,
+        )
         return nan if price is None else price
 
 
@@ -99,7 +142,7 @@ class Result:
       - ``equity``: by bar time, EQUITY_COLUMNS; ``lowest_equity`` is the worst inside the bar, ``margin_ratio`` is
         maintenance margin / equity (liquidation at 1; blank while flat), ``effective_leverage`` is notional / equity
       - ``positions``: one row for each bar and contract held at its close, POSITION_COLUMNS; see ``Result.positions``
-      - ``fills``, ``funding``, ``liquidations``, ``refusals``, ``journal``: the rows of ``record`` and ``core.ledger``
+      - ``fills``, ``funding``, ``liquidations``, ``refusals``, ``warnings``, ``journal``: the rows of ``record`` and ``core.ledger``
       - ``trades``: closed positions from flat to flat, TRADE_COLUMNS, rebuilt from the fills
       - ``insurance_fund``: what the fund gained from this account (negative: what it paid)
       - ``baseline``: stock Backtrader's value by bar time, or None where it was not run
@@ -123,7 +166,13 @@ class Result:
         end, count = self._record.column("equity")[-1], len(self._record.liquidations)
         deaths = "1 liquidation" if count == 1 else f"{count} liquidations"
         contracts = ", ".join(self.symbols)
-        return f"<Result of {type(self.strategy).__name__} on {contracts}: {self._start_cash:,.2f} became {end:,.2f}, {deaths}>"
+        became = f"{self._start_cash:,.{self.decimals}f} became {end:,.{self.decimals}f}"
+        return f"<Result of {type(self.strategy).__name__} on {contracts}: {became}, {deaths}>"
+
+    @property
+    def decimals(self) -> int:
+        """How many decimals money is shown with: 2, of coins 6."""
+        return 6 if any(slot.position.contract.kind == "inverse" for slot in self._broker.slots.values()) else 2
 
     @classmethod
     def of(cls, strategy: Any) -> "Result":
@@ -220,7 +269,10 @@ class Result:
 
     @cached_property
     def _round_trips(self) -> tuple[list[RoundTrip], int]:
-        return round_trips(self._record.fills, self._record.funding)
+        slots = self._broker.slots.values()
+        return round_trips(
+            self._record.fills, self._record.funding, {slot.symbol for slot in slots if slot.position.contract.kind == "inverse"}
+        )
 
     # -- how it was run ----------------------------------------------------------------------------------------------
 
@@ -236,6 +288,8 @@ class Result:
             "intrabar": broker.p.intrabar,
             "on_liquidation": broker.p.on_liquidation,
             "profile": broker.profile.name,
+            "currency": broker.currency,
+            "kind": {symbol: comminfo.p.kind for symbol, comminfo in terms.items()},
             "fees": {symbol: _fees(comminfo.contract(symbol)) for symbol, comminfo in terms.items()},
             "strategy": type(self.strategy).__name__,
             "params": _params(self.strategy),
@@ -264,13 +318,18 @@ class Result:
             "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
             "generic tiers (flat 0.5 %)": [symbol for symbol, comminfo in self._terms().items() if comminfo.is_generic],
             **_constant_funding(slots),
+            "funding at mark, no oracle price was given": [symbol for symbol, slot in slots.items() if _lacks_oracle(slot)],
             "no trading fees": [symbol for symbol, comminfo in self._terms().items() if not (comminfo.p.commission or comminfo.p.maker)],
-            "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None],
+            "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None and slot.position.contract.kind != "spot"],
         }
+        for slot in slots.values():
+            for policy in _term_flags(slot.position, self._broker.currency):
+                groups.setdefault(policy, []).append(slot.symbol)
         flags = [f"{policy}: {', '.join(symbols)}" for policy, symbols in groups.items() if symbols]
         first, last = self._times[0] - self.bar_seconds, self._times[-1]
         for symbol, slot in slots.items():
             flags.extend(_tier_flag(symbol, slot.position.contract.tiers, first, last))
+            flags.extend(_rules_flag(symbol, slot.position, first, last))
             series = slot.series
             span = (first, last) if series is None else (series.stamps[0] - series.bar_seconds, series.stamps[-1])
             flags.extend(_funding_flag(symbol, slot.schedule, *span))
@@ -330,11 +389,37 @@ class Result:
             shared = sum(holding.headroom for holding in held if not holding.is_isolated) if len(held) > 1 else 0.0
             for holding in held:
                 carried = shared - holding.headroom if len(held) > 1 and not holding.is_isolated else 0.0
-                problem = (holding.size, holding.entry_price, holding.wallet_balance + carried, holding.table)
-                number = holding.slot.number
+                collateral, number = holding.wallet_balance + carried, holding.slot.number
+                problem = holding.problem(collateral)
+                if holding.contract.kind == "spot" and not _is_borrowed_beside(holding, held):
+                    yield nan  # nothing is borrowed, nothing can be called
+                    continue
                 if number not in solved or solved[number][0] != problem:
-                    solved[number] = (problem, holding.liquidation_price(problem[2]))
+                    solved[number] = (problem, holding.liquidation_price(collateral))
                 yield solved[number][1]
+
+    @cached_property
+    def margin_ratios(self) -> "pd.DataFrame":
+        """Maintenance margin / equity of each wallet that was ever used, by bar time: a column 'cross', or a contract's symbol.
+
+        A wallet is liquidated at 1 by what it holds itself, whatever the account has besides. Of closes; NaN where a wallet
+        held nothing then, or its equity was 0 or less.
+        """
+        import numpy as np
+        import pandas as pd
+
+        slots = list(self._broker.slots.values())
+        held = pd.DataFrame(np.array(self._record.holdings).reshape(-1, len(HOLDING_COLUMNS)), columns=list(HOLDING_COLUMNS))
+        symbols = np.array([slot.symbol for slot in slots], dtype=object)[held["number"].astype(int)]
+        held["wallet"] = np.where(held["is_isolated"] > 0, symbols, CROSS.removeprefix("wallet:"))
+        held["profit"] = held["maintenance"] = 0.0
+        for (number, _), rows in held.groupby(["number", "terms_since"]):
+            held.loc[rows.index, ["profit", "maintenance"]] = _profit_and_maintenance(slots[int(number)], rows)
+        wallets = held.groupby(["row", "wallet"]).agg({"wallet_balance": "first", "profit": "sum", "maintenance": "sum"})
+        equity = wallets["wallet_balance"] + wallets["profit"]
+        ratios = (wallets["maintenance"] / equity.where(equity > 0)).unstack("wallet")
+        order = [name for name in (CROSS.removeprefix("wallet:"), *self.symbols) if name in ratios]
+        return ratios.reindex(range(len(self._times)))[order].set_index(self.equity.index)
 
     @cached_property
     def fills(self) -> "pd.DataFrame":
@@ -355,6 +440,11 @@ class Result:
     def refusals(self) -> "pd.DataFrame":
         """One row for each order that was refused, with the reason."""
         return _frame(RefusalRow, self._record.refusals)
+
+    @cached_property
+    def warnings(self) -> "pd.DataFrame":
+        """One row for each warning and margin call."""
+        return _frame(WarningRow, self._record.warnings)
 
     @cached_property
     def journal(self) -> "pd.DataFrame":
@@ -394,7 +484,7 @@ class Result:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column."""
-        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "refusals", "funding", "journal")}
+        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "refusals", "warnings", "funding", "journal")}
         whole = {
             "settings": self.settings,
             "summary": self.summary,
@@ -474,6 +564,23 @@ def _day(time: float) -> str:
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d}"
 
 
+def _profit_and_maintenance(slot: Any, rows: "pd.DataFrame") -> Any:
+    """Return profit and maintenance margin of holdings of one contract under the same dated terms, a row each."""
+    import numpy as np
+
+    if not slot.position.is_plain:
+        holdings = [_Holding(slot, *row) for row in rows[list(HOLDING_COLUMNS[2:])].to_numpy().tolist()]
+        return np.array([(holding.profit, holding.maintenance) for holding in holdings])
+    contract = slot.position.contract
+    units = rows["size"].to_numpy() * contract.multiplier
+    notionals = abs(units) * rows["mark_price"].to_numpy()
+    brackets = contract.tiers.at(rows["terms_since"].iloc[0]).brackets
+    caps, rates, amounts = (np.array([getattr(bracket, name) for bracket in brackets]) for name in ("cap", "rate", "amount"))
+    tiers = np.searchsorted(caps, notionals).clip(max=len(caps) - 1)
+    profit = units * (rows["mark_price"] - rows["entry_price"]).to_numpy()
+    return np.column_stack([profit, notionals * rates[tiers] - amounts[tiers]])
+
+
 def _params(strategy: Any) -> dict[str, Any]:
     """Return a strategy's own parameters, without what the host keeps among them."""
     params = dict(strategy.p._getkwargs())
@@ -481,8 +588,11 @@ def _params(strategy: Any) -> dict[str, Any]:
     return {name: value for name, value in params.items() if not name.startswith("_") and name not in hidden}
 
 
-def _fees(contract: Contract) -> dict[str, float]:
-    return {"maker": contract.maker, "taker": contract.taker, "liquidation_fee": contract.liquidation_fee}
+def _fees(contract: Contract) -> dict[str, Any]:
+    fees: dict[str, Any] = {"maker": contract.maker, "taker": contract.taker, "liquidation_fee": contract.liquidation_fee}
+    if contract.dated_fees:
+        fees["later"] = [{"from": _day(start), "maker": maker, "taker": taker} for start, maker, taker in contract.dated_fees]
+    return fees
 
 
 def _constant_funding(slots: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -491,8 +601,17 @@ def _constant_funding(slots: Mapping[str, Any]) -> dict[str, list[str]]:
     for symbol, slot in slots.items():
         series = slot.series
         if series is not None and series.constant_funding is not None and slot.schedule is series.funding:
-            policies.setdefault(f"constant funding of {series.constant_funding:g} per 8 h", []).append(symbol)
+            policy = f"constant funding of {series.constant_funding:g} per {series.funding_hours:g} h"
+            policies.setdefault(policy, []).append(symbol)
     return policies
+
+
+def _lacks_oracle(slot: Any) -> bool:
+    """Whether a venue takes the oracle's price for funding and the schedule has it not for every stamp."""
+    schedule = slot.schedule
+    if schedule is None or not len(schedule) or slot.position.contract.funding_price != "oracle":
+        return False
+    return not schedule.marks or any(map(isnan, schedule.marks))
 
 
 def _tier_flag(symbol: str, tiers: TierSchedule, first: float, last: float) -> list[str]:
@@ -503,6 +622,32 @@ def _tier_flag(symbol: str, tiers: TierSchedule, first: float, last: float) -> l
     span = _day(used[0]) if len(used) == 1 else f"{_day(used[0])} to {_day(used[-1])} ({len(used)} tables)"
     before = f", the first known, also before that day (from {_day(first)})" if first < used[0] else ""
     return [f"tiers as of {span}: {symbol}{before}"]
+
+
+def _term_flags(position: Position, currency: str | None) -> list[str]:
+    """Return what sets a contract apart from a linear one with marginal tiers and maintenance at mark."""
+    contract = position.contract
+    if contract.kind == "spot":
+        return ["spot, paid in full"]
+    tables = contract.tiers.tables
+    policies = [f"inverse, all money in {currency or 'coin'}"] if contract.kind == "inverse" else []
+    policies += [f"slab tiers, counted in {table.unit}" for table in tables[-1:] if table.mode == "slab"]
+    if position.terms.maintenance_basis == "entry":
+        policies.append("maintenance of the notional at entry")
+    if position.terms.fee_in_margin != "none":
+        policies.append(f"closing fee kept in margin ({position.terms.fee_in_margin})")
+    return policies
+
+
+def _rules_flag(symbol: str, position: Position, first: float, last: float) -> list[str]:
+    """Return the days on which a venue's margin terms changed inside a run (R5)."""
+    changes = [_day(start) for start, _ in position.rules[1:] if first < start <= last]
+    return [f"margin terms changed {', '.join(changes)}: {symbol}"] if changes else []
+
+
+def _is_borrowed_beside(holding: _Holding, held: Sequence[_Holding]) -> bool:
+    """Return whether spot stands in for other contracts of its wallet."""
+    return not holding.is_isolated and any(other.contract.kind != "spot" and not other.is_isolated for other in held)
 
 
 def _funding_flag(symbol: str, schedule: FundingSchedule | None, first: float, last: float) -> list[str]:

@@ -14,13 +14,15 @@ def _size(sizer: bt.Sizer, comminfo: Any, data: Any, isbuy: bool, notional: floa
     held = sizer.broker.getposition(data).size
     if held and (held > 0) != isbuy:
         return abs(held)
-    return max(notional, 0.0) / (data.close[0] * comminfo.p.mult)
+    price, multiplier = data.close[0], comminfo.p.mult
+    is_inverse = getattr(comminfo.p, "kind", "linear") == "inverse"
+    return max(notional, 0.0) * price / multiplier if is_inverse else max(notional, 0.0) / (price * multiplier)
 
 
 class EquityFraction(bt.Sizer):
     """An order's notional is a multiple of equity: an effective leverage, whatever leverage is set.
 
-    size = fraction * equity / (price * multiplier), at the close.
+    size = fraction * equity / (price * multiplier), at the close; inverse fraction * equity * price / multiplier.
 
     Params:
 
@@ -42,8 +44,8 @@ class EquityFraction(bt.Sizer):
 class MarginFraction(bt.Sizer):
     """An order's initial margin is a fraction of what is available: the slider of an exchange's order form.
 
-    size = fraction * available * leverage / (price * multiplier), at the close. With a fraction near 1 no room is left
-    for the fee and a higher open, and the order is refused.
+    size = fraction * available * leverage / (price * multiplier), at the close; inverse fraction * available * leverage *
+    price / multiplier. With a fraction near 1 no room is left for the fee and a higher open, and the order is refused.
 
     Params:
 

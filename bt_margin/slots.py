@@ -34,6 +34,8 @@ class Slot:
         self.data, self.symbol, self.position, self.number = data, symbol, position, number
         self.series: PerpSeries | None = _series_of(data)
         self.schedule = funding if funding is not None else (self.series.funding if self.series else None)
+        if position.contract.kind == "spot":
+            self._drop_funding(funding)
         self.stamps_are_opens = stamps_are_opens
         self.has_own_mark = self.series is not None and self.series.mark_open is not None
         self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
@@ -50,9 +52,11 @@ class Slot:
         self.next_stamp = inf if self.schedule is None else -inf
         self.shortest_step = inf
         self.previous_stamp = -inf
-        self.table_number = 0  # which of the contract's dated tier tables is in force
-        dates = position.contract.tiers.dates
-        self.next_tiers = dates[1] if len(dates) > 1 else inf
+        dates = [start for start, _ in position.rules[1:]] + [fees[0] for fees in position.offered.dated_fees]
+        starts = (*position.contract.tiers.dates[1:], *dates)
+        self.change_dates = sorted(set(starts))  # of the tier table, the margin terms and the fees
+        self.terms_since = -inf  # which of these dates the ones in force are of
+        self.next_tiers = self.change_dates[0] if starts else inf
 
     def refresh(self) -> bool:
         """Look for a new bar, remember and return whether there is one."""
@@ -79,7 +83,7 @@ class Slot:
         return self.is_fresh
 
     def load(self, retier: Callable[[str, float], None]) -> None:
-        """Read the new bar: prices, marks, instants, tiers in force at its opening instant (R5)."""
+        """Read the new bar: prices, marks, instants, tiers, margin terms and fees in force at its opening instant (R5)."""
         data, index = self.data, self._clock._idx
         opens, highs, lows, closes = self._prices
         self.open, self.high, self.low, self.close = opens.array[index], highs.array[index], lows.array[index], closes.array[index]
@@ -98,11 +102,17 @@ class Slot:
             self.use_tiers(retier, self.open_time)
 
     def use_tiers(self, retier: Callable[[str, float], None], time: float) -> None:
-        """Put the tier table of an instant in force."""
-        schedule = self.position.contract.tiers
-        self.table_number = schedule.index_at(time)
-        self.next_tiers = next((date for date in schedule.dates[1:] if date > time), inf)
+        """Put the tier table, the margin terms and the fees of an instant in force."""
+        self.terms_since = max((date for date in self.change_dates if date <= time), default=-inf)
+        self.next_tiers = next((date for date in self.change_dates if date > time), inf)
         retier(self.symbol, time)
+
+    def _drop_funding(self, own: FundingSchedule | None) -> None:
+        """Forget a constant rate, which is given to all datas at once; spot has no funding (R27)."""
+        is_assumed = own is None and self.series is not None and self.series.constant_funding is not None
+        if self.schedule and not is_assumed:
+            raise ValueError(f"{self.symbol}: spot pays no funding, {len(self.schedule)} stamps were given; leave them out")
+        self.schedule = None
 
     def _times(self) -> tuple[float, float]:
         """Return the opening and closing instants by the stamp and the bar's length."""
@@ -179,6 +189,22 @@ class Slot:
 
     def _held_only(self, due: list[Settlement]) -> list[Settlement]:
         return due if self.position.size else []
+
+    @property
+    def grace(self) -> float:
+        """The grace after a funding stamp as a fraction of this bar, 0 where there is none."""
+        seconds = 0.0 if self.schedule is None else self.schedule.grace_seconds
+        return seconds / (self.close_time - self.open_time) if seconds else 0.0
+
+    def late_stamps(self) -> list[Settlement]:
+        """Return the stamps that a position opened in this bar may still pay: of this bar, and of the grace before it (R24)."""
+        if self.schedule is None or not self.schedule.grace_seconds:
+            return []
+        return list(self.schedule.between(nextafter(self.open_time - self.schedule.grace_seconds, -inf), self.close_time))
+
+    def late_mark(self, settlement: Settlement) -> float:
+        """Return the mark of a stamp for a position opened after it; of one before this bar that is the open."""
+        return self.mark_open if settlement.stamp < self.open_time and isnan(settlement.mark_price) else self.funding_mark(settlement)
 
     def funding_mark(self, settlement: Settlement) -> float:
         """Return the mark of a stamp: its own, else the open at the opening instant, else the line to the close (R23)."""

@@ -1,5 +1,6 @@
 """A Result as text for a terminal: the account beside stock Backtrader's claim, its liquidations, a spark line."""
 
+from functools import partial
 from itertools import pairwise
 from math import ceil, floor, isnan
 from typing import TYPE_CHECKING, Any
@@ -37,24 +38,24 @@ def _minute(iso: str) -> str:
 def summary_table(result: Result) -> Table:
     """Return what the account came to; beside it stock Backtrader's claim where it was run, a dash where it does not know."""
     summary, stock = result.summary, result.baseline
-    start = summary["start_cash"]
+    start, money = summary["start_cash"], partial(_money, result)
     claims = ("", "", "") if stock is None else (f"{stock.iloc[-1]:,.0f}", f"{stock.iloc[-1] / start - 1:+.1%}", f"{stock.min():,.0f}")
     rows = [
-        ("final equity", claims[0], f"{summary['final_equity']:,.2f}"),
+        ("final equity", claims[0], money(summary["final_equity"])),
         ("return", claims[1], f"{summary['total_return']:+.1%}"),
-        ("lowest equity", claims[2], f"{result.equity['lowest_equity'].min():,.2f}"),
+        ("lowest equity", claims[2], money(result.equity["lowest_equity"].min())),
         ("max drawdown", DASH, f"{summary['max_drawdown']:.1%}"),
         ("Sharpe ratio", DASH, _number(summary["sharpe"], ".2f")),
         ("trades, won", DASH, f"{summary['trades']}, {_number(summary['win_rate'], '.0%')}"),
         ("orders refused", DASH, f"{summary['orders_refused']}"),
         ("liquidations", DASH, f"{summary['liquidations']}"),
-        ("lost in them", DASH, f"{summary['liquidation_loss']:,.2f}"),
+        ("lost in them", DASH, money(summary["liquidation_loss"])),
         ("closest call", DASH, "liquidated" if summary["liquidations"] else _number(summary["closest_call"], ".2%")),
-        ("trading fees", DASH, f"{summary['fees']:,.2f}"),
-        ("funding", DASH, f"{summary['funding']:,.2f}"),
+        ("trading fees", DASH, money(summary["fees"])),
+        ("funding", DASH, money(summary["funding"])),
         ("time in market", DASH, f"{summary['time_in_market']:.1%}"),
     ]
-    table = Table(title=f"From {start:,.0f}", title_justify="left")
+    table = Table(title=f"From {money(start, is_rough=True)}", title_justify="left")
     table.add_column("")
     if stock is not None:
         table.add_column("stock Backtrader claims", justify="right", style="dim")
@@ -62,6 +63,11 @@ def summary_table(result: Result) -> Table:
     for name, claim, truth in rows:
         table.add_row(name, *((claim,) if stock is not None else ()), truth)
     return table
+
+
+def _money(result: Result, amount: float, *, is_rough: bool = False) -> str:
+    """Return an amount with its decimals; a rough one of quote money without."""
+    return f"{amount:,.{0 if is_rough and result.decimals == 2 else result.decimals}f}"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -80,10 +86,10 @@ def liquidation_table(result: Result, most: int) -> Table:
     for name in [*texts, *numbers, *(["how sure"] if unsure else [])]:
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     for row in rows.head(most).itertuples():
+        lost = f"[red]{_money(result, row.realized_pnl - row.fee, is_rough=True)}[/red]"
         table.add_row(
             f"{row.time:%Y-%m-%d %H:%M}", *([row.symbol] if several else []), f"{row.size:g}", f"{row.entry_price:,.6g}",
-            f"{row.mark_price:,.6g}", f"[red]{row.realized_pnl - row.fee:,.0f}[/red]", _prevention(row),
-            *([row.certainty] if unsure else []),
+            f"{row.mark_price:,.6g}", lost, _prevention(row, result.decimals), *([row.certainty] if unsure else []),
         )  # fmt: skip
     return table
 
@@ -98,9 +104,9 @@ def _caption(rows: "pd.DataFrame", most: int) -> str:
     return ". ".join(told)
 
 
-def _prevention(row: Any) -> str:
+def _prevention(row: Any, decimals: int) -> str:
     """Return the margin rounded up and the leverage rounded down: rounded the other way they would not prevent."""
-    more = f"+{ceil(row.margin_to_add * 100) / 100:,.2f}"
+    more = f"+{ceil(row.margin_to_add * 10**decimals) / 10**decimals:,.{decimals}f}"
     kind = "x eff." if row.margin_mode == "cross" else "x"
     return more if isnan(row.safe_leverage) else f"{more} or {floor(row.safe_leverage * 10) / 10:,.1f}{kind}"
 
@@ -121,5 +127,8 @@ def spark_line(values: "Sequence[float]", width: int = SPARK_WIDTH) -> str:
 def equity_line(result: Result) -> str:
     """Return the equity curve as a spark line, with where it began, its lowest and where it ended."""
     lowest, summary = result.equity["lowest_equity"].tolist(), result.summary
-    ends = f"{summary['start_cash']:,.0f} to {summary['final_equity']:,.0f}, lowest {min(lowest):,.0f}"
+    start, final, least = (
+        _money(result, amount, is_rough=True) for amount in (summary["start_cash"], summary["final_equity"], min(lowest))
+    )
+    ends = f"{start} to {final}, lowest {least}"
     return f"equity {spark_line([summary['start_cash'], *lowest])} {ends}"

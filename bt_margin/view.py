@@ -5,6 +5,7 @@ own functions, so ``getvalue`` would still be the host's if only ``get_value`` w
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -13,7 +14,8 @@ import backtrader as bt
 from .comminfo import utc
 from .core.account import MarginAccount, Position, check_leverage
 from .core.ledger import CROSS, Journal
-from .core.liquidation import account_bankruptcy_price, account_liquidation_price
+from .core.liquidation import account_adl_score, account_bankruptcy_price, account_liquidation_price
+from .core.profiles import Profile
 from .slots import Slot
 
 RATIOS = ("maintenance/equity", "equity/maintenance", "equity/notional", "equity/initial")
@@ -25,6 +27,7 @@ class AccountView(bt.brokers.BackBroker):
     account: MarginAccount
     marks: dict[str, float]
     slots: dict[str, Slot]
+    profile: Profile
     now: float
     _available: float | None
 
@@ -49,7 +52,7 @@ class AccountView(bt.brokers.BackBroker):
 
     def initial_margin(self, data=None) -> float:
         """Return the initial margin of one data's position, or of all."""
-        return sum(p.notional(self._mark(p)) / p.leverage for p in self._positions_of(data))
+        return sum(p.initial_margin(self._mark(p)) for p in self._positions_of(data))
 
     def maintenance_margin(self, data=None) -> float:
         """Return the maintenance margin of one data's position, or of all."""
@@ -81,17 +84,26 @@ class AccountView(bt.brokers.BackBroker):
         """Return the mark at which the equity of the position's wallet is 0, the other marks fixed; None if at none."""
         return account_bankruptcy_price(self.account, self.slot_of(data).symbol, self.marks)
 
+    def adl_score(self, data) -> float | None:
+        """Return how far the data's position leads the queue for auto-deleveraging, by the venue's formula.
+
+        None where no source has that formula (see ``Profile.adl``), and for what is not queued: nothing held or earned.
+        """
+        rule = self.profile.adl
+        return None if rule is None else account_adl_score(rule, self.account, self.slot_of(data).symbol, self.marks)
+
     def max_size(self, data, isbuy, price=None) -> float:
         """Return the largest size an order at a price (default: the close) may have: what it closes plus what it may open."""
         slot = self.slot_of(data)
         price = data.close[0] if price is None else price
         taker = slot.position.contract.taker
+        opening = {"price": price, "fee_rate": taker, "marks": self.marks, "is_short": not isbuy}
         if slot.position.size * (1 if isbuy else -1) >= 0:
-            return self.account.max_opening(slot.symbol, price=price, fee_rate=taker, marks=self.marks)
+            return self.account.max_opening(slot.symbol, **opening)
         trial = self.account.clone()
         held = abs(slot.position.size)
         trial.apply_fill(slot.symbol, size=-slot.position.size, price=price, fee_rate=taker, time=self.now)
-        return held + trial.max_opening(slot.symbol, price=price, fee_rate=taker, marks=self.marks)
+        return held + trial.max_opening(slot.symbol, **opening)
 
     @property
     def journal(self) -> Journal:
@@ -168,7 +180,7 @@ class AccountView(bt.brokers.BackBroker):
 
     def _notional_at_close(self, data) -> float:
         position = self.slot_of(data).position
-        return position.size * position.contract.multiplier * data.close[0] if position.size else 0.0
+        return position.notional(data.close[0]) * (1 if position.size > 0 else -1) if position.size else 0.0
 
     def get_leverage(self):
         """Return the effective leverage: gross notional over equity."""
@@ -188,26 +200,28 @@ class AccountView(bt.brokers.BackBroker):
         position = slot.position
         if not position.size and slot.count:
             slot.use_tiers(self.account.set_tiers, slot.open_time)
-        check_leverage(slot.symbol, leverage, position.brackets)
+        check_leverage(slot.symbol, leverage, position.table.brackets)
         reserved = self._reserved_at(slot, leverage)
         if leverage < position.leverage:
             self._check_lower_leverage(slot, leverage, sum(reserved.values()))
-        limit = max((b.cap for b in position.brackets if b.max_leverage >= leverage), default=0.0)
-        if position.size and position.notional(self._mark(position)) > limit:
-            raise ValueError(
-                f"{slot.symbol}: a position of notional {position.notional(self._mark(position)):.8g} allows no {leverage:g}x, "
-                f"its tier ends at {limit:.8g}"
-            )
-        position.leverage = leverage
+        limit = position.table.max_notional(leverage)
+        measure = position.measure(position.size, self._mark(position)) if position.size else 0.0
+        if measure > limit:
+            what = "notional" if position.is_plain else f"a size in its tiers' {position.table.unit} of"
+            raise ValueError(f"{slot.symbol}: a position of {what} {measure:.8g} allows no {leverage:g}x, its tier ends at {limit:.8g}")
+        self.account.set_leverage(slot.symbol, leverage)
         for ref, amount in reserved.items():
             self.account.reserve(ref, amount, symbol=slot.symbol, group=self._ocos[ref])
         self._available = None
 
     def _reserved_at(self, slot: Slot, leverage: float) -> dict[int, float]:
         """Return by order what its resting openings would reserve at another leverage."""
-        fee, now = max(slot.position.contract.taker, 0.0), slot.position.leverage
-        refs = (order.ref for order in self.pending if order.data is slot.data and self.account.reservation(order.ref))
-        return {ref: self.account.reservation(ref) * (1 / leverage + fee) / (1 / now + fee) for ref in refs}
+        now, then = slot.position, replace(slot.position, leverage=leverage)
+        resting = (order for order in self.pending if order.data is slot.data and self.account.reservation(order.ref))
+        return {
+            order.ref: self.account.reservation(order.ref) * _unit_need(then, order.isbuy()) / _unit_need(now, order.isbuy())
+            for order in resting
+        }
 
     def _check_lower_leverage(self, slot: Slot, leverage: float, reserved: float) -> None:
         position = slot.position
@@ -218,10 +232,17 @@ class AccountView(bt.brokers.BackBroker):
             )
         more = reserved - sum(self._reserved_at(slot, position.leverage).values())
         if position.size:
-            more += position.notional(self._mark(position)) * (1 / leverage - 1 / position.leverage)
+            more += self._more_margin(position, leverage)
         free = self.account.available_margin(self.marks)
         if more > free:
             raise ValueError(f"{slot.symbol}: {leverage:g}x needs {more:.8g} more initial margin, available is {max(free, 0.0):.8g}")
+
+    def _more_margin(self, position: Position, leverage: float) -> float:
+        """Return by how much the initial margin of a position is larger at another leverage."""
+        mark_price = self._mark(position)
+        if position.is_plain:
+            return position.notional(mark_price) * (1 / leverage - 1 / position.leverage)
+        return replace(position, leverage=leverage).initial_margin(mark_price) - position.initial_margin(mark_price)
 
     def set_margin_mode(self, data, margin_mode):
         """Choose 'cross' or 'isolated' for a contract that is flat and has no open orders."""
@@ -246,7 +267,7 @@ class AccountView(bt.brokers.BackBroker):
         slot = self._isolated_slot(data, amount)
         position = slot.position
         mark_price = self._mark(position)
-        kept = position.notional(mark_price) / position.leverage - min(position.unrealized_pnl(mark_price), 0.0)
+        kept = position.initial_margin(mark_price) - min(position.unrealized_pnl(mark_price), 0.0)
         removable = max(self.account.wallets[position.wallet] - kept, 0.0)
         if amount > removable:
             raise ValueError(f"{slot.symbol}: cannot remove {amount:.8g} of margin, {removable:.8g} is above its initial margin")
@@ -263,6 +284,14 @@ class AccountView(bt.brokers.BackBroker):
                 f"this one is {'flat' if slot.position.is_isolated else 'in cross margin'}"
             )
         return slot
+
+
+def _unit_need(position: Position, isbuy: bool) -> float:
+    """Return what opening takes of each unit of notional."""
+    fee = max(position.contract.taker, 0.0)
+    if position.is_plain:
+        return 1 / position.leverage + fee
+    return position.opening_margin(1 if isbuy else -1, 1.0) / position.contract.notional(1, 1.0) + fee
 
 
 def check_cash(cash: float) -> None:

@@ -4,15 +4,16 @@ Run it after a change of the data: ``python docs/venues.py``. A test holds the w
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from bt_margin import venues
 from bt_margin.calculator import contract_sheet, share_left
-from bt_margin.core.liquidation import PROFILES, Profile
+from bt_margin.core.profiles import PROFILES, Profile
 from bt_margin.core.tiers import Tier, TierTable
 
 PAGE = Path(__file__).with_name("venues.md")
@@ -31,14 +32,13 @@ Row = Sequence[str]
 class Notes:
     """What is known of a venue besides its figures.
 
-    ``rules``: (rule, where it is here, source). ``not_modelled``: what the venue does and we do not. ``by_profile``: the same,
-    while the venue's data name this liquidation profile. ``recalled``: (what nobody read in a source, what stands for it).
+    ``rules``: (rule, where it is here, source). ``not_modelled``: what the venue does and we do not. ``recalled``: (what nobody
+    read in a source, what stands for it).
     """
 
     title: str
     rules: tuple[tuple[str, str, str], ...]
     not_modelled: tuple[str, ...]
-    by_profile: tuple[tuple[str, str], ...] = ()
     recalled: tuple[tuple[str, str], ...] = ()
 
 
@@ -78,7 +78,7 @@ NOTES = {
             ),
             (
                 "Deleveraging takes the highest (profit / collateral) x margin ratio of a side first",
-                "`core.liquidation.adl_score`, rule 'binance'",
+                "`broker.adl_score(data)`, `adl_score` of `bt-margin calc`",
                 f"support article 360033525471, {READ}",
             ),
         ),
@@ -87,12 +87,10 @@ NOTES = {
             "a stamp is charged to positions opened up to 15 seconds after it",
             "20x as the most that accounts younger than 60 days may take",
             "discounts: VIP levels, BNB",
+            "the order that reduces a failed account takes what the book has, at its prices; here all it asks for, at the mark",
         ),
         (
-            ("market", "the order that reduces a failed account is cut to what makes it safe; here a position goes whole"),
-            ("market", "what the book does not take is taken over at the bankruptcy price by the insurance fund"),
-        ),
-        (
+            ("the order that reduces a failed account is just large enough", "profile `binance`: judged at the worst mark of the bar"),
             ("an isolated position is funded with fill notional / leverage", "`isolated_margin` of the calculator; `add_margin`"),
             ("a market buy is charged at ask x 1.0005", "`--entry`: the price you expect"),
             ("both legs of a hedge need their whole initial margin", "the sum of the positions in an account file"),
@@ -117,9 +115,13 @@ NOTES = {
                 f"FAQ be2c7d9d95b04a7e8044ed02dd7dfe5c (copy), {READ}",
             ),
             ("Where the formula gives no positive price, none is shown", "`null`", f"notes of the liquidation page, {READ}"),
+            (
+                "Deleveraging and liquidation are those of USD-M, in coin",
+                "profile `binance`; `broker.adl_score(data)`",
+                f"support article 360033525471, {READ}",
+            ),
         ),
         ("dated futures", "the tables in force today: those shipped are of 2020, newer ones come in through the reader"),
-        (("market", "the order that reduces a failed account is cut to what makes it safe; here a position goes whole"),),
         (("contracts other than BTCUSD are worth 10 USD (ETHUSD is sourced)", "`multiplier`: yours"),),
     ),
     "bybit": Notes(
@@ -142,6 +144,11 @@ NOTES = {
             ),
             ("Bankruptcy price = entry x (1 - side / leverage)", "`bankruptcy_price`", f"help, bankruptcy price (copy), {READ}"),
             (
+                "A funding fee of an isolated position is taken from the available balance first, then from its margin",
+                "`funding_debit` free_first",
+                f"help 000001391 (copy), {READ}",
+            ),
+            (
                 "In the average premium late minutes weigh most",
                 "`core.premium.average_premium(late_weighs_more=True)`",
                 f"introduction to the funding rate, {READ}",
@@ -149,15 +156,12 @@ NOTES = {
         ),
         (
             "a cross account's haircuts, loans and repayments; margin balance here is one currency",
-            "a funding fee of an isolated position is taken from the free balance first; here from its margin",
             "margin added to an inverse position counts 1 / (1 + taker) of itself",
             "portfolio margin",
+            "a risk limit is first lowered while orders stay; here they are cancelled before anything else",
+            "a cross account's own order of steps; here the position goes first whose lower risk limit meets the margin",
         ),
-        (
-            ("forfeit", "above the lowest tier a position is reduced to lower tiers before it is taken over"),
-            ("forfeit", "a cross account is reduced step by step"),
-        ),
-        (("the rank for deleveraging is profit in percent x leverage", "`adl_score` has no rule 'bybit'"),),
+        (("the rank for deleveraging is profit in percent x leverage", "none: `broker.adl_score(data)` is None, `adl_score` null"),),
     ),
     "okx": Notes(
         "OKX USDT perpetuals",
@@ -182,16 +186,17 @@ NOTES = {
                 "`initial_margin`",
                 f"OKX help on initial margin (copy), {READ}",
             ),
+            (
+                "A funding fee is limited so that the margin stays at maintenance and liquidation fee: funding alone never liquidates",
+                "`funding_debit` capped",
+                f"OKX help 360053909272 (copy), {READ}",
+            ),
         ),
         (
             "resting orders count in the maintenance margin of a cross account",
-            "the funding fee is cut so that funding alone never liquidates",
             "multi-currency and portfolio margin",
             "the legs of a hedge are set off before a liquidation",
-        ),
-        (
-            ("forfeit", "from tier 3 on, a position is first reduced by two tiers at a time"),
-            ("forfeit", "a deficit the fund cannot bear goes to deleveraging"),
+            "a deficit the fund cannot bear goes to deleveraging",
         ),
         (
             ("a warning at a ratio of 300 %", "none: a warning is a rate of your own"),
@@ -218,17 +223,14 @@ NOTES = {
             ),
             (
                 "Deleveraging takes the highest (mark / entry) x (notional / account value) first",
-                "`adl_score`, rule 'hyperliquid'",
+                "`broker.adl_score(data)`, `adl_score` of `bt-margin calc`",
                 f"docs, auto-deleveraging, {READ}",
             ),
         ),
         (
             "margin may be taken out only while max(initial margin, a tenth of all notional) stays",
             "strict isolated margin; exchanges built on Hyperliquid, which have no backstop",
-        ),
-        (
-            ("market", "a position above 100 000 USDC goes in a first part of 20 %, the rest 30 seconds later"),
-            ("market", "below two thirds of maintenance the vault takes position and margin"),
+            "in bars longer than 30 seconds the cooldown is over by the next price at which the wallet fails",
         ),
         (
             ("the mark is the median of oracle, book and other venues' perpetuals", "mark candles: yours"),
@@ -245,10 +247,14 @@ NOTES = {
             ),
             (
                 "A position that fails in cross spends equity pro rata to maintenance margin",
-                "`core.liquidation.takeover_price`",
+                "profile `dydx`, floor `share`; `core.liquidation.takeover_price`",
                 f"v4-chain, x/clob/keeper/liquidations.go, {READ}",
             ),
-            ("The price offered to the book", "`core.liquidation.fillable_price`", f"v4-chain, x/clob/keeper/liquidations.go, {READ}"),
+            (
+                "The price offered to the book",
+                "profile `dydx`, a spread of 0.1; `core.liquidation.fillable_price`",
+                f"v4-chain, x/clob/keeper/liquidations.go, {READ}",
+            ),
             (
                 "The fee is at most 0.5 % of the fill and what it leaves above bankruptcy",
                 "`liquidation_fee`",
@@ -257,12 +263,9 @@ NOTES = {
         ),
         (
             "initial margin that grows with open interest",
-            "an account with equity equal to its maintenance margin is safe there and liquidatable here",
             "funding accrues by an index; here it is paid at hourly stamps",
-        ),
-        (
-            ("market", "fills at the price offered to the book; here at the mark"),
-            ("market", "positions are chosen pseudo-randomly, within limits for each block"),
+            "fills better than the price offered to the book; here always at it",
+            "positions are chosen pseudo-randomly, within limits for each block; here the largest loss goes first",
         ),
     ),
     "gate": Notes(
@@ -275,12 +278,14 @@ NOTES = {
             ),
             (
                 "An isolated position is opened with entry notional x (1 / leverage + taker)",
-                "`bt-margin calc` opens it so; an account file states `isolated_margin`",
+                "runs and `bt-margin calc` open it so; an account file states `isolated_margin`",
                 f"the same position, {READ}",
             ),
         ),
         ("tables before 2025-07-29, when the whole position had one rate",),
-        recalled=(("above the lowest tier a position is reduced before it is taken over", "its profile"),),
+        recalled=(
+            ("above the lowest tier a position is reduced before it is taken over", "the nearest profile, `forfeit`: taken over whole"),
+        ),
     ),
     "bitget": Notes(
         "Bitget perpetuals",
@@ -301,7 +306,7 @@ NOTES = {
             "an order to close that would itself liquidate is refused",
             "the older margin ratio, equity / notional, with a liquidation at the maintenance rate",
         ),
-        recalled=(("a position is reduced tier by tier before it is taken over", "its profile"),),
+        recalled=(("a position is reduced tier by tier before it is taken over", "the nearest profile, `forfeit`: taken over whole"),),
     ),
 }
 
@@ -382,10 +387,11 @@ def introduction() -> str:
 
 Written by `python docs/venues.py` from [bt_margin/venues](../bt_margin/venues); do not edit it by hand.
 
-Each venue has its figures as data, with the source and the day beside them, and its rules as parameters of one engine.
-`venues.load(name, date)` gives the venue as of a day, `bt-margin calc --venue NAME --date DAY` a position under it. What
-no source says is not shipped: it stands under "not sourced" or under [recollections](#recollections), and is yours to give.
-Figures that were fetched since come in through `venues.readers`."""
+Each venue has its figures as data, with the source and the day beside them, and its rules as parameters of one engine,
+which backtests and the calculator share. `venues.load(name, date)` gives the venue as of a day, `bt-margin calc --venue NAME
+--date DAY` a position under it, `run(..., venue=NAME)` a backtest. What no source says is not shipped: it stands under "not
+sourced" or under [recollections](#recollections), and is yours to give. Figures that were fetched since come in through
+`venues.readers`."""
 
 
 def overview(loaded: dict[str, venues.Venue]) -> str:
@@ -406,30 +412,37 @@ def overview(loaded: dict[str, venues.Venue]) -> str:
 
 
 def profiles(loaded: dict[str, venues.Venue]) -> str:
-    """Return each liquidation profile with every field it has, and who uses it."""
+    """Return each liquidation profile with its settings, who uses it and where it is from."""
     rows = []
     for name, profile in PROFILES.items():
         users = [other for other, venue in loaded.items() if venue.profile == name]
         users += [venues.GENERIC.name] if venues.GENERIC.profile == name else []
-        rows.append((f"`{name}`", settings(profile), ", ".join(f"`{user}`" for user in users) or "none"))
-    about = "How a venue liquidates is data. A profile is a name in `core.liquidation.PROFILES`; these are its settings."
-    return f"## Liquidation profiles\n\n{about}\n\n" + markdown(("profile", "settings", "used by"), rows)
+        rows.append((f"`{name}`", settings(profile), ", ".join(f"`{user}`" for user in users) or "none", profile.source))
+    about = (
+        "How a venue liquidates is data: the name of one of these, or a `core.profiles.Profile` of one's own, is the `profile` of a "
+        "`PerpCommInfo`. Settings that are not told are those of `market`."
+    )
+    return f"## Liquidation profiles\n\n{about}\n\n" + markdown(("profile", "settings", "used by", "what it does, and the source"), rows)
 
 
 def settings(profile: Profile) -> str:
-    values = [(field.name, getattr(profile, field.name)) for field in fields(profile) if field.name != "name"]
-    return ", ".join(f"`{name}` {said(value)}" for name, value in values)
+    """Return what sets a profile apart from 'market', whose own settings are all told."""
+    usual = {field.name: field.default for field in fields(profile)} if profile.name != "market" else {}
+    values = [(field.name, getattr(profile, field.name)) for field in fields(profile) if field.name not in ("name", "source")]
+    return ", ".join(f"`{name}` {said(value)}" for name, value in values if name not in usual or usual[name] != value)
 
 
 def said(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if is_dataclass(value):
+        own = ", ".join(f"{field.name} {said(getattr(value, field.name))}" for field in fields(value))
+        return f"{type(value).__name__.lower()} ({own})"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def venue_section(venue: venues.Venue) -> str:
     notes = NOTES[venue.name]
-    missing = [line for profile, line in notes.by_profile if profile == venue.profile]
     return "\n\n".join(
         [
             f'<a id="{venue.name}"></a>\n\n## {notes.title}: `{venue.name}`',
@@ -437,7 +450,7 @@ def venue_section(venue: venues.Venue) -> str:
             "### Figures\n\n" + markdown(("rule", "parameter", "value", "source"), [*figure_rows(venue), *own_rows(venue)]),
             "### Tiers\n\nRule and source: " + venue.sources["tiers"] + ".\n\n" + tier_tables(venue),
             "### Rules\n\n" + markdown(("rule", "here", "source"), notes.rules),
-            "### Not modelled\n\n" + bullets([*notes.not_modelled, *missing]),
+            "### Not modelled\n\n" + bullets(notes.not_modelled),
             "### Not sourced\n\n" + bullets(venue.not_sourced),
         ]
     )
@@ -449,6 +462,7 @@ def figure_rows(venue: venues.Venue) -> list[Row]:
     rows: list[Row] = [
         ("trading fee, maker", "`maker`", percent(venue.maker), sources["maker"]),
         ("trading fee, taker", "`taker`", percent(venue.taker), sources["taker"]),
+        *earlier_fee_rows(venue),
         ("fee on what is liquidated", "`liquidation_fee`", percent(venue.liquidation_fee), sources["liquidation_fee"]),
         ("liquidation", "`profile`", f"`{venue.profile}`", sources["profile"]),
     ]
@@ -459,6 +473,18 @@ def figure_rows(venue: venues.Venue) -> list[Row]:
         also = "" if terms.fee_in_margin == "none" else ", in initial margin too" if terms.fee_in_initial else ", not in initial margin"
         kept = f"{since}: notional at {terms.maintenance_basis}, {fee}{also}"
         rows.append(("maintenance margin", "`maintenance_basis`, `fee_in_margin`", kept, sources["margin_terms"]))
+    return rows
+
+
+def earlier_fee_rows(venue: venues.Venue) -> list[Row]:
+    """Return the fees that were in force before the latest, by the day they ended."""
+    contract = next((known for known in listed(venue) if known.dated_fees), None)
+    if contract is None:
+        return []
+    rows = []
+    for (_, maker, taker), (end, *_) in pairwise(contract.dated_fees):
+        rows.append((f"trading fees before {day(end)}, maker and taker", "`earlier_fees`", f"{percent(maker)}, {percent(taker)}",
+                     contract.sources[f"fees before {day(end)}"]))  # fmt: skip
     return rows
 
 

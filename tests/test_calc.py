@@ -127,6 +127,14 @@ def test_the_margin_ratio_stands_there_in_every_convention_with_its_formula(tabl
     assert rows["equity / initial"] == ["34.48 %", "liquidates near 8.00 %"]
 
 
+def test_the_deleveraging_score_stands_there_where_something_is_earned_and_the_formula_is_known(table, sheet):
+    score = 1_000 / 1_500 * 124 / 2_500  # at 62 000: 1 000 on 1 500, 0.4 % of 31 000
+    rows, _ = table(*ISSUE, "--mark", 62_000)
+    assert rows["ADL score"] == ["0.03307", "the highest of a side is deleveraged first"]
+    assert sheet(*ISSUE, "--mark", 62_000)["adl_score"] == pytest.approx(score)
+    assert "ADL score" not in table(*ISSUE)[0]
+
+
 def test_json_has_the_same_figures_and_null_where_nothing_was_asked(sheet):
     plain, asked = sheet(*ISSUE), sheet(*ISSUE, *ASKED, "--ladder")
     assert (plain["notional"], plain["initial_margin"], plain["maintenance_margin"]) == (30_000, 1_500, 120)

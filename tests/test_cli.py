@@ -152,6 +152,14 @@ def test_a_run_prints_its_account_its_liquidations_and_what_would_have_prevented
     assert set(line.split()[1]) <= set("▁▂▃▄▅▆▇█")
 
 
+def test_money_in_coin_is_shown_with_the_decimals_of_coin(capsys, folder):
+    terms = ("--leverage", 20, "--margin-mode", "isolated", "--venue", "binance-coinm", "--cash", 2)
+    _, out, _ = said(capsys, "run", "stubborn.py", "--data", "BTCUSD=BTCUSDT-1h.csv", *terms)
+    assert "From 2.000000" in out
+    # 100 dollars at 90, worst 79.2: 0.005051 of maintenance + 0.151515 lost - 0.055556 of margin; 1.111111 / 0.156566 = 7.09x
+    assert "+0.101011 or 7.0x" in out
+
+
 def test_false_is_false(capsys, folder):
     Path("switch.py").write_text(
         STUBBORN.replace('(("wait", 0),)', '(("is_on", True), ("wait", 0))').replace("if not", "if self.p.is_on and not")
@@ -185,6 +193,24 @@ def test_words_are_taken_in_any_case_and_a_rate_in_percent(capsys, folder):
     assert (whole["settings"]["venue"], whole["settings"]["margin_mode"]) == ("binance", {"ETHUSDT": "isolated"})
     assert whole["settings"]["intrabar"] == "close"
     assert "constant funding of 0.0001 per 8 h: ETHUSDT" in whole["summary"]["flags"]
+
+
+@pytest.mark.parametrize(("fee", "maker", "taker"), [("0.001", 0.001, 0.001), ("0.01%,0.03%", 0.0001, 0.0003), ("-0.0001,0", -0.0001, 0.0)])
+def test_a_fee_of_ones_own_takes_the_place_of_the_venues(capsys, folder, fee, maker, taker):
+    assert said(capsys, "run", "stubborn.py", "--data", "ETHUSDT_1h.csv", f"--fee={fee}", "--out", "o")[0] == 0
+    fees = json.loads(Path("o/summary.json").read_text())["settings"]["fees"]["ETHUSDT"]
+    assert (fees["maker"], fees["taker"], "later" in fees) == (pytest.approx(maker), pytest.approx(taker), False)
+    assert pd.read_csv("o/fills.csv")["fee"].iloc[0] == pytest.approx(100 * taker)
+
+
+def test_a_rate_is_charged_as_often_as_the_venue_charges(capsys, folder):
+    options = ["--data", "ETH=ETHUSDT_1h.csv", "--venue", "hyperliquid", "--funding", "0.00001", "--out", "o"]
+    code, _, err = said(capsys, "run", "stubborn.py", *options)
+    assert (code, err) == (0, "")
+    flags = json.loads(Path("o/summary.json").read_text())["summary"]["flags"]
+    assert "constant funding of 1e-05 per 1 h: ETH" in flags
+    assert "funding at mark, no oracle price was given: ETH" in flags
+    assert len(pd.read_csv("o/funding.csv")) == 10  # twelve bars, bought at the second's open
 
 
 def test_an_exchange_s_candles_are_read_by_their_opening_time(capsys, folder):
@@ -401,6 +427,9 @@ WRONG = {
     "a folder for candles": (("stubborn.py", "--data", "BTCUSDT=."), "candle file '.' is a folder"),
     "an address for candles": (("stubborn.py", "--data", "BTCUSDT=https://x/y.csv"), "is an address, download it first"),
     "stamps of the close": (("stubborn.py", "--data", "BTCUSDT=ends.csv"), "stamped just before the end of a bar of 1 h"),
+    "no fee": ((*GOOD, "--fee", "much"), "--fee takes a fraction of notional such as 0.0005 or 0.05%, or MAKER,TAKER, was 'much'"),
+    "three fees": ((*GOOD, "--fee", "0.1,0.2,0.3"), "--fee takes a fraction of notional"),
+    "a fee of ten percent": ((*GOOD, "--fee", "10%"), "maker is a fraction of notional (0.0005 = 5 bp), was 0.1"),
     "half a percentage": ((*GOOD, "--funding", "a%"), "funding file 'a%' does not exist"),
     "intrabar": ((*GOOD, "--intrabar", "random"), "intrabar is one of"),
     "a folder that is a file": ((*GOOD, "--out", "stubborn.py"), "--out stubborn.py is no folder to write to (File exists)"),

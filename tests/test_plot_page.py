@@ -15,7 +15,7 @@ from playing import CALM, frame, play
 from bt_margin import Result
 from bt_margin.backtest import run
 from bt_margin.plots import equity, page
-from bt_margin.plots.account import IMPOSSIBLE, wallet_ratios
+from bt_margin.plots.account import IMPOSSIBLE
 from bt_margin.plots.drawing import BLUE, GREEN, GREY, ORANGE, RED, WIDTH, naive, say_freely
 
 PANELS = ["Price", "Equity", "Margin ratio", "Drawdown", "Paid"]
@@ -236,7 +236,7 @@ def test_of_several_wallets_the_one_nearest_to_liquidation_is_drawn_and_named():
         {1: lambda strategy: [strategy.sell(strategy.datas[0], size=1), strategy.buy(strategy.datas[1], size=1)]}, falling, falling
     )
     result = Result.of(strategy)
-    ratios = wallet_ratios(result).iloc[-1]
+    ratios = result.margin_ratios.iloc[-1]
     assert dict(ratios) == {"AAA": pytest.approx(0.96 / 14), "BBB": pytest.approx(0.96 / 6)}
     panel = panel_of(page(result), "Margin ratio")
     assert panel.get_title("left").endswith("equity of the wallet nearest to liquidation: AAA or BBB")
@@ -249,14 +249,14 @@ def test_the_cross_wallet_is_one_of_several():
     panel = panel_of(drawn("page", "of two"), "Margin ratio")
     assert panel.get_title("left").endswith("equity of the wallet nearest to liquidation: cross or ETHUSDT")
     (ratio,) = curves_of(panel, BLUE)
-    np.testing.assert_array_equal(ratio, wallet_ratios(of_two()).max(axis=1))
+    np.testing.assert_array_equal(ratio, of_two().margin_ratios.max(axis=1))
 
 
 @pytest.mark.parametrize("size", [1, 30, 400])
 def test_where_all_is_in_cross_its_wallets_ratio_is_the_accounts_in_every_tier(size):
     rows = [(100_000 + 100 * step, 100_200 + 100 * step, 99_900 + 100 * step, 100_000 + 100 * step) for step in range(20)]
     result = run(Stubborn, {"BTCUSDT": frame(rows)}, leverage=5, cash=30_000_000, sizer=size)
-    np.testing.assert_allclose(wallet_ratios(result)["cross"], result.equity["margin_ratio"], rtol=1e-12)
+    np.testing.assert_allclose(result.margin_ratios["cross"], result.equity["margin_ratio"], rtol=1e-12)
     assert result.equity["margin_ratio"].max() > 0
 
 

@@ -491,3 +491,22 @@ def test_without_positions_the_frame_keeps_its_shape(idle):
 def test_a_position_that_nothing_can_liquidate_has_no_price():
     rows = Result.of(play({1: buy()}, frame([CALM] * 3), margin_mode="cross")).positions
     assert rows["liquidation_price"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"kind": "inverse", "currency": "BTC", "mult": 100},
+        {"tiers": TierTable.from_rows([(150, 0.01, 20), (None, 0.05, 10)], mode="slab")},
+        {"fee_in_margin": "bankruptcy", "commission": 0.001},
+        {"maintenance_basis": "entry"},
+        {},
+    ],
+)
+def test_in_cross_the_wallets_margin_ratio_is_the_accounts(terms):
+    bars = [CALM, CALM, (100, 105, 95, 96), (96, 104, 96, 103), CALM]
+    script = {1: buy(), 2: buy(), 4: close}
+    result = Result.of(play(script, frame(bars), terms=terms, margin_mode="cross"))
+    assert list(result.margin_ratios.columns) == ["cross"]
+    pd.testing.assert_series_equal(result.margin_ratios["cross"], result.equity["margin_ratio"], check_names=False, rtol=1e-12)
+    assert result.margin_ratios["cross"].count() == 3

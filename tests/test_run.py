@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from playing import CALM, frame
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierTable
+from bt_margin import MarginBroker, PerpData
 from bt_margin.backtest import run
 from bt_margin.plug import plug
 from bt_margin.result import Result
 
 CRASH = [CALM, CALM, (100, 100, 40, 45), (45, 120, 45, 120), (120, 120, 120, 120)]
-TAKER = 0.0005
+TAKER = 0.0004  # of Binance before 2024-04-28
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 
@@ -63,10 +63,10 @@ def test_run_is_plug_and_a_cerebro():
 def test_a_liquidation_under_binance_rules_can_be_redone_by_hand():
     result = run(Holder, {"BTCUSDT": frame(CRASH)}, leverage=10, margin_mode="isolated", cash=1_000)
     price = 90 / (1 - 0.004)  # first tier of BTCUSDT: 0.4 %
-    left = 10 - (100 - price)  # of the margin, and less than the fee of 1.25 % x 90.36
+    left = 10 - (100 - price)  # of the margin, and less than the fee of 1.25 % x 90.36, so that no sale could help
     (row,) = result.liquidations.to_dict("records")
-    assert row["price"] == pytest.approx(price)
-    assert row["fee"] == pytest.approx(left)
+    assert (row["mark_price"], row["price"]) == (pytest.approx(price), pytest.approx(90))
+    assert row["to_insurance_fund"] == pytest.approx(left)
     assert result.summary["final_equity"] == pytest.approx(1_000 - 100 * TAKER - 10)
 
 
@@ -99,7 +99,7 @@ def test_the_generic_venue_has_no_fees_and_says_that_its_tiers_are_nobodys():
     assert result.summary["fees"] == 0.0
     assert "generic tiers (flat 0.5 %): ANYTHING" in result.summary["flags"]
     assert result.settings["venue"] == "generic"
-    assert result.settings["profile"] == "forfeit"
+    assert result.settings["profile"] == "generic"
 
 
 def test_funding_and_mark_may_be_given_apart():
@@ -186,7 +186,7 @@ def test_plug_hands_the_venues_terms_over():
     cerebro = cerebro_with("BTC/USDT:USDT", "DOGEUSDT")
     broker = plug(cerebro, leverage=7, on_liquidation="stop", check=True)
     bitcoin, doge = (broker.getcommissioninfo(data).p for data in cerebro.datas)
-    assert (bitcoin.commission, bitcoin.maker, bitcoin.lot, bitcoin.leverage, bitcoin.profile) == (TAKER, 0.0002, 0.001, 7, "market")
+    assert (bitcoin.commission, bitcoin.maker, bitcoin.lot, bitcoin.leverage, bitcoin.profile) == (TAKER, 0.0002, 0.001, 7, "binance")
     assert doge.lot == 1
     assert (broker.p.on_liquidation, broker.p.check, broker.p.margin_mode) == ("stop", True, "cross")
 
@@ -297,25 +297,3 @@ def test_a_progress_that_says_false_ends_the_run_with_what_was_done():
 
 def test_a_whole_run_says_nothing_of_an_early_end():
     assert not [flag for flag in run(Holder, {"BTCUSDT": frame([CALM] * 5)}).summary["flags"] if flag.startswith("ended")]
-
-
-# -- what the calculator knows and a run does not obey yet ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("venue", "symbol", "reason"),
-    [
-        ("okx", "BTC-USDT-SWAP", "has tiers by slab, or counted in coins or contracts"),
-        ("bybit", "BTCUSDT", "keeps a closing fee in margin, or margin at entry"),
-        ("binance-coinm", "BTCUSD", "is no linear contract"),
-    ],
-)
-def test_rules_that_a_run_does_not_obey_yet_are_refused(venue, symbol, reason):
-    with pytest.raises(ValueError, match=f"{reason}.*which a backtest does not model yet"):
-        run(Holder, {symbol: frame([CALM] * 3)}, venue=venue)
-
-
-def test_tables_that_a_run_does_not_obey_yet_are_refused():
-    table = TierTable.from_rows([(100, 0.01, 50)], mode="slab")
-    with pytest.raises(ValueError, match="a backtest takes marginal tiers of the notional"):
-        PerpCommInfo(tiers=table)

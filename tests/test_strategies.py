@@ -24,7 +24,8 @@ from bt_margin.backtest import run
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "strategies"
-FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
+TWO_DATAS = ("funding_carry",)  # tested by themselves
+FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem not in ("__init__", *TWO_DATAS))
 by_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 on_both = pytest.mark.parametrize("broker", ["stock", "margin"])
 

@@ -34,18 +34,17 @@ FLOORS = {
     "record": 2,
     "sizers": 2,
     "slots": 2,
+    "thresholds": 2,
     "view": 2,
     "analyzers": 3,
     "hostplot": 3,
     "measures": 3,
     "observers": 3,
     "plots": 3,
-    "report": 3,
     "result": 3,
     "backtest": 4,
     "calc": 4,
     "cli": 4,
-    "compare": 4,
     "loading": 4,
     "tables": 4,
     "__main__": 4,
@@ -53,7 +52,7 @@ FLOORS = {
 OUTSIDE = {"data": ROOT / "data", "strategies": ROOT / "strategies"}
 HOST_ROOMS = {room for room, floor in FLOORS.items() if floor == 2} | {"strategies"}
 HOST_ROOMS |= {"analyzers", "hostplot", "observers"}  # the gallery's rooms that the host itself calls
-HOST_ROOMS |= {"backtest", "compare", "loading"}
+HOST_ROOMS |= {"backtest", "loading"}
 NOT_IN_CORE = {"io", "json", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "sys", "tempfile", "time"}
 HEAVY = {"matplotlib", "pandas", "rich", "typer"}
 
@@ -204,7 +203,9 @@ def python_files(*folders: str) -> list[Path]:
 
 def text_files() -> list[Path]:
     """Return the files people read: sources, settings and documents at the top, in ``.ci`` and in every source folder."""
-    found = [path for path in ROOT.iterdir() if path.is_file() and path.name not in ("LICENSE", ".gitignore")]
+    found = [
+        path for path in ROOT.iterdir() if path.is_file() and path.name not in ("LICENSE", ".git", ".gitignore")
+    ]  # of a worktree ".git" is a file
     found += [path for folder in (".ci", "docs", *SOURCE_FOLDERS) for path in (ROOT / folder).rglob("*") if path.is_file()]
     return sorted(path for path in found if path.suffix in TEXT_SUFFIXES and not path.name.startswith("LICENSE"))
 

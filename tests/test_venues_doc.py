@@ -2,14 +2,14 @@
 
 import importlib.util
 import sys
-from dataclasses import make_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from bt_margin import venues
-from bt_margin.core.liquidation import PROFILES
+from bt_margin.core.profiles import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "docs"
 
@@ -71,13 +71,19 @@ def test_the_articles_figures_are_computed():
     assert f"{100 * 0.9**10:.2f} % remain" in told
 
 
-def test_a_new_profile_brings_its_settings_and_takes_the_old_gaps_with_it(monkeypatch):
-    wider = make_dataclass("Wider", [("name", str), ("takes_over", bool), ("cooldown", float)], frozen=True)
-    monkeypatch.setitem(PROFILES, "hyperliquid", wider("hyperliquid", False, 30.0))
-    venue = replace(venues.load("hyperliquid"), profile="hyperliquid")
-    assert "| `hyperliquid` | `takes_over` no, `cooldown` 30 | `hyperliquid` |" in docs.profiles({"hyperliquid": venue})
-    assert "30 seconds later" in section("hyperliquid")
-    assert "30 seconds later" not in docs.venue_section(venue)
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_is_told_with_its_source_and_who_uses_it(name):
+    (told,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` | `") and PROFILES[name].source in line]
+    users = [venue for venue in venues.names() if venues.load(venue).profile == name]
+    assert f"| {', '.join(f'`{user}`' for user in users) or 'none'} |" in told
+
+
+def test_a_profile_of_ones_own_brings_its_settings(monkeypatch):
+    own = replace(PROFILES["okx"], name="own", fee="taker", backstop=0.5)
+    monkeypatch.setitem(PROFILES, "own", own)
+    part = "tiers (down 2, from_tier 3, must_suffice no, spares_first yes)"
+    settings = f"`cancels` wallet, `part` {part}, `fee` taker, `rest` taken_over, `backstop` 0.5"
+    assert f"| `own` | {settings} | none |" in docs.profiles({})
 
 
 def test_a_venue_without_notes_is_refused(monkeypatch):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from .contract import Contract, average_entry, split_fill
 from .funding import funding_payment
 from .ledger import CROSS, MONEY_TOLERANCE, Journal, wallet_of
-from .tiers import Bracket, maintenance_margin
+from .terms import ALWAYS_PLAIN, PLAIN, Holding, MarginTerms, Terms, terms_at
+from .tiers import Bracket, TierTable, maintenance_margin
 
 Marks = Mapping[str, float]
 
@@ -49,33 +50,98 @@ class Risk:
 
 @dataclass(slots=True)
 class Position:
-    """What is held of one contract, and on which terms; ``brackets`` are those of the tier table in force.
+    """What is held of one contract, and on which terms; ``contract``, ``table`` and ``terms`` are those in force.
 
-    Since it was last flat: ``given_margin`` is the initial margin moved into an isolated wallet, less the share of what
-    was closed; ``costs`` are fees, funding and closed losses, less funding and profits received.
+    ``offered`` is the contract with all its dated fees as it was added.
+
+    ``brackets`` say what is maintained: ``notional at mark * rate - amount`` up to each cap. Where the position
+    ``is_plain`` they are the table's own. Otherwise (an inverse contract, tiers that are slab or do not count quote
+    money, maintenance at entry, a closing fee in margin) they depend on what is held and are renewed with it.
+
+    Since it was last flat: ``given_margin`` is what openings moved into an isolated wallet, less the share of what was
+    closed; ``costs`` are fees, funding and closed losses, less funding and profits received.
     """
 
     contract: Contract
     leverage: float
     wallet: str
-    brackets: tuple[Bracket, ...]
+    table: TierTable
+    offered: Contract
+    rules: Terms = ALWAYS_PLAIN
+    terms: MarginTerms = PLAIN
     size: float = 0.0
     entry_price: float = 0.0
     largest_size: float = 0.0
+    is_plain: bool = True
+    brackets: tuple[Bracket, ...] = ()
     given_margin: float = 0.0
     costs: float = 0.0
 
     def unrealized_pnl(self, mark_price: float) -> float:
         """Return the profit at a mark price, 0 when flat."""
-        return self.size * self.contract.multiplier * (mark_price - self.entry_price)
+        if self.is_plain:
+            return self.size * self.contract.multiplier * (mark_price - self.entry_price)
+        if not self.size:
+            return 0.0
+        return self.contract.unrealized_pnl(size=self.size, entry_price=self.entry_price, mark_price=mark_price)
 
     def notional(self, mark_price: float) -> float:
-        """Return ``|size| * multiplier * mark_price``."""
-        return abs(self.size) * self.contract.multiplier * mark_price
+        """Return what is held at a mark price, in the settlement currency."""
+        return self.contract.notional(self.size, mark_price)
 
     def maintenance_margin(self, mark_price: float) -> float:
-        """Return the maintenance margin at a mark price, by notional in the tier that holds it (R2)."""
+        """Return the maintenance margin at a mark price, by the tier that holds the position (R2)."""
         return maintenance_margin(self.brackets, self.notional(mark_price)) if self.size else 0.0
+
+    def headroom(self, mark_price: float) -> float:
+        """Return what the position adds to its wallet's headroom: unrealized profit less maintenance margin."""
+        return self.unrealized_pnl(mark_price) - self.maintenance_margin(mark_price)
+
+    def initial_margin(self, mark_price: float) -> float:
+        """Return the initial margin at a mark price: notional / leverage, and what the terms keep besides."""
+        if self.is_plain:
+            return self.notional(mark_price) / self.leverage
+        return self.holding().initial_margin(mark_price) if self.size else 0.0
+
+    def opening_margin(self, size: float, price: float) -> float:
+        """Return the margin that opening a size (signed) at a price takes, fees paid apart."""
+        if self.is_plain or not size:
+            return self.contract.notional(size, price) / self.leverage
+        return self.holding(size, price).opening_margin
+
+    def measure(self, size: float, price: float) -> float:
+        """Return a size at a price in the unit of the tier table."""
+        if self.is_plain or not size:
+            return self.contract.notional(size, price)
+        return self.holding(size, price).measure(price)
+
+    def holding(self, size: float | None = None, price: float | None = None) -> Holding:
+        """Return what is held, or a size entered at a price, with all that its margin depends on."""
+        return Holding(
+            size=self.size if size is None else size,
+            entry_price=self.entry_price if price is None else price,
+            table=None if self.contract.kind == "spot" else self.table,
+            kind=self.contract.kind,
+            multiplier=self.contract.multiplier,
+            leverage=self.leverage,
+            taker=self.contract.taker,
+            is_isolated=self.is_isolated,
+            terms=self.terms,
+        )
+
+    @property
+    def kept_fee(self) -> float:
+        """The closing fee that openings of what is held set aside besides its margin."""
+        return self.holding().kept_fee if self.size and not self.is_plain else 0.0
+
+    @property
+    def reserved_fee(self) -> float:
+        """The part of it that maintenance holds too, fixed at entry."""
+        return self.holding().reserved_fee if self.size and not self.is_plain else 0.0
+
+    def renew(self) -> None:
+        """Bring ``brackets`` up to table, terms and what is held, after anything that changes one of them."""
+        self.brackets = self.table.brackets if self.is_plain or not self.size else self.holding().brackets()
 
     @property
     def is_isolated(self) -> bool:
@@ -110,9 +176,9 @@ class Reservation(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One position taken from its owner.
+    """One position, or a part of one, taken from its owner.
 
-    ``size`` is the position's (signed); ``market_price`` is what the market pays, ``price`` what the owner gets (R14,
+    ``size`` is what is taken, of the position's sign; ``market_price`` is what the market pays, ``price`` what the owner gets (R14,
     R15); ``forfeits_rest`` gives what is left in the wallet to the insurance fund once nothing is held there (R16).
     """
 
@@ -157,17 +223,33 @@ class MarginAccount:
 
     # -- contracts ---------------------------------------------------------------------------------------------------
 
-    def add_contract(self, contract: Contract, *, leverage: float, margin_mode: str, time: float = 0.0) -> None:
-        """Open a contract for trading at a leverage, in 'cross' or 'isolated' margin, with its tiers of a time.
+    def add_contract(
+        self, contract: Contract, *, leverage: float, margin_mode: str, rules: Terms = ALWAYS_PLAIN, time: float = 0.0
+    ) -> None:
+        """Open a contract for trading at a leverage, in 'cross' or 'isolated' margin, with its tiers and terms of a time.
 
         Some table of the contract must allow the leverage; while the one in force does not, openings are refused (R4).
+        ``rules`` are the venue's dated margin terms, which mean nothing to spot.
         """
-        if wallet_of(contract.symbol) == CROSS:
-            raise ValueError(f"{contract.symbol}: this name is the shared wallet's; give the contract another")
-        brackets = contract.tiers.at(time).brackets
-        check_leverage(contract.symbol, leverage, max((table.brackets for table in contract.tiers.tables), key=lambda b: b[0].max_leverage))
-        self.positions[contract.symbol] = Position(contract, leverage, CROSS, brackets)
-        self.set_margin_mode(contract.symbol, margin_mode)
+        symbol = contract.symbol
+        if wallet_of(symbol) == CROSS:
+            raise ValueError(f"{symbol}: this name is the shared wallet's; give the contract another")
+        _check_spot(contract, leverage)
+        check_leverage(symbol, leverage, max((table.brackets for table in contract.tiers.tables), key=lambda b: b[0].max_leverage))
+        rules = ALWAYS_PLAIN if contract.kind == "spot" else rules
+        _check_fee_in_margin(contract, leverage, rules)
+        is_plain = contract.is_plain and all(terms.is_plain for _, terms in rules)
+        self.positions[symbol] = Position(contract, leverage, CROSS, contract.tiers.at(time), contract, rules, is_plain=is_plain)
+        self.set_tiers(symbol, time)
+        self.set_margin_mode(symbol, margin_mode)
+
+    def set_leverage(self, symbol: str, leverage: float) -> None:
+        """Change a contract's leverage, which moves no money."""
+        position = self.positions[symbol]
+        _check_spot(position.contract, leverage)
+        position.leverage = leverage
+        if not position.is_plain:
+            position.renew()
 
     def set_margin_mode(self, symbol: str, margin_mode: str) -> None:
         """Choose the wallet that will back a flat contract."""
@@ -180,9 +262,12 @@ class MarginAccount:
         self.wallets.setdefault(position.wallet, 0.0)
 
     def set_tiers(self, symbol: str, time: float) -> None:
-        """Put the tier table of a time in force (R5)."""
+        """Put the tier table, the margin terms and the fees of a time in force (R5)."""
         position = self.positions[symbol]
-        position.brackets = position.contract.tiers.at(time).brackets
+        position.contract = position.offered.at(time)
+        position.table = position.contract.tiers.at(time)
+        position.terms = terms_at(position.rules, time)
+        position.renew()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -196,7 +281,7 @@ class MarginAccount:
         for position in self.held(wallet):
             mark_price = marks[position.contract.symbol]
             equity += position.unrealized_pnl(mark_price)
-            initial += position.notional(mark_price) / position.leverage
+            initial += position.initial_margin(mark_price)
             maintenance += position.maintenance_margin(mark_price)
             holds = True
         return Risk(equity, initial, maintenance, holds)
@@ -220,7 +305,7 @@ class MarginAccount:
     def available_margin(self, marks: Marks) -> float:
         """Return what can still be committed; negative when requirements exceed equity (R6).
 
-        available = cross wallet + cross unrealized profit - cross notional / leverage - order margin
+        available = cross wallet + cross unrealized profit - cross initial margin - order margin
         """
         risk = self.risk(CROSS, marks)
         return risk.equity - risk.initial_margin - self.order_margin
@@ -271,10 +356,15 @@ class MarginAccount:
             self.release(ref)
 
     def opening_need(self, symbol: str, *, size: float, price: float, fee_rate: float) -> float:
-        """Return the margin and fee that opening ``size`` at ``price`` takes: notional / leverage + opening fee (R7)."""
+        """Return what opening ``size`` (signed) at ``price`` takes: its initial margin + opening fee (R7)."""
         position = self.positions[symbol]
-        notional = abs(size) * position.contract.multiplier * price
-        return notional / position.leverage + notional * max(fee_rate, 0.0)
+        return position.opening_margin(size, price) + position.contract.notional(size, price) * max(fee_rate, 0.0)
+
+    @property
+    def free_cash(self) -> float:
+        """The cross wallet less what the spot in it was bought for: money that is there."""
+        spot = (p for p in self.held(CROSS) if p.contract.kind == "spot")
+        return self.wallets[CROSS] - sum(position.notional(position.entry_price) for position in spot)
 
     def spendable(self, symbol: str, marks: Marks) -> float:
         """Return the money an opening in this contract may use.
@@ -282,30 +372,46 @@ class MarginAccount:
         Isolated margin is money that is there, so unrealized profit does not count for it (R8).
         """
         available = self.available_margin(marks)
-        return min(available, self.wallets[CROSS]) if self.positions[symbol].is_isolated else available
+        return min(available, self.free_cash) if self.positions[symbol].is_isolated else available
 
-    def max_notional(self, symbol: str) -> float:
-        """Return the largest notional the tiers allow at the contract's leverage (R4)."""
+    def max_measure(self, symbol: str) -> float:
+        """Return the largest position the tiers allow at the contract's leverage, in the unit of its tier table (R4)."""
         position = self.positions[symbol]
-        return max((b.cap for b in position.brackets if b.max_leverage >= position.leverage), default=0.0)
+        return position.table.max_notional(position.leverage)
 
     def max_opening(
-        self, symbol: str, *, price: float, fee_rate: float, marks: Marks, besides: float | None = None, credit: float = 0.0
+        self,
+        symbol: str,
+        *,
+        price: float,
+        fee_rate: float,
+        marks: Marks,
+        besides: float | None = None,
+        credit: float = 0.0,
+        is_short: bool = False,
     ) -> float:
-        """Return the largest size (>= 0, whole lots) that may be opened or added at a price.
+        """Return the largest size (>= 0, whole lots) that may be opened or added at a price, on the side asked for.
 
         ``besides`` (default: what is held) and ``credit`` as in ``refusal``.
         """
         position = self.positions[symbol]
+        if is_short and position.contract.kind == "spot":
+            return 0.0
+        side = -1.0 if is_short else 1.0
         besides = position.size if besides is None else besides
-        unit = position.contract.multiplier * price
+        unit = position.measure(1.0, price)
         money = max(self.spendable(symbol, marks) + credit, 0.0)
-        by_money = money / (unit * (1 / position.leverage + max(fee_rate, 0.0)))
-        by_tier = max(self.max_notional(symbol) - abs(besides) * unit, 0.0) / unit
+        by_money = money / self._unit_need(position, side, price, max(fee_rate, 0.0))
+        by_tier = max(self.max_measure(symbol) - abs(besides) * unit, 0.0) / unit
         size = position.contract.floor_size(min(by_money, by_tier))
-        while size > 0 and self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate) > money:
+        while size > 0 and self.opening_need(symbol, size=side * size, price=price, fee_rate=fee_rate) > money:
             size = position.contract.floor_size(nextafter(size, 0.0))  # the division's last digit was rounded up
         return size
+
+    def _unit_need(self, position: Position, side: float, price: float, fee_rate: float) -> float:
+        if position.is_plain:
+            return position.contract.multiplier * price * (1 / position.leverage + fee_rate)
+        return self.opening_need(position.contract.symbol, size=side, price=price, fee_rate=fee_rate)
 
     def refusal(
         self, symbol: str, *, size: float, price: float, fee_rate: float, marks: Marks, besides: float = 0.0, credit: float = 0.0
@@ -318,15 +424,19 @@ class MarginAccount:
         needed = self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate)
         available = self.spendable(symbol, marks) + credit
         position = self.positions[symbol]
-        notional, limit = (position.contract.notional(abs(size) + abs(besides), price), self.max_notional(symbol))
-        if notional > limit:
-            reason = f"{symbol}: a notional of {notional:.8g} would pass the {limit:.8g} that its tiers allow at {position.leverage:g}x"
+        measure, limit = (position.measure(abs(size) + abs(besides), price), self.max_measure(symbol))
+        if position.contract.kind == "spot" and size < 0:
+            reason = f"{symbol}: spot cannot be sold short"
+        elif measure > limit:
+            what = "a notional of" if position.is_plain else f"a size in its tiers' {position.table.unit} of"
+            reason = f"{symbol}: {what} {measure:.8g} would pass the {limit:.8g} that its tiers allow at {position.leverage:g}x"
         elif needed > available:
             opening = f"opening {abs(size):.8g} at {price:.8g} with {position.leverage:g}x"
             reason = f"{symbol}: {opening} needs {needed:.8g}, available is {available:.8g}"
         else:
             return None
-        fits = self.max_opening(symbol, price=price, fee_rate=fee_rate, marks=marks, besides=besides, credit=credit)
+        terms = {"price": price, "fee_rate": fee_rate, "besides": besides, "credit": credit}
+        fits = self.max_opening(symbol, marks=marks, is_short=size < 0, **terms)
         return Refusal(f"{reason}; lower the size to {fits:.8g} or less", needed, available, fits)
 
     def execute(
@@ -356,7 +466,7 @@ class MarginAccount:
     def withdraw(self, amount: float, *, time: float, marks: Marks) -> None:
         """Take money out of the cross wallet; no more than is available and there."""
         _check_amount("a withdrawal", amount)
-        free = min(self.available_margin(marks), self.wallets[CROSS])
+        free = min(self.available_margin(marks), self.free_cash)
         if amount > free:
             raise ValueError(f"cannot withdraw {amount:.8g}: {max(free, 0.0):.8g} is available; lower the amount or close a position")
         self._post(time, "withdraw", "", (CROSS, -amount), ("external", amount))
@@ -373,24 +483,48 @@ class MarginAccount:
         """Move money between two wallets."""
         self._post(time, "transfer", symbol, (source, -amount), (target, amount))
 
-    def pay_funding(self, symbol: str, *, mark_price: float, rate: float, time: float) -> float:
-        """Book one funding stamp on the position's wallet and return what it received (R9, R23)."""
+    def pay_funding(self, symbol: str, *, mark_price: float, rate: float, time: float, marks: Marks, size: float | None = None) -> float:
+        """Book one funding stamp on what is held, or on a part of that ``size``, and return what was received (R9, R23, R24).
+
+        Both signs go to the position's wallet, but for what ``Contract.funding_debit`` takes from the available balance or
+        leaves uncollected; ``marks`` are those of the instant.
+        """
         position = self.positions[symbol]
-        amount = funding_payment(size=position.size, multiplier=position.contract.multiplier, mark_price=mark_price, rate=rate)
-        if amount:
-            position.costs -= amount
-            self._post(time, "funding", symbol, (position.wallet, amount), ("funding", -amount))
+        contract = position.contract
+        part = position.size if size is None else size
+        amount = funding_payment(size=part, multiplier=contract.multiplier, mark_price=mark_price, rate=rate, kind=contract.kind)
+        if amount < 0 and contract.funding_debit == "capped":
+            amount = -min(-amount, self._collectable(position, marks))
+        if not amount:
+            return 0.0
+        drawn = 0.0
+        if amount < 0 and contract.funding_debit == "free_first" and position.is_isolated:
+            drawn = min(-amount, max(self.spendable(symbol, marks), 0.0))
+        position.costs -= amount
+        postings = [(CROSS, -drawn)] if drawn else []
+        if amount + drawn:
+            postings.append((position.wallet, amount + drawn))
+        self._post(time, "funding", symbol, *postings, ("funding", -amount))
         return amount
+
+    def _collectable(self, position: Position, marks: Marks) -> float:
+        """Return the most that a funding fee may take from a position's wallet and leave it above its maintenance margin.
+
+        It stays above by a billionth of what is held, for a wallet just at its maintenance is liquidated (R1).
+        """
+        risk = self.risk(position.wallet, marks)
+        spare = risk.equity - risk.maintenance_margin
+        return max(spare - MONEY_TOLERANCE * position.notional(marks[position.contract.symbol]), 0.0)
 
     def apply_fill(self, symbol: str, *, size: float, price: float, fee_rate: float, time: float) -> Booking:
         """Book a fill: close first, then open (R8).
 
         Closing books profit and fee on the position's wallet and returns its share of an isolated one; opening moves
-        notional / leverage into an isolated wallet and pays its fee from the cross wallet.
+        notional / leverage, and a closing fee kept with it, into an isolated wallet and pays its fee from the cross wallet.
         """
         position = self.positions[symbol]
         closed, opened = split_fill(position.size, size)
-        per_unit = position.contract.multiplier * price * fee_rate
+        per_unit = position.contract.notional(1.0, price) * fee_rate
         closing_fee, opening_fee = abs(closed) * per_unit, abs(opened) * per_unit
         realized = self._close(position, closed, price, closing_fee, time) if closed else 0.0
         if opened:
@@ -402,19 +536,20 @@ class MarginAccount:
     def _open(self, position: Position, opened: float, price: float, fee: float, time: float) -> None:
         symbol = position.contract.symbol
         if position.is_isolated:
-            margin = position.contract.notional(opened, price) / position.leverage
+            margin = position.opening_margin(opened, price)
             self.transfer(CROSS, position.wallet, margin, symbol=symbol, time=time)
             position.given_margin += margin
         position.costs += fee
         if fee:
             self._post(time, "fill", symbol, (CROSS, -fee), ("fees", fee))
-        position.entry_price = average_entry(size=position.size, entry_price=position.entry_price, added=opened, price=price)
+        kind = position.contract.kind
+        position.entry_price = average_entry(size=position.size, entry_price=position.entry_price, added=opened, price=price, kind=kind)
         self._resize(position, opened)
 
     def _close(self, position: Position, closed: float, price: float, fee: float, time: float) -> float:
         symbol, wallet = position.contract.symbol, position.wallet
         fraction, before = abs(closed / position.size), self.wallets[wallet]
-        realized = -closed * position.contract.multiplier * (price - position.entry_price)
+        realized = position.contract.unrealized_pnl(size=-closed, entry_price=position.entry_price, mark_price=price)
         self._post(time, "fill", symbol, (wallet, realized - fee), ("pnl", -realized), ("fees", fee))
         position.given_margin *= 1 - fraction
         position.costs += fee - realized
@@ -438,6 +573,8 @@ class MarginAccount:
         position.largest_size = largest if position.size else 0.0
         if not position.size:
             position.entry_price = position.given_margin = position.costs = 0.0
+        if not position.is_plain:
+            position.renew()
 
     def _floor(self, wallet: str, symbol: str, time: float) -> None:
         """Lift a wallet that holds nothing from below zero to zero at the insurance fund's cost (R12)."""
@@ -453,12 +590,17 @@ class MarginAccount:
     # -- liquidation -------------------------------------------------------------------------------------------------
 
     def apply(self, step: Step, *, time: float) -> Liquidated:
-        """Book one step of a liquidation plan; the position it names is closed whole."""
+        """Book one step of a liquidation plan.
+
+        Of an isolated position that is taken in part, all that is left in its wallet stays behind the rest of it.
+        """
         position = self.positions[step.symbol]
-        multiplier, wallet = position.contract.multiplier, position.wallet
-        realized = step.size * multiplier * (step.price - position.entry_price)
-        fund = step.size * multiplier * (step.market_price - step.price)
+        contract, wallet = position.contract, position.wallet
+        realized = contract.unrealized_pnl(size=step.size, entry_price=position.entry_price, mark_price=step.price)
+        fund = contract.unrealized_pnl(size=step.size, entry_price=step.price, mark_price=step.market_price)
         self._post(time, "fill", step.symbol, (wallet, realized), ("pnl", -realized))
+        position.given_margin *= 1 - step.size / position.size
+        position.costs += step.fee - realized
         self._resize(position, -step.size)
         if step.fee:
             self._post(time, "liquidation_fee", step.symbol, (wallet, -step.fee), ("liquidation_fees", step.fee))
@@ -516,6 +658,21 @@ def check_leverage(symbol: str, leverage: float, brackets: tuple[Bracket, ...]) 
         raise ValueError(
             f"{symbol}: leverage {leverage:g} is not possible, the first tier allows {first.max_leverage:g} and its maintenance rate "
             f"{first.rate:g} must stay below 1 / leverage; lower the leverage"
+        )
+
+
+def _check_spot(contract: Contract, leverage: float) -> None:
+    if contract.kind == "spot" and leverage != 1:
+        raise ValueError(f"{contract.symbol}: spot is paid in full, its leverage is 1, was {leverage:g}")
+
+
+def _check_fee_in_margin(contract: Contract, leverage: float, rules: Terms) -> None:
+    """Raise ValueError where maintenance with the fee it keeps is all of the margin that a position begins with."""
+    rate = min(table.brackets[0].rate for table in contract.tiers.tables) + max(contract.taker, 0.0)
+    if rate * leverage >= 1 and any(terms.fee_in_margin == "notional" and not terms.fee_in_initial for _, terms in rules):
+        raise ValueError(
+            f"{contract.symbol}: leverage {leverage:g} is not possible, maintenance and the fee kept with it, {rate:g} of notional, "
+            "must stay below 1 / leverage; lower the leverage"
         )
 
 

@@ -5,9 +5,12 @@ one money and settled in the base coin; a contract is ``multiplier`` units of qu
 *Spot*: the coin itself, worth what a linear contract is worth, but fully paid and without maintenance margin.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import floor, isfinite
 
+from .funding import DEBITS, PRICES
 from .tiers import GENERIC_RATE, TierSchedule, TierTable
 
 # Binary floats cannot hold most lots: 0.3 / 0.1 is 2.9999999999999996. A size this close to a whole number of lots is that number.
@@ -17,13 +20,24 @@ RESIDUE = 1e-9
 
 KINDS = ("linear", "inverse", "spot")
 
+GENERIC_TIERS = TierSchedule.constant(TierTable.flat(GENERIC_RATE))
+NO_TIERS = TierSchedule.constant(TierTable.flat(0.0))
+
+# Quote currencies that tell, in a symbol, which part of it is the quote.
+QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD")
+
 
 @dataclass(frozen=True, slots=True)
 class Contract:
     """Terms of one contract.
 
     ``multiplier`` base units per contract, of an inverse contract its quote value; ``lot`` smallest step of a size (0: any
-    size); ``maker``, ``taker`` and ``liquidation_fee`` fractions of notional (a maker rebate is negative).
+    size); ``maker``, ``taker`` and ``liquidation_fee`` fractions of notional (a maker rebate is negative). Spot has no tiers.
+
+    ``dated_fees`` are (start in seconds UTC, maker, taker) in rising order, which take the place of ``maker`` and ``taker``
+    from their start on; see ``at``. ``funding_debit`` says what pays a funding fee: the 'position' by its wallet; for
+    an isolated one the available balance first, 'free_first'; or the wallet, but never so much that funding alone
+    liquidates, 'capped'. ``funding_price`` is the price it is paid by, 'mark' or 'oracle'.
     """
 
     symbol: str = ""
@@ -32,8 +46,11 @@ class Contract:
     maker: float = 0.0
     taker: float = 0.0
     liquidation_fee: float = 0.0
-    tiers: TierSchedule = field(default_factory=lambda: TierSchedule.constant(TierTable.flat(GENERIC_RATE)))
+    tiers: TierSchedule = GENERIC_TIERS
     kind: str = "linear"
+    dated_fees: tuple[tuple[float, float, float], ...] = ()
+    funding_debit: str = "position"
+    funding_price: str = "mark"
 
     def __post_init__(self) -> None:
         name = self.symbol or "contract"
@@ -42,12 +59,39 @@ class Contract:
             raise ValueError(f"{name}: the multiplier is a positive number of base units per contract, was {self.multiplier}")
         if not (isfinite(self.lot) and self.lot >= 0):
             raise ValueError(f"{name}: the lot is a positive size, or 0 for any size, was {self.lot}")
-        for fee in ("maker", "taker", "liquidation_fee"):
-            rate = getattr(self, fee)
+        rates = [(fee, getattr(self, fee)) for fee in ("maker", "taker", "liquidation_fee")]
+        for fee, rate in [*rates, *((fee, dated[place]) for dated in self.dated_fees for place, fee in ((1, "maker"), (2, "taker")))]:
             if not (isfinite(rate) and -0.1 < rate < 0.1):
                 raise ValueError(f"{name}: {fee} is a fraction of notional (0.0005 = 5 bp), was {rate}; 10 % and more is refused as a slip")
+        if any(later[0] <= earlier[0] for earlier, later in pairwise(self.dated_fees)):
+            raise ValueError(f"{name}: the dates of fees must rise")
+        for what, value, known in (
+            ("a funding fee is taken by", self.funding_debit, DEBITS),
+            ("funding is paid by the price of", self.funding_price, PRICES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}: {what} {', '.join(map(repr, known))}, was {value!r}")
         if self.liquidation_fee < 0:
             raise ValueError(f"{name}: a liquidation fee costs, it is 0 or more, was {self.liquidation_fee}")
+        if self.kind == "spot":
+            if self.tiers is not GENERIC_TIERS and any(tier.rate for table in self.tiers.tables for tier in table.tiers):
+                raise ValueError(f"{name}: spot is paid in full and has no tiers; leave them out")
+            object.__setattr__(self, "tiers", NO_TIERS)
+
+    def at(self, time: float) -> "Contract":
+        """Return the contract with the fees of a time (seconds, UTC); before the first date its own are in force.
+
+        >>> contract = Contract(maker=0.0002, taker=0.0004, dated_fees=((100.0, 0.0002, 0.0005),))
+        >>> contract.at(99).taker, contract.at(100).taker
+        (0.0004, 0.0005)
+        """
+        known = [dated for dated in self.dated_fees if dated[0] <= time]
+        return replace(self, maker=known[-1][1], taker=known[-1][2]) if known else self
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether profit is ``units * (mark - entry)`` and maintenance, by every table, is marginal in the notional at mark."""
+        return self.kind != "inverse" and all(table.mode == "marginal" and table.unit == "quote" for table in self.tiers.tables)
 
     def notional(self, size: float, price: float) -> float:
         """Return ``|size| * multiplier * price``; of an inverse contract ``|size| * multiplier / price``, in coin."""
@@ -60,6 +104,16 @@ class Contract:
         if self.kind == "inverse":
             return size * self.multiplier * (1 / entry_price - 1 / mark_price)
         return size * self.multiplier * (mark_price - entry_price)
+
+    def price_earning(self, amount: float, *, size: float, price: float) -> float:
+        """Return the price at which a size has earned this much more than at ``price`` (less, where it is negative).
+
+        >>> Contract().price_earning(60, size=-2, price=100), Contract(kind="inverse").price_earning(1, size=200, price=100)
+        (70.0, 200.0)
+        """
+        if self.kind == "inverse":
+            return 1 / (1 / price - amount / (size * self.multiplier))
+        return price + amount / (size * self.multiplier)
 
     def fee(self, size: float, price: float, *, maker: bool) -> float:
         """Return the trading fee of a fill, positive when it costs."""
@@ -143,6 +197,49 @@ def break_even_price(*, size: float, entry_price: float, opening_rate: float, cl
     side = 1 if size > 0 else -1
     above, below = (closing_rate, opening_rate) if kind == "inverse" else (opening_rate, closing_rate)
     return entry_price * (1 + side * above) / (1 - side * below)
+
+
+def settlement_currency(symbol: str, kind: str = "linear") -> str | None:
+    """Return the currency that a contract's money is in: the quote, of an inverse contract the base; None where a symbol does not tell.
+
+    >>> settlement_currency("BTC/USD:BTC", "inverse"), settlement_currency("ETHUSD_PERP", "inverse"), settlement_currency("BTC-USDT-SWAP")
+    ('BTC', 'ETH', 'USDT')
+    >>> settlement_currency("ETH_USDT"), settlement_currency("ETH/EUR"), settlement_currency("BTC")
+    ('USDT', 'EUR', None)
+    """
+    pair, _, stated = symbol.upper().partition(":")
+    if stated:
+        return stated.partition("-")[0]
+    base, _, quote = pair.partition("/")
+    if not quote:
+        base, *rest = pair.replace("-", "_").split("_")
+        quote = rest[0] if rest and rest[0] in QUOTES else next((end for end in QUOTES if base.endswith(end) and base != end), "")
+    return (base.removesuffix(quote) if kind == "inverse" and quote else quote) or None
+
+
+def shared_currency(contracts: Iterable[tuple[str, str, str | None]], *, whose: str, must_say: bool, remedy: str) -> str | None:
+    """Return the currency that contracts (name, kind, currency) of one account settle in, None where none of them says (R26).
+
+    ValueError where they settle in different money, in the words of ``whose`` account it is and a ``remedy``. A contract
+    that does not say is taken to share it, but inverse ones beside others are not: each coin is money of its own. Whether
+    inverse ones beside each other ``must_say`` is the caller's.
+
+    >>> terms = {"whose": "an account", "must_say": True, "remedy": "split it"}
+    >>> shared_currency([("A", "linear", None), ("B", "spot", "USDT")], **terms)
+    'USDT'
+    """
+    known: tuple[str, str, str | None] | None = None
+    for contract in contracts:
+        if known is None:
+            known = contract
+            continue
+        kinds, currencies = {known[1], contract[1]}, (known[2], contract[2])
+        is_unsure = "inverse" in kinds and (must_say or len(kinds) > 1)
+        if currencies[0] != currencies[1] if all(currencies) else is_unsure:
+            money = [f"{name} is {kind} and settles in {currency or 'a currency not named'}" for name, kind, currency in (known, contract)]
+            raise ValueError(f"{whose} has one settlement currency: {money[0]}, {money[1]}; {remedy}")
+        known = known if known[2] else contract
+    return known[2] if known else None
 
 
 def split_fill(held: float, size: float) -> tuple[float, float]:

@@ -10,34 +10,17 @@ profit is ``units * (x - x_entry)`` and notional ``|units| * x``.
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf, nextafter
 from typing import NamedTuple
 
-from .account import MarginAccount, Marks, Position, Step
+from .account import MarginAccount, Marks, Position
+from .contract import notional
 from .terms import Holding
 from .tiers import Bracket, TierTable
 
 EDGE_SLACK = 1e-12  # relative; a solution that lands on a tier's edge belongs to both tiers, whose requirements agree there
 NOTHING = 1e-12  # relative to what it is the difference of; money or units smaller than this are rounding, not a price
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """How a venue liquidates a wallet, as data.
-
-    ``takes_over``: all positions of the wallet go at once at their takeover prices and the rest of the wallet goes to
-    the insurance fund (R16). Otherwise positions are sold at the mark one at a time, largest loss first, until the
-    wallet is safe (R18), each paying the contract's liquidation fee, and the trader keeps what is left.
-    """
-
-    name: str
-    takes_over: bool
-
-
-MARKET = Profile("market", takes_over=False)
-FORFEIT = Profile("forfeit", takes_over=True)
-PROFILES = {profile.name: profile for profile in (MARKET, FORFEIT)}
+ALMOST_ALL = 0.999  # of a position's notional: it is handed over for more than nothing, for a price is positive
 
 
 def liquidation_price(
@@ -94,7 +77,7 @@ def liquidation_price(
     if maintenance_basis == "entry":
         last = _holding_bracket(brackets, abs(units) * entry)
         x = _root(units * entry - collateral + abs(units) * entry * (last.rate + fee_rate) - last.amount, units, entry)
-    elif _jumps(brackets):
+    elif jumps(brackets):
         mark = entry if mark_price is None else 1 / mark_price if is_inverse else mark_price
         return _first_failure([_Leg(units, entry, brackets, fee_rate)], collateral, mark, is_inverse)
     else:
@@ -190,7 +173,7 @@ def _holding_bracket(brackets: Sequence[Bracket], measure: float) -> Bracket:
     return next((bracket for bracket in brackets if measure <= bracket.cap), brackets[-1])
 
 
-def _jumps(brackets: Sequence[Bracket]) -> bool:
+def jumps(brackets: Sequence[Bracket]) -> bool:
     """Return whether brackets are a slab table's: only those climb in rate without an amount that makes up for it."""
     first, last = brackets[0], brackets[-1]
     return last.rate != first.rate and last.amount == first.amount
@@ -275,42 +258,45 @@ def _first_failure(legs: Sequence[_Leg], collateral: float, mark: float, is_inve
     x, edge = found
     if edge is None:
         return 1 / x if is_inverse else x
-    return _just_past(edge, is_inverse)
+    return just_past(edge.gross, edge.cap, is_inverse=is_inverse)
 
 
-def _just_past(edge: _Edge, is_inverse: bool) -> float:
-    """Return the first price whose notional, as it is computed, lies above a cap."""
+def just_past(units: float, cap: float, *, is_inverse: bool) -> float:
+    """Return the first price at which the notional of units (without sign), as it is computed, lies above a cap."""
     if is_inverse:
-        price = edge.gross / edge.cap
-        while edge.gross / price <= edge.cap:
+        price = units / cap
+        while units / price <= cap:
             price = nextafter(price, 0.0)
         return price
-    price = edge.cap / edge.gross
-    while edge.gross * price <= edge.cap:
+    price = cap / units
+    while units * price <= cap:
         price = nextafter(price, inf)
     return price
 
 
-def takeover_price(*, units: float, mark_price: float, equity: float, share: float) -> float:
+def takeover_price(*, units: float, mark_price: float, equity: float, share: float, kind: str = "linear") -> float:
     """Return the price at which a failed position is handed over when it spends a share of its wallet's equity.
 
-    p = mark_price - equity * share / units, with ``units`` the signed base units handed over. The share is their part
-    of the wallet's maintenance margin (R16).
+    p = mark_price - equity * share / units, with ``units`` the signed size * multiplier handed over; inverse
+    1 / (1 / mark_price + equity * share / units). The share is their part of the wallet's maintenance margin (R16). No more
+    than the position itself is worth can be spent on it, nor earned by it where equity is below 0: a price is positive.
     Source: dYdX v4, x/clob/keeper/liquidations.go, bankruptcy price in quote quantums, retrieved 2026-11-21.
 
     >>> takeover_price(units=0.1, mark_price=3_000, equity=10, share=0.6)       # 3 000 - 6 / 0.1
     2940.0
     """
-    return mark_price - equity * share / units
+    most = ALMOST_ALL * notional(size=units, price=mark_price, kind=kind)
+    spent = min(max(equity * share, -most), most)
+    return 1 / (1 / mark_price + spent / units) if kind == "inverse" else mark_price - spent / units
 
 
-def liquidation_fee(*, rate: float, units: float, price: float, equity: float) -> float:
-    """Return the fee of a forced fill: ``rate * |units| * price``, at most the equity that is left after the fill (R15).
+def liquidation_fee(*, rate: float, units: float, price: float, equity: float, kind: str = "linear") -> float:
+    """Return the fee of a forced fill: ``rate * notional``, at most the equity that is left after the fill (R15).
 
     >>> liquidation_fee(rate=0.0125, units=1, price=95_000, equity=381.5)
     381.5
     """
-    return min(max(rate * abs(units) * price, 0.0), max(equity, 0.0))
+    return min(max(rate * notional(size=units, price=price, kind=kind), 0.0), max(equity, 0.0))
 
 
 def fillable_price(
@@ -322,18 +308,21 @@ def fillable_price(
     total_maintenance_margin: float,
     adjustment: float = 1.0,
     spread: float = 0.1,
+    kind: str = "linear",
 ) -> float:
     """Return the price at which dYdX offers a failed position to the book.
 
-    p = mark_price - b * spread * maintenance_margin / units, b = adjustment * (1 - equity / total_maintenance_margin) from 0
-    to 1: the deeper the wallet has sunk below its total maintenance margin, the further from the mark.
+    p = mark_price - b * spread * maintenance_margin / units, inverse 1 / (1 / mark_price + the same); b = adjustment *
+    (1 - equity / total_maintenance_margin) from 0 to 1: the deeper the wallet has sunk below its total maintenance margin,
+    the further from the mark.
     Source: dYdX v4, x/clob/keeper/liquidations.go, fillable price, retrieved 2026-11-21.
 
     >>> fillable_price(units=0.1, mark_price=50_000, maintenance_margin=500, equity=0, total_maintenance_margin=500)
     49500.0
     """
     depth = min(max(adjustment * (1 - equity / total_maintenance_margin), 0.0), 1.0)
-    return mark_price - depth * spread * maintenance_margin / units
+    given_up = depth * spread * maintenance_margin / units
+    return 1 / (1 / mark_price + given_up) if kind == "inverse" else mark_price - given_up
 
 
 ADL_RULES = ("binance", "hyperliquid")
@@ -346,7 +335,8 @@ def adl_score(
 
     'binance': unrealized_pnl / collateral * maintenance_margin / equity, collateral being equity less the profit;
     'hyperliquid': notional / entry_notional * notional / equity. None where the position is not queued: nothing earned, or
-    no money behind it. All figures are those of the wallet that backs it, the notionals its own.
+    no money behind it. The profit and the notionals are its own, equity and maintenance margin those of the wallet that
+    backs it.
     Sources: Binance, support article 360033525471; Hyperliquid, docs, auto-deleveraging; retrieved 2026-11-21.
 
     >>> adl_score("binance", unrealized_pnl=500, notional=10_500, entry_notional=10_000, equity=1_500, maintenance_margin=75)
@@ -362,8 +352,13 @@ def adl_score(
 
 
 def account_liquidation_price(account: MarginAccount, symbol: str, marks: Marks) -> float | None:
-    """Return the liquidation price of a held position with the other marks of its wallet fixed."""
+    """Return the liquidation price of a held position with the other marks of its wallet fixed.
+
+    A wallet that holds nothing but spot has none: nothing is borrowed, nothing can be called.
+    """
     position = account.positions[symbol]
+    if all(held.contract.kind == "spot" for held in account.held(position.wallet)):
+        return None
     return liquidation_price(
         size=position.size,
         entry_price=position.entry_price,
@@ -385,9 +380,14 @@ def collateral_of(account: MarginAccount, position: Position, marks: Marks) -> f
 
 
 def account_bankruptcy_price(account: MarginAccount, symbol: str, marks: Marks) -> float | None:
-    """Return the bankruptcy price of a held position with the other marks of its wallet fixed."""
+    """Return the bankruptcy price of a held position with the other marks of its wallet fixed.
+
+    The closing fee that an isolated position keeps beside its margin is there to pay that fee, and not counted.
+    """
     position = account.positions[symbol]
-    collateral = account.wallets[position.wallet]
+    if all(held.contract.kind == "spot" for held in account.held(position.wallet)):
+        return None
+    collateral = account.wallets[position.wallet] - position.reserved_fee
     for other in _others(account, position):
         collateral += other.unrealized_pnl(marks[other.contract.symbol])
     return bankruptcy_price(
@@ -399,57 +399,21 @@ def account_bankruptcy_price(account: MarginAccount, symbol: str, marks: Marks) 
     )
 
 
+def account_adl_score(rule: str, account: MarginAccount, symbol: str, marks: Marks) -> float | None:
+    """Return the score of a held position by ``adl_score``, None where it is not queued."""
+    position, mark_price = account.positions[symbol], marks.get(symbol)
+    if not position.size or mark_price is None or position.contract.kind == "spot":
+        return None
+    risk = account.risk(position.wallet, marks)
+    return adl_score(
+        rule,
+        unrealized_pnl=position.unrealized_pnl(mark_price),
+        notional=position.notional(mark_price),
+        entry_notional=position.notional(position.entry_price),
+        equity=risk.equity,
+        maintenance_margin=risk.maintenance_margin,
+    )
+
+
 def _others(account: MarginAccount, position: Position) -> list[Position]:
     return [other for other in account.held(position.wallet) if other is not position]
-
-
-def plan_liquidation(account: MarginAccount, wallet: str, marks: Marks, profile: Profile) -> list[Step]:
-    """Return the steps that a venue takes with a wallet at these marks; none while it is safe.
-
-    Largest unrealized loss first, ties in the order the contracts were added (R18).
-    """
-    risk = account.risk(wallet, marks)
-    return liquidation_steps(account, wallet, marks, profile) if risk.is_liquidatable else []
-
-
-def liquidation_steps(account: MarginAccount, wallet: str, marks: Marks, profile: Profile) -> list[Step]:
-    """Return the steps for a wallet known to fail: solved marks stand on the boundary, where rounding could deny it."""
-    risk = account.risk(wallet, marks)
-    held = sorted(account.held(wallet), key=lambda p: p.unrealized_pnl(marks[p.contract.symbol]))
-    if profile.takes_over:
-        return _take_over(held, marks, risk.equity, risk.maintenance_margin)
-    return _sell_until_safe(held, marks, risk.equity)
-
-
-def _take_over(held: Sequence[Position], marks: Marks, equity: float, maintenance: float) -> list[Step]:
-    """Spend the wallet's equity on its positions pro rata to maintenance margin, so that nothing is left (R16)."""
-    total = sum(p.notional(marks[p.contract.symbol]) for p in held)
-    steps = []
-    for position in held:
-        mark_price = marks[position.contract.symbol]
-        weight = position.maintenance_margin(mark_price) / maintenance if maintenance else position.notional(mark_price) / total
-        units = position.size * position.contract.multiplier
-        takeover = takeover_price(units=units, mark_price=mark_price, equity=equity, share=weight)
-        steps.append(Step(position.contract.symbol, position.size, mark_price, takeover, 0.0, True))
-    return steps
-
-
-def _sell_until_safe(held: Sequence[Position], marks: Marks, equity: float) -> list[Step]:
-    """Close positions whole at the mark until equity exceeds the maintenance of those that stay.
-
-    A deficit is lifted to 0 by the owners' prices (R15): each loser's up to its entry, the rest of the deficit by the
-    next one's. The fee is capped by what is left.
-    """
-    steps = []
-    for number, position in enumerate(held, 1):
-        mark_price = marks[position.contract.symbol]
-        units = position.size * position.contract.multiplier
-        lifted = min(max(-equity, 0.0), max(-position.unrealized_pnl(mark_price), 0.0))
-        price = mark_price + lifted / units
-        equity += lifted
-        fee = liquidation_fee(rate=position.contract.liquidation_fee, units=units, price=price, equity=equity)
-        steps.append(Step(position.contract.symbol, position.size, mark_price, price, fee, False))
-        equity -= fee
-        if equity > sum(p.maintenance_margin(marks[p.contract.symbol]) for p in held[number:]):
-            break
-    return steps

@@ -3,19 +3,25 @@
 All contracts share one clock of three equal legs: open to one extreme, to the other, to the close. On a leg every
 series is a straight line. Events are met in the order of the clock: an order where the last price reaches it, a
 funding stamp at its own time, a wallet where its equity meets its maintenance. Equity is linear on a leg and
-maintenance piecewise linear in the notional, so the crossing is solved, not sampled. At one instant liquidation comes
-first, then funding, then fills; every event is followed by the test at the same marks.
+maintenance piecewise linear in the notional, so the crossing is solved, not sampled; so is that of inverse contracts,
+whose terms are hyperbolas. Where the requirement of a slab table jumps over what equity is left, the edge is the
+crossing. At one instant liquidation comes first, then funding, then fills; every event is followed by the test at the
+same marks.
 
 The plan is a list of events for the caller to repeat on the real account.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
 
 from .account import MarginAccount, Position
-from .liquidation import Profile, liquidation_steps
+from .crossing import Curve, Pole, first_crossing
+from .liquidation import NOTHING
+from .profiles import Cooldown, Profile, marks_of_bar, plan_liquidation
+from .tiers import bracket_at
 
 LEGS = 3
 
@@ -53,35 +59,45 @@ class WorkingOrder:
 
 
 class PathStamp(NamedTuple):
-    """A funding stamp inside the bar at a fraction (0 to 1) of its time."""
+    """A funding stamp inside the bar at a fraction (0 to 1) of its time, paid by what is held then, or by a part of that ``size``."""
 
     fraction: float
     symbol: str
     rate: float
     mark_price: float
     stamp: float
+    size: float | None = None
+
+
+class LateStamp(NamedTuple):
+    """A funding stamp that an opening within ``grace`` after it (a fraction of the bar) still pays (R24)."""
+
+    stamp: PathStamp
+    grace: float
 
 
 class PathEvent(NamedTuple):
     """Something that happens at one instant; ``subject`` is an order reference, a symbol or a wallet by ``kind``.
 
-    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``liquidation`` (wallet). ``marks`` are the mark
-    prices of the instant.
+    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``liquidation`` (wallet). ``marks`` and ``last`` are the
+    prices of the instant, ``fraction`` (0 to 1) is its place in the bar.
     """
 
     kind: str
     subject: object
     price: float
     marks: dict[str, float]
+    last: dict[str, float]
+    fraction: float
 
 
 class Plan(NamedTuple):
-    """Events in order, the account's equity at the closing marks and at its lowest, and the contracts liquidated."""
+    """Events in order, the account's equity at the closing marks and at its lowest, and the steps that took each contract."""
 
     events: list[PathEvent]
     equity: float
     lowest_equity: float
-    liquidated: frozenset[str]
+    liquidated: Counter[str]
 
 
 def plan_path(
@@ -92,12 +108,23 @@ def plan_path(
     profile: Profile,
     *,
     low_first: bool,
+    opening: float = 0.0,
+    bar_seconds: float = 0.0,
+    cooldown: Cooldown | None = None,
+    late: Sequence[LateStamp] = (),
 ) -> Plan:
-    """Return what one market path, low first or high first, does to the account; the account itself is left alone."""
-    walk = _Walk(account.clone(), tracks, [replace(order) for order in orders], stamps, profile, low_first)
+    """Return what one market path, low first or high first, does to the account; the account itself is left alone.
+
+    The bar opens at ``opening`` (seconds UTC); with its length and ``cooldown`` this tells how long ago a position was sold
+    in part. ``late`` are the stamps that openings inside the bar may still pay.
+    """
+    copies = [replace(order) for order in orders]
+    instant = (opening, bar_seconds, (cooldown or Cooldown()).clone())
+    walk = _Walk(account.clone(), tracks, copies, stamps, profile, low_first, *instant)
+    walk.late = late
     for leg in range(LEGS):
         walk.run_leg(leg)
-    return Plan(walk.events, walk.account.equity(walk.marks), walk.lowest_equity, frozenset(walk.liquidated))
+    return Plan(walk.events, walk.account.equity(walk.marks), walk.lowest_equity, walk.liquidated)
 
 
 class _Walk:
@@ -109,14 +136,21 @@ class _Walk:
         stamps: Iterable[PathStamp],
         profile: Profile,
         low_first: bool,
+        opening: float,
+        bar_seconds: float,
+        cooldown: Cooldown,
     ) -> None:
         self.account, self.orders, self.profile = account, orders, profile
+        self.opening, self.bar_seconds, self.cooldown = opening, bar_seconds, cooldown
         self.stamps = sorted(stamps, key=lambda stamp: stamp.fraction)
         self.mark_corners = {track.symbol: _mark_corners(track, low_first) for track in tracks}
         self.last_corners = {track.symbol: _last_corners(track.last, low_first) for track in tracks if track.last is not None}
         self.marks = {symbol: corners[0] for symbol, corners in self.mark_corners.items()}
+        self.ends = {track.symbol: (track.mark_low, track.mark_high) for track in tracks}
+        self.leg, self.fraction = 0, 0.0
         self.events: list[PathEvent] = []
-        self.liquidated: set[str] = set()
+        self.late: Sequence[LateStamp] = ()
+        self.liquidated: Counter[str] = Counter()
         self.lowest_equity = account.equity(self.marks)
 
     def run_leg(self, leg: int) -> None:
@@ -172,10 +206,12 @@ class _Walk:
     def _crossing(self, wallet: str, leg: int, start: float) -> float:
         """Return where on the leg equity first meets maintenance.
 
-        Headroom (equity - maintenance) is concave in the fraction, because maintenance is convex in the notional. It is
-        positive at ``start``; if it is positive at the end it is positive throughout.
+        Of plain positions headroom (equity - maintenance) is concave in the fraction, because maintenance is convex in the
+        notional. It is positive at ``start``; if it is positive at the end it is positive throughout.
         """
         held = list(self.account.held(wallet))
+        if not all(position.is_plain for position in held):
+            return self._stretched_crossing(wallet, held, leg, start)
         if self._headroom(wallet, held, leg, 1.0) > 0:
             return inf
         edges = sorted({edge for position in held for edge in self._tier_edges(position, leg, start)} | {1.0})
@@ -189,12 +225,52 @@ class _Walk:
             low, above = edge, below
         return 1.0
 
+    def _stretched_crossing(self, wallet: str, held: Sequence[Position], leg: int, start: float) -> float:
+        """Return the same of any positions, by the stretches between tier edges.
+
+        The tiers of a stretch are those of its middle: an upper edge belongs to the tier below it, so where a requirement
+        jumps, it does just past the edge, and the next stretch begins failed.
+        """
+        edges = sorted({edge for position in held for edge in self._tier_edges(position, leg, start)} | {1.0})
+        for edge in edges:
+            found = first_crossing(self._curve(wallet, held, leg, (start + edge) / 2), start, edge)
+            if found is not None:
+                return found
+            start = edge
+        return inf
+
+    def _curve(self, wallet: str, held: Sequence[Position], leg: int, middle: float) -> Curve:
+        """Return the headroom on the stretch around a fraction, in ``t``: each mark is ``begin + (end - begin) * t``."""
+        constant, slope = self._balance(wallet, held), 0.0
+        poles: dict[tuple[float, float], float] = {}
+        for position in held:
+            contract = position.contract
+            begin, end = self.mark_corners[contract.symbol][leg : leg + 2]
+            bracket = bracket_at(position.brackets, position.notional(self._mark_at(contract.symbol, leg, middle)))
+            units = position.size * contract.multiplier
+            if contract.kind == "inverse":
+                constant += units / position.entry_price + bracket.amount
+                pole = (begin, end - begin)
+                poles[pole] = poles.get(pole, 0.0) - units - abs(units) * bracket.rate
+            else:
+                weight = units - abs(units) * bracket.rate
+                constant += weight * begin - units * position.entry_price + bracket.amount
+                slope += weight * (end - begin)
+        return Curve(constant, slope, tuple(Pole(weight, *pole) for pole, weight in poles.items()))
+
     def _headroom(self, wallet: str, held: Sequence[Position], leg: int, fraction: float) -> float:
-        headroom = self.account.wallets[wallet]
+        headroom = self._balance(wallet, held)
         for position in held:
             mark_price = self._mark_at(position.contract.symbol, leg, fraction)
             headroom += position.unrealized_pnl(mark_price) - position.maintenance_margin(mark_price)
         return headroom
+
+    def _balance(self, wallet: str, held: Sequence[Position]) -> float:
+        """Return a wallet's balance; a hair more where it fails only below maintenance, so that to touch it is not to cross it."""
+        balance = self.account.wallets[wallet]
+        if self.profile.is_strict:
+            balance += NOTHING * sum((position.notional(position.entry_price) for position in held), abs(balance))
+        return balance
 
     def _tier_edges(self, position: Position, leg: int, start: float) -> Iterable[float]:
         corners = self.mark_corners[position.contract.symbol]
@@ -202,8 +278,10 @@ class _Walk:
         units = abs(position.size) * position.contract.multiplier
         if begin == end:
             return
+        is_inverse = position.contract.kind == "inverse"
         for bracket in position.brackets[:-1]:
-            fraction = (bracket.cap / units - begin) / (end - begin)
+            price = units / bracket.cap if is_inverse else bracket.cap / units
+            fraction = (price - begin) / (end - begin)
             if start < fraction < 1.0:
                 yield fraction
 
@@ -213,6 +291,7 @@ class _Walk:
         return end if fraction == 1.0 else begin + (end - begin) * fraction
 
     def _move_marks(self, leg: int, fraction: float) -> None:
+        self.leg, self.fraction = leg, fraction
         for symbol in self.marks:
             self.marks[symbol] = self._mark_at(symbol, leg, fraction)
         self.lowest_equity = min(self.lowest_equity, self.account.equity(self.marks))
@@ -226,22 +305,63 @@ class _Walk:
 
     def _test(self) -> None:
         for wallet in self._wallets():
-            if self.account.risk(wallet, self.marks).is_liquidatable:
+            if self.profile.fails(self.account.risk(wallet, self.marks)):
                 self._liquidate(wallet)
 
     def _liquidate(self, wallet: str) -> None:
         self._record("liquidation", wallet, 0.0)
-        for step in liquidation_steps(self.account, wallet, self.marks, self.profile):
+        now = self.opening + self.place * self.bar_seconds
+        steps = plan_liquidation(
+            self.account,
+            wallet,
+            self.marks,
+            self.profile,
+            now=now,
+            bar_seconds=self.bar_seconds,
+            cooldown=self.cooldown,
+            last=self._last_prices(),
+            has_failed=True,
+            **marks_of_bar(self.account.positions, self._ranges()),
+        )
+        for step in steps:
+            cancelled = self.profile.cancelled_symbols(self.account, step.symbol)
             self.account.apply(step, time=0.0)
-            self.account.release_symbol(step.symbol)  # also of orders that this bar cannot reach
-            self.liquidated.add(step.symbol)
-            for order in [order for order in self.orders if order.symbol == step.symbol]:
+            self.cooldown.note(self.account, step, now)
+            self.liquidated[step.symbol] += 1
+            for symbol in cancelled:
+                self.account.release_symbol(symbol)  # also of orders that this bar cannot reach
+            for order in [order for order in self.orders if order.symbol in cancelled]:
                 self._end(order)
+
+    def _ranges(self) -> dict[str, tuple[float, float]]:
+        """Return the lowest and highest mark of each contract in the bar; the present one may lie a rounding beyond them."""
+        return {symbol: (min(low, self.marks[symbol]), max(high, self.marks[symbol])) for symbol, (low, high) in self.ends.items()}
+
+    @property
+    def place(self) -> float:
+        """Where the walk stands, as a fraction of the bar."""
+        return (self.leg + self.fraction) / LEGS
+
+    def _last_prices(self) -> dict[str, float]:
+        prices = {}
+        for symbol, corners in self.last_corners.items():
+            begin, end = corners[self.leg], corners[self.leg + 1]
+            prices[symbol] = begin + (end - begin) * self.fraction
+        return prices
 
     def _pay(self, stamp: PathStamp) -> None:
         self.stamps.remove(stamp)
+        self._book(stamp)
+
+    def _pay_late(self, symbol: str, opened: float) -> None:
+        """Charge what was opened with the stamps whose grace is not over."""
+        for stamp, grace in self.late:
+            if stamp.symbol == symbol and 0.0 <= self.place - stamp.fraction <= grace:
+                self._book(stamp._replace(size=opened))
+
+    def _book(self, stamp: PathStamp) -> None:
         self._record("funding", stamp, stamp.mark_price)
-        self.account.pay_funding(stamp.symbol, mark_price=stamp.mark_price, rate=stamp.rate, time=0.0)
+        self.account.pay_funding(stamp.symbol, mark_price=stamp.mark_price, rate=stamp.rate, time=0.0, marks=self.marks, size=stamp.size)
 
     def _reach(self, order: WorkingOrder, leg: int, fraction: float) -> None:
         if order.stop is not None and order.limit is not None:
@@ -266,7 +386,11 @@ class _Walk:
         self._record("fill", order.ref, price)
         reserved = self.account.reservation(order.ref)
         self.account.release_group(order.oco)
-        _, refused = self.account.execute(order.symbol, size=order.size, price=price, fee_rate=order.fee_rate, marks=self.marks, time=0.0)
+        booked, refused = self.account.execute(
+            order.symbol, size=order.size, price=price, fee_rate=order.fee_rate, marks=self.marks, time=0.0
+        )
+        if booked.opened and self.late:
+            self._pay_late(order.symbol, booked.opened)
         self.orders.remove(order)
         if order.rest and refused is None and reserved:
             share = abs(order.rest) / (abs(order.rest) + abs(order.size))
@@ -281,7 +405,7 @@ class _Walk:
         self.orders.remove(order)
 
     def _record(self, kind: str, subject: object, price: float) -> None:
-        self.events.append(PathEvent(kind, subject, price, dict(self.marks)))
+        self.events.append(PathEvent(kind, subject, price, dict(self.marks), self._last_prices(), self.place))
 
 
 def _mark_corners(track: Track, low_first: bool) -> tuple[float, float, float, float]:

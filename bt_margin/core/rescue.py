@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from .account import MarginAccount, Marks, Position
+from .account import MarginAccount, Position
+from .liquidation import jumps, just_past
 
 HALVINGS = 60  # of the share of a position that a wallet carries: more than a float can tell apart
 
@@ -21,42 +22,77 @@ class Rescue(NamedTuple):
     safe_leverage: float | None
 
 
-def rescue(account: MarginAccount, symbol: str, worst: Marks, due: Mapping[str, float]) -> Rescue:
-    """Return what would have kept a held position alive at the ``worst`` marks, with the funding ``due`` still to be paid.
+class Range(NamedTuple):
+    """The least and the greatest mark price that a contract had still to meet, the present one among them."""
 
-    margin_to_add = sum of (maintenance - profit + due) over the wallet's positions - wallet balance
+    low: float
+    high: float
+
+
+def worst_mark(position: Position, marks: Range) -> float:
+    """Return the mark of a range at which a position adds least to its wallet.
+
+    A long's is the lowest and a short's the highest, but where the requirement of a slab table jumps: then the first mark
+    past an edge may be, which a long meets on its way up.
+
+    >>> from .contract import Contract
+    >>> account = MarginAccount()
+    >>> account.add_contract(Contract("AAA"), leverage=10, margin_mode="cross")
+    >>> account.deposit(100, time=0)
+    >>> booked = account.apply_fill("AAA", size=-1, price=100, fee_rate=0, time=0)
+    >>> worst_mark(account.positions["AAA"], Range(90, 120))
+    120
+    """
+    if position.is_plain or not jumps(position.brackets):
+        return marks.low if position.size > 0 else marks.high
+    units, is_inverse = abs(position.size) * position.contract.multiplier, position.contract.kind == "inverse"
+    past = (just_past(units, bracket.cap, is_inverse=is_inverse) for bracket in position.brackets[:-1])
+    return min([*marks, *(mark for mark in past if marks.low < mark < marks.high)], key=position.headroom)
+
+
+def rescue(account: MarginAccount, symbol: str, ahead: Mapping[str, Range], due: Mapping[str, float]) -> Rescue:
+    """Return what would have kept a held position alive over the marks ``ahead``, with the funding ``due`` still to be paid.
+
+    margin_to_add = sum of (maintenance - profit + due) over the wallet's positions, each at its worst mark, - wallet balance
 
     Isolated: the leverage at which the same position would have been given that much more when it was opened, entry
-    notional / (given margin + margin_to_add). Cross: the leverage that is set moves no liquidation price, so it is the
-    effective one, entry notional over the money there was before this position's own costs, of the largest position that
-    the wallet would have carried.
+    notional / (given margin + margin_to_add), where the given margin leaves out the closing fee that was set aside with it.
+    Cross: the leverage that is set moves no liquidation price, or hardly, so it is the effective one, entry notional over
+    the money there was before this position's own costs, of the largest position that the wallet would have carried. Spot
+    has no leverage to lower.
     """
     position = account.positions[symbol]
-    others = sum(_headroom(other, worst, due) for other in account.held(position.wallet) if other is not position)
+    others = sum(_headroom(other, ahead, due) for other in account.held(position.wallet) if other is not position)
     balance = account.wallets[position.wallet] + others
-    lacking = max(-(balance + _headroom(position, worst, due)), 0.0)
+    lacking = max(-(balance + _headroom(position, ahead, due)), 0.0)
     entry_notional = position.notional(position.entry_price)
-    if position.is_isolated:
-        safe_leverage = entry_notional / (position.given_margin + lacking)
+    if position.contract.kind == "spot":
+        safe_leverage = 0.0
+    elif position.is_isolated:
+        safe_leverage = entry_notional / (position.given_margin - position.kept_fee + lacking)
     else:
         before = balance + position.costs
-        safe_leverage = _carried_share(position, before, worst, due) * entry_notional / before if before > 0 else 0.0
+        safe_leverage = _carried_share(position, before, ahead, due) * entry_notional / before if before > 0 else 0.0
     return Rescue(lacking, safe_leverage if safe_leverage >= 1 else None)
 
 
-def _headroom(position: Position, worst: Marks, due: Mapping[str, float]) -> float:
-    """Return what a position adds to its wallet's headroom: profit less maintenance less the funding due."""
-    mark_price = worst[position.contract.symbol]
-    return position.unrealized_pnl(mark_price) - position.maintenance_margin(mark_price) - due.get(position.contract.symbol, 0.0)
+def _headroom(position: Position, ahead: Mapping[str, Range], due: Mapping[str, float]) -> float:
+    """Return the least that a position adds to its wallet's headroom: profit less maintenance less the funding due."""
+    symbol = position.contract.symbol
+    return position.headroom(worst_mark(position, ahead[symbol])) - due.get(symbol, 0.0)
 
 
-def _carried_share(position: Position, before: float, worst: Marks, due: Mapping[str, float]) -> float:
-    """Return the largest share of a position, its costs shared alike, that ``before`` carries to its worst mark."""
+def _carried_share(position: Position, before: float, ahead: Mapping[str, Range], due: Mapping[str, float]) -> float:
+    """Return the largest share of a position, its costs shared alike, that ``before`` carries to its worst mark.
+
+    Maintenance never grows slower than the share, whatever the tiers; so below a share that survives every other does.
+    """
 
     def survives(share: float) -> bool:
         part = replace(position, size=position.size * share)
+        part.renew()
         funding = {symbol: amount * share for symbol, amount in due.items()}
-        return before - share * position.costs + _headroom(part, worst, funding) > 0
+        return before - share * position.costs + _headroom(part, ahead, funding) > 0
 
     low, high = 0.0, 1.0
     if survives(high):

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from math import log10
 from typing import TYPE_CHECKING, Any
 
-from ..core.tiers import TierTable
 from ..measures import without_flows
-from ..record import HOLDING_COLUMNS
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -49,7 +47,6 @@ HALF = 0.5  # of the starting money: a panel of money that stays above does not 
 LOPSIDED = 12.0  # largest cost over the smallest: from here on they are scaled by logarithms
 THRESHOLDS = ((0.5, "0.5", PALE), (0.8, "0.8", GREY), (1.0, "1.0 liquidated here", RED))  # of the margin ratio
 TOP_RATIO = 1.15
-CROSS = "cross"  # the wallet that contracts in cross share
 LATE = 0.7  # of the run: what happens later is named on its left
 
 
@@ -204,49 +201,13 @@ def _judged(result: Result) -> "tuple[pd.DataFrame, str]":
     A wallet is liquidated by what it holds itself. Where all is in cross that is the account; elsewhere it is each wallet.
     """
     frame, modes = result.equity, result.settings["margin_mode"]
-    held = wallet_ratios(result)
+    held = result.margin_ratios
     isolated = [symbol for symbol in result.symbols if modes[symbol] == "isolated" or symbol in held]
     if not isolated:
         ratio = frame["margin_ratio"]
         return ratio.where(ratio >= 0).to_frame(), "the account"
     names = list(held) or isolated
     return held, f"the {names[0]} wallet" if len(names) == 1 else f"the wallet nearest to liquidation: {named(names, 'or')}"
-
-
-def wallet_ratios(result: Result) -> "pd.DataFrame":
-    """Return maintenance margin / equity of each wallet that was ever used, by bar: a column for CROSS or a contract's symbol.
-
-    Read from what was held at closes; NaN where a wallet held nothing then, or its equity was 0 or less.
-    """
-    import numpy as np
-    import pandas as pd
-
-    broker = result.strategy.broker
-    slots = list(broker.slots.values())
-    held = pd.DataFrame(np.array(broker.record.holdings).reshape(-1, len(HOLDING_COLUMNS)), columns=list(HOLDING_COLUMNS))
-    symbols = np.array([slot.symbol for slot in slots], dtype=object)[held["number"].astype(int)]
-    held["wallet"] = np.where(held["is_isolated"] > 0, symbols, CROSS)
-    held["maintenance_margin"] = held["profit"] = 0.0
-    for (number, table_number), rows in held.groupby(["number", "table_number"]):
-        contract = slots[int(number)].position.contract
-        units = rows["size"] * contract.multiplier
-        held.loc[rows.index, "profit"] = units * (rows["mark_price"] - rows["entry_price"])
-        required = _requirements(contract.tiers.tables[int(table_number)], (units.abs() * rows["mark_price"]).to_numpy())
-        held.loc[rows.index, "maintenance_margin"] = required
-    wallets = held.groupby(["row", "wallet"]).agg({"wallet_balance": "first", "profit": "sum", "maintenance_margin": "sum"})
-    equity = wallets["wallet_balance"] + wallets["profit"]
-    ratios = (wallets["maintenance_margin"] / equity.where(equity > 0)).unstack("wallet")
-    order = [name for name in (CROSS, *result.symbols) if name in ratios]
-    return ratios.reindex(range(len(result.equity)))[order].set_index(result.equity.index)
-
-
-def _requirements(table: TierTable, notionals: "np.ndarray") -> "np.ndarray":
-    """Return ``table.maintenance_margin`` of many notionals."""
-    import numpy as np
-
-    caps, rates, amounts = (np.array([getattr(bracket, name) for bracket in table.brackets]) for name in ("cap", "rate", "amount"))
-    tiers = np.searchsorted(caps, notionals).clip(max=len(caps) - 1)
-    return notionals * rates[tiers] - amounts[tiers]
 
 
 def _draw_thresholds(axes: "Axes") -> None:

@@ -3,7 +3,7 @@
 A venue is one JSON file beside this one::
 
     source, retrieved           what the figures are and the day they were fetched
-    profile                     how the venue liquidates: a name in ``core.liquidation``
+    profile                     how the venue liquidates: a name in ``core.profiles``
     maker, taker                fees of a regular user, fractions of notional
     liquidation_fee             fraction of the notional that is liquidated
     kind                        of its contracts: 'linear' (default) or 'inverse'
@@ -27,10 +27,11 @@ from datetime import UTC, date, datetime
 from math import inf
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from ..core.contract import Contract
-from ..core.liquidation import PROFILES
-from ..core.terms import PLAIN, MarginTerms
+from ..core.profiles import PROFILES
+from ..core.terms import ALWAYS_PLAIN, MarginTerms, Terms, terms_at
 from ..core.tiers import GENERIC_RATE, MODES, UNITS, TierSchedule, TierTable
 from . import readers
 from .facts import KINDS, ContractFacts, FundingFacts
@@ -40,14 +41,17 @@ __all__ = ["ContractFacts", "FundingFacts", "Venue", "VenueContract", "load", "n
 
 FOLDER = Path(__file__).parent
 VENUE_KEYS = frozenset({"source", "retrieved", "profile", "maker", "taker", "liquidation_fee", "sources", "contracts"})
-VENUE_OPTIONS = frozenset({"kind", "tier_mode", "tier_unit", "margin_terms", "funding", "not_sourced"})
+VENUE_OPTIONS = frozenset({"kind", "tier_mode", "tier_unit", "margin_terms", "funding", "earlier_fees", "not_sourced"})
 CONTRACT_KEYS = frozenset({"lot", "tiers", "sources"})
 OWN_RATES = frozenset({"maker", "taker", "liquidation_fee"})
 OWN_SIZES = ("tick", "min_size", "max_size", "min_notional")
 CONTRACT_OPTIONS = OWN_RATES | set(OWN_SIZES) | {"kind", "multiplier", "funding", "aliases"}
 TABLE_KEYS = frozenset({"valid_from", "source", "rows"})
 TERMS_KEYS = frozenset({"valid_from", "maintenance_basis", "fee_in_margin"})
-FUNDING_OPTIONS = frozenset({"cap", "floor", "price"})
+FUNDING_OPTIONS = frozenset({"cap", "floor", "price", "debit"})
+FEE_KEYS = frozenset({"before", "maker", "taker", "source"})
+
+FUNDING_HOURS = 8.0
 
 # The dates that may be said to mean a time: a day, an instant (naive ones are UTC), or either as a text.
 Date = date | datetime | str
@@ -57,9 +61,11 @@ Date = date | datetime | str
 class VenueContract:
     """One contract as its venue lists it; ``lot`` 0 means sizes are not rounded, rates are fractions of notional.
 
-    ``multiplier`` is base units per contract, of an inverse contract its quote value. ``tick``, ``min_size``, ``max_size``
-    (the largest market order), ``min_notional`` and ``funding`` are None where no source gives them. ``sources`` says
-    where each figure is from, by the name of the figure; those of a tier table by the day it is dated.
+    ``maker`` and ``taker`` are the latest; ``dated_fees``, where they have changed, all of them as (start in seconds UTC,
+    maker, taker), the first from -infinity. ``multiplier`` is base units per contract, of an inverse contract its quote
+    value. ``tick``, ``min_size``, ``max_size`` (the largest market order), ``min_notional`` and ``funding`` are None where no
+    source gives them. ``sources`` says where each figure is from, by the name of the figure; those of a tier table by the
+    day it is dated.
     """
 
     symbol: str
@@ -76,6 +82,16 @@ class VenueContract:
     max_size: float | None = None
     min_notional: float | None = None
     funding: FundingFacts | None = None
+    dated_fees: tuple[tuple[float, float, float], ...] = ()
+
+    def fees_at(self, time: float) -> tuple[float, float]:
+        """Return the maker and the taker fee of a time (seconds, UTC)."""
+        known = [dated for dated in self.dated_fees if dated[0] <= time]
+        return known[-1][1:] if known else (self.maker, self.taker)
+
+    def with_fee(self, maker: float, taker: float) -> "VenueContract":
+        """Return the contract with fees of one's own, whatever the date."""
+        return replace(self, maker=maker, taker=taker, dated_fees=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +113,7 @@ class Venue:
     profile: str
     contracts: Mapping[str, VenueContract]
     any_tiers: TierSchedule | None = None
-    terms: tuple[tuple[float, MarginTerms], ...] = ((-inf, PLAIN),)
+    terms: Terms = ALWAYS_PLAIN
     sources: Mapping[str, str] = field(default_factory=dict)
     not_sourced: tuple[str, ...] = ()
 
@@ -118,9 +134,14 @@ class Venue:
         sources = MappingProxyType({"tiers": self.source})
         return VenueContract(symbol, 0.0, 1.0, self.any_tiers, self.maker, self.taker, self.liquidation_fee, sources)
 
+    def funding_hours(self, symbol: str) -> float:
+        """Return the hours from one funding stamp of a contract to the next; 8 where no source says otherwise."""
+        listed = self.contracts.get(plain_symbol(symbol))
+        return listed.funding.interval_hours if listed is not None and listed.funding is not None else FUNDING_HOURS
+
     def margin_terms(self, time: float = inf) -> MarginTerms:
         """Return the margin terms in force at a time (seconds, UTC); before the first the first apply."""
-        return next((terms for start, terms in reversed(self.terms) if start <= time), self.terms[0][1])
+        return terms_at(self.terms, time)
 
 
 GENERIC = Venue(
@@ -130,7 +151,7 @@ GENERIC = Venue(
     maker=0.0,
     taker=0.0,
     liquidation_fee=0.0,
-    profile="forfeit",
+    profile="generic",
     contracts=MappingProxyType({}),
     any_tiers=TierSchedule.constant(TierTable.flat(GENERIC_RATE)),
 )
@@ -145,7 +166,8 @@ def load(name: str, date: Date | None = None) -> Venue:
     """Return a venue by name; ValueError for one that is not known.
 
     With a date the venue is the one of that day: tables and terms dated later are left out, and where all are, the first
-    applies (R5). Figures without a date (fees, lots, filters) stay as they were fetched.
+    applies (R5); so are the fees, where it is known when they changed. Figures without a date (lots, filters) stay as they
+    were fetched.
 
     >>> load("binance", "2024-05-01").contract("BTCUSDT").tiers.tables[-1].max_leverage(60_000)
     100.0
@@ -211,7 +233,7 @@ def _contracts(entries: Mapping[str, object], venue: Mapping[str, object], file:
 def _contract(symbol: str, entry: Mapping[str, object], venue: Mapping[str, object], file: str) -> VenueContract:
     where = f"{file}, {symbol}"
     check_keys(entry, CONTRACT_KEYS, CONTRACT_OPTIONS, where)
-    rates = {name: number(entry.get(name, venue[name]), f"{where}, {name}") for name in OWN_RATES}
+    rates: dict[str, Any] = {name: number(entry.get(name, venue[name]), f"{where}, {name}") for name in OWN_RATES}
     tick, smallest, largest, least = (optional_number(entry.get(name), f"{where}, {name}") for name in OWN_SIZES)
     sources = texts(venue["sources"], f"{file}, sources") | texts(entry["sources"], f"{where}, sources")
     mode = one_of(venue.get("tier_mode", "marginal"), MODES, f"{file}, tier_mode")
@@ -229,8 +251,9 @@ def _contract(symbol: str, entry: Mapping[str, object], venue: Mapping[str, obje
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).removeprefix(f'{symbol}: ')}") from None
     funding = _funding(entry.get("funding", venue.get("funding")), f"{where}, funding")
+    dated = () if {"maker", "taker"} & entry.keys() else _earlier_fees(venue, rates, sources, file)
     own = VenueContract(symbol, lot, multiplier, tiers, sources=MappingProxyType(sources), kind=kind, funding=funding, **rates)
-    return replace(own, tick=tick, min_size=smallest, max_size=largest, min_notional=least)
+    return replace(own, dated_fees=dated, tick=tick, min_size=smallest, max_size=largest, min_notional=least)
 
 
 def _table(value: object, unnamed: str, where: str, *, mode: str, unit: str) -> tuple[date, TierTable, str]:
@@ -251,7 +274,7 @@ def _row(value: object, where: str) -> list[float | None]:
     return [optional_number(cell, where) for cell in sequence(value, where)]
 
 
-def _terms(venue: Mapping[str, object], file: str) -> tuple[tuple[float, MarginTerms], ...]:
+def _terms(venue: Mapping[str, object], file: str) -> Terms:
     """Return the margin terms of a file with the times they start; without any the plain ones, always."""
     found: list[tuple[float, MarginTerms]] = []
     for place, value in enumerate(_optional_list(venue, "margin_terms", file), 1):
@@ -267,7 +290,26 @@ def _terms(venue: Mapping[str, object], file: str) -> tuple[tuple[float, MarginT
             found.append((start, MarginTerms(basis, fee, is_in_initial)))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-    return tuple(found) or ((-inf, PLAIN),)
+    return tuple(found) or ALWAYS_PLAIN
+
+
+def _earlier_fees(
+    venue: Mapping[str, object], latest: Mapping[str, float], sources: dict[str, str], file: str
+) -> tuple[tuple[float, float, float], ...]:
+    """Return the fees of a file by the time they start, nothing where they never changed; tell the sources of the earlier ones."""
+    found: list[tuple[float, float, float]] = []
+    start = -inf
+    for place, value in enumerate(_optional_list(venue, "earlier_fees", file), 1):
+        where = f"{file}, earlier_fees {place}"
+        entry = mapping(value, where)
+        check_keys(entry, FEE_KEYS, frozenset(), where)
+        before = day(entry["before"], f"{where}, before")
+        found.append((start, number(entry["maker"], f"{where}, maker"), number(entry["taker"], f"{where}, taker")))
+        if _instant(before) <= start:
+            raise ValueError(f"{where}: the days before which earlier fees were in force must rise")
+        start = _instant(before)
+        sources[f"fees before {before}"] = text(entry["source"], f"{where}, source")
+    return (*found, (start, latest["maker"], latest["taker"])) if found else ()
 
 
 def _funding(value: object, where: str) -> FundingFacts | None:
@@ -278,7 +320,8 @@ def _funding(value: object, where: str) -> FundingFacts | None:
     cap, floor = (optional_number(entry.get(name), f"{where}, {name}") for name in ("cap", "floor"))
     interval = number(entry["interval_hours"], f"{where}, interval_hours")
     try:
-        return FundingFacts(interval, cap, floor, text(entry.get("price", "mark"), f"{where}, price"))
+        price, debit = (text(entry.get(name, usual), f"{where}, {name}") for name, usual in (("price", "mark"), ("debit", "position")))
+        return FundingFacts(interval, cap, floor, price, debit)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
@@ -289,7 +332,13 @@ def _optional_list(entry: Mapping[str, object], name: str, where: str) -> list[o
 
 def _known_by(venue: Venue, time: float) -> Venue:
     """Return a venue without what is dated after a time; of terms and of each contract's tables at least the first stays."""
-    cut = {id(contract): replace(contract, tiers=contract.tiers.known_by(time)) for contract in venue.contracts.values()}
+
+    def cut_off(contract: VenueContract) -> VenueContract:
+        maker, taker = contract.fees_at(time)
+        dated = tuple(fees for fees in contract.dated_fees if fees[0] <= time)
+        return replace(contract, tiers=contract.tiers.known_by(time), maker=maker, taker=taker, dated_fees=dated)
+
+    cut = {id(contract): cut_off(contract) for contract in venue.contracts.values()}
     contracts = {spelling: cut[id(contract)] for spelling, contract in venue.contracts.items()}
     terms = tuple(item for item in venue.terms if item[0] <= time) or venue.terms[:1]
     return replace(venue, contracts=MappingProxyType(contracts), terms=terms)

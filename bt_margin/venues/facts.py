@@ -2,27 +2,32 @@
 
 from dataclasses import dataclass
 
+from ..core.funding import DEBITS, PRICES
+
 KINDS = ("linear", "inverse")
-FUNDING_PRICES = ("mark", "oracle")
 
 
 @dataclass(frozen=True, slots=True)
 class FundingFacts:
     """When a contract pays funding and within which bounds; rates are fractions per interval, ``floor`` is negative.
 
-    ``price`` is the price a payment is computed with: 'mark' or 'oracle'.
+    ``price`` is the price a payment is computed with: 'mark' or 'oracle'. ``debit`` is what pays a fee: 'position',
+    'free_first' or 'capped', see ``core.contract.Contract``.
     """
 
     interval_hours: float
     cap: float | None = None
     floor: float | None = None
     price: str = "mark"
+    debit: str = "position"
 
     def __post_init__(self) -> None:
         if not self.interval_hours > 0:
             raise ValueError(f"a funding interval is a positive number of hours, was {self.interval_hours:g}")
-        if self.price not in FUNDING_PRICES:
-            raise ValueError(f"funding is paid at 'mark' or 'oracle', was {self.price!r}")
+        if self.price not in PRICES:
+            raise ValueError(f"funding is paid at {' or '.join(map(repr, PRICES))}, was {self.price!r}")
+        if self.debit not in DEBITS:
+            raise ValueError(f"a funding fee is taken by {', '.join(map(repr, DEBITS))}, was {self.debit!r}")
         if self.cap is not None and self.floor is not None and self.cap < self.floor:
             raise ValueError(f"the funding cap {self.cap:g} is below the floor {self.floor:g}")
 

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from bt_margin import Contract, MarginAccount, Risk, TierSchedule, TierTable, plan_liquidation
-from bt_margin.core.liquidation import FORFEIT, MARKET, account_bankruptcy_price, account_liquidation_price
+from bt_margin.core.liquidation import account_bankruptcy_price, account_liquidation_price
+from bt_margin.core.profiles import FORFEIT, MARKET
 
 
 def flat_contract(symbol: str, *, rate: float = 0.01, fee: float = 0.0, lot: float = 0.0) -> Contract:
@@ -133,7 +134,7 @@ def test_a_size_past_the_tiers_of_its_leverage_is_refused():
 def test_funding_moves_the_wallet_of_the_position():
     account = account_of((flat_contract("BTC"), 10, "isolated"))
     account.apply_fill("BTC", size=-2, price=100, fee_rate=0.0, time=0)
-    assert account.pay_funding("BTC", mark_price=90, rate=0.001, time=0) == pytest.approx(0.18)
+    assert account.pay_funding("BTC", mark_price=90, rate=0.001, time=0, marks={"BTC": 90}) == pytest.approx(0.18)
     assert account.wallets["wallet:BTC"] == pytest.approx(20.18)
 
 

@@ -11,7 +11,7 @@ from bt_margin.calculator import contract_sheet, evaluate, share_left
 
 ADDED_TO_POSITION = {
     *("notional", "unrealized_pnl", "initial_margin", "maintenance_margin"),
-    *("liquidation_price", "bankruptcy_price", "tier"),
+    *("liquidation_price", "bankruptcy_price", "tier", "adl_score"),
 }
 ADDED_TO_ACCOUNT = {"equity", "available_margin", "initial_margin", "maintenance_margin", "margin_ratio", "liquidatable"}
 
@@ -466,3 +466,37 @@ def test_losses_of_a_first_balance_and_of_what_is_left():
     assert share_left(risk=0.25, losses=2, is_compounded=False) == 0.5
     assert share_left(risk=0.25, losses=2, is_compounded=True) == 0.5625
     assert share_left(risk=0.5, losses=3, is_compounded=False) == 0
+
+
+def earning(venue: str, symbol: str, **more) -> dict:
+    """Return the first position of an account that holds two bought at 1 000 and standing at 1 100, and one more."""
+    first = {"symbol": symbol, "size": 2, "entry_price": 1_000, "mark_price": 1_100, "tiers": [{"rate": 0.01}], **more}
+    other = {"symbol": "OTHER", "size": 1, "entry_price": 500, "mark_price": 400, "tiers": [{"rate": 0.01}]}
+    return evaluate({"venue": venue, "wallet_balance": 900, "positions": [first, other]})["positions"]
+
+
+@pytest.mark.parametrize(
+    ("venue", "symbol", "score"),
+    [
+        ("binance", "BTCUSDT", 200 / (1_000 - 200) * 26 / 1_000),  # 900 + 200 - 100 of equity, 22 and 4 of maintenance
+        ("hyperliquid", "BTC", 1.1 * 2_200 / 1_000),
+        ("bybit", "BTCUSDT", None),
+        ("okx", "BTCUSDT", None),
+        ("generic", "BTCUSDT", None),
+    ],
+)
+def test_the_deleveraging_score_is_the_venues_where_it_is_sourced(venue, symbol, score):
+    line, losing = earning(venue, symbol)
+    assert line["adl_score"] == (None if score is None else pytest.approx(score))
+    assert losing["adl_score"] is None, "what has lost is not queued"
+
+
+def test_an_isolated_positions_deleveraging_score_is_that_of_its_own_money():
+    line, _ = earning("binance", "BTCUSDT", margin_mode="isolated", isolated_margin=100)
+    assert line["adl_score"] == pytest.approx(200 / 100 * 22 / 300)
+
+
+@pytest.mark.parametrize(("venue", "is_liquidatable"), [("generic", True), ("dydx", False)])
+def test_equity_equal_to_maintenance_is_liquidatable_but_at_dydx(venue, is_liquidatable):
+    held = {"symbol": "X", "size": 1, "entry_price": 100, "mark_price": 93.75, "tiers": [{"rate": 0.01}]}
+    assert evaluate({"venue": venue, "wallet_balance": 6.25 + 0.9375, "positions": [held]})["liquidatable"] is is_liquidatable

@@ -248,6 +248,13 @@ def test_a_share_of_the_equity_is_spent_in_the_takeover_price():
     assert takeover_price(units=-2, mark_price=100, equity=30, share=0.5) == 100 + 15 / 2
 
 
+@pytest.mark.parametrize("kind", ["linear", "inverse"])
+@pytest.mark.parametrize("units", [2, -2])
+@pytest.mark.parametrize("equity", [1_000, -1_000])
+def test_a_position_is_handed_over_for_a_positive_price_however_much_there_is_or_is_lacking(kind, units, equity):
+    assert takeover_price(units=units, mark_price=100, equity=equity, share=1.0, kind=kind) > 0
+
+
 def test_a_liquidation_fee_takes_no_more_than_there_is():
     assert liquidation_fee(rate=0.01, units=-2, price=100, equity=5) == 2
     assert liquidation_fee(rate=0.01, units=2, price=100, equity=1.5) == 1.5
@@ -259,6 +266,7 @@ def test_a_fillable_price_moves_away_from_the_mark_as_the_wallet_sinks():
     assert fillable_price(**terms, equity=20) == 100
     assert fillable_price(**terms, equity=10) == pytest.approx(99.5)
     assert fillable_price(**terms, equity=-50) == 99
+    assert fillable_price(**{**terms, "maintenance_margin": 0.001}, equity=-50, kind="inverse") == pytest.approx(1 / (1 / 100 + 0.0001))
 
 
 def test_adl_ranks_what_has_earned_by_the_venues_formula():

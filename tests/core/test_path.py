@@ -7,8 +7,8 @@ Flat maintenance 1 %, no fees. A long of 1 at 100 with 10x isolated margin holds
 import pytest
 
 from bt_margin import Contract, MarginAccount, TierSchedule, TierTable
-from bt_margin.core.liquidation import FORFEIT, MARKET
 from bt_margin.core.path import PathStamp, Track, WorkingOrder, plan_path
+from bt_margin.core.profiles import DYDX, FORFEIT, HYPERLIQUID, MARKET, Cooldown
 
 LIMIT_PRICE = 90 / 0.99
 
@@ -46,7 +46,7 @@ def test_a_wallet_is_liquidated_exactly_where_equity_meets_maintenance():
     (event,) = plan.events
     assert event.kind == "liquidation"
     assert event.marks["BTC"] == pytest.approx(LIMIT_PRICE)
-    assert plan.liquidated == {"BTC"}
+    assert plan.liquidated == {"BTC": 1}
 
 
 def test_a_low_just_above_the_limit_spares_it():
@@ -148,7 +148,7 @@ def test_a_stale_contract_keeps_its_mark_while_another_moves():
     plan = run(account, [bar(100, 100, 75, 90), still], profile=FORFEIT)
     # 25 + (p - 100) - 5 = 0.01 p + 0.95
     assert plan.events[0].marks == {"BTC": pytest.approx(80.95 / 0.99), "ETH": 95.0}
-    assert plan.liquidated == {"BTC", "ETH"}
+    assert plan.liquidated == {"BTC": 1, "ETH": 1}
 
 
 def test_two_isolated_wallets_fail_in_the_order_of_the_clock():
@@ -166,3 +166,34 @@ def test_two_isolated_wallets_fail_in_the_order_of_the_clock():
 def test_the_lowest_equity_lies_inside_the_bar():
     plan = run(long_account(), [bar(100, 101, 93, 100)])
     assert (plan.lowest_equity, plan.equity) == (pytest.approx(993), pytest.approx(1_000))
+
+
+@pytest.mark.parametrize(
+    "table", [None, TierTable.from_rows([(10_000, 0.01, 50), (None, 0.02, 20)], mode="slab")], ids=["plain", "stretched"]
+)
+@pytest.mark.parametrize(("profile", "low", "steps"), [(MARKET, 93.75, 1), (DYDX, 93.75, 0), (DYDX, 93.74, 1)])
+def test_where_only_less_than_maintenance_fails_to_touch_it_is_not_to_cross_it(profile, low, steps, table):
+    # 6.25 of 7.1875 are lost at 93.75; the 0.9375 that are left are exactly 1 % of it
+    account = long_account(mode="cross", cash=6.25 + 0.9375, table=table)
+    plan = run(account, [bar(100, 101, low, 99)], profile=profile)
+    assert plan.liquidated["BTC"] == steps
+
+
+def test_each_next_failing_point_of_a_bar_takes_another_part():
+    # a long of 2 000 at 100 holds 20 000: a fifth goes at 90 / 0.99, another where 16 363.64 + 1 600 (p - 100) = 16 p
+    plan = run(long_account(2_000, cash=100_000), [bar(100, 101, 90.6, 99)], profile=HYPERLIQUID)
+    first, second = (event.marks["BTC"] for event in plan.events)
+    assert (first, second) == (pytest.approx(LIMIT_PRICE), pytest.approx((160_000 - 20_000 + 400 * (100 - LIMIT_PRICE)) / 1_584))
+    assert plan.liquidated == {"BTC": 2}
+
+
+@pytest.mark.parametrize(("bar_seconds", "steps", "left"), [(60, 2, 1_280), (15, 2, 0)])
+def test_a_cooldown_is_over_at_the_next_failing_point_of_a_longer_bar_alone(bar_seconds, steps, left):
+    account, cooldown = long_account(2_000, cash=100_000), Cooldown()
+    plan = plan_path(
+        account, [bar(100, 101, 90.6, 99)], [], [], HYPERLIQUID, low_first=True, opening=1e9, bar_seconds=bar_seconds, cooldown=cooldown
+    )
+    assert plan.liquidated == {"BTC": steps}
+    sold = 400 * (LIMIT_PRICE - 100) + (1_600 - left) * (plan.events[1].marks["BTC"] - 100)
+    assert plan.equity == pytest.approx(100_000 + sold - left)  # what is left stands at 99
+    assert cooldown.cut_at == {}, "a plan leaves the caller's own as it was"

@@ -12,7 +12,8 @@ from playing import CALM, buy, frame, play, sell
 from bt_margin import MarginBroker, PerpCommInfo, PerpData
 from bt_margin.core.account import MarginAccount
 from bt_margin.core.contract import Contract
-from bt_margin.core.rescue import rescue
+from bt_margin.core.rescue import Range, rescue, worst_mark
+from bt_margin.core.terms import MarginTerms
 from bt_margin.core.tiers import TierSchedule, TierTable
 from bt_margin.result import Result
 
@@ -29,6 +30,10 @@ def account_with(size: float, *, cash: float, mode: str, leverage: float = 10, t
     return account
 
 
+def at(mark: float) -> dict[str, Range]:
+    return {"AAA": Range(mark, mark)}
+
+
 @pytest.mark.parametrize(
     ("size", "worst", "mode", "margin", "leverage"),
     [
@@ -40,26 +45,47 @@ def account_with(size: float, *, cash: float, mode: str, leverage: float = 10, t
     ],
 )
 def test_margin_to_add_and_safe_leverage_by_hand(size, worst, mode, margin, leverage):
-    saved = rescue(account_with(size, cash=12, mode=mode), "AAA", {"AAA": worst}, {})
+    saved = rescue(account_with(size, cash=12, mode=mode), "AAA", at(worst), {})
     assert saved.margin_to_add == pytest.approx(margin, rel=1e-12)
     assert saved.safe_leverage == (None if leverage is None else pytest.approx(leverage, rel=1e-12))
 
 
 def test_funding_still_to_come_is_margin_to_add():
-    assert rescue(account_with(1, cash=12, mode="isolated"), "AAA", {"AAA": 80}, {"AAA": 0.5}).margin_to_add == pytest.approx(11.3)
+    assert rescue(account_with(1, cash=12, mode="isolated"), "AAA", at(80), {"AAA": 0.5}).margin_to_add == pytest.approx(11.3)
 
 
 def test_a_wallet_that_owed_before_the_position_carries_none_at_all():
     account = account_with(1, cash=12, mode="cross")
     account.wallets["wallet:cross"] = -5
-    assert rescue(account, "AAA", {"AAA": 99}, {}).safe_leverage is None
+    assert rescue(account, "AAA", at(99), {}).safe_leverage is None
 
 
 def test_the_largest_position_a_wallet_carries_is_found_across_a_tier():
     # 40 carry 100 x share x 20 % lost + 1 % of the first 100 and 5 % of the rest at 80: 20 s + 4 s - 4 = 40, s = 44 / 24
     table = TierTable.from_rows([(100, 0.01, 50), (None, 0.05, 20)])
-    saved = rescue(account_with(3, cash=40, mode="cross", table=table), "AAA", {"AAA": 80}, {})
+    saved = rescue(account_with(3, cash=40, mode="cross", table=table), "AAA", at(80), {})
     assert saved.safe_leverage == pytest.approx(44 / 24 * 100 / 40)
+
+
+SLAB = TierTable.from_rows([(110, 0.01, 50), (None, 0.2, 5)], mode="slab")
+
+
+@pytest.mark.parametrize(("size", "worst"), [(1, 110), (-1, 120)])
+def test_a_slab_positions_worst_mark_may_be_the_first_past_an_edge(size, worst):
+    # a long's 10 + 10 of equity meet 20 % of 110 there, and its 10 + 20 only 24 at 120
+    account = account_with(size, cash=12, mode="isolated", table=SLAB)
+    mark = worst_mark(account.positions["AAA"], Range(100, 120))
+    assert mark == pytest.approx(worst, rel=1e-12)
+    assert account.positions["AAA"].notional(mark) > 110
+
+
+def test_spot_has_no_leverage_to_lower():
+    account = MarginAccount()
+    account.add_contract(Contract("AAA", kind="spot"), leverage=1, margin_mode="cross")
+    account.deposit(100, time=0)
+    account.apply_fill("AAA", size=1, price=100, fee_rate=0.0, time=0)
+    account.wallets["wallet:cross"] = 15
+    assert rescue(account, "AAA", at(80), {}) == (pytest.approx(5), None)  # 20 lost - 15
 
 
 # -- a run with what was said to save it lives through the bar ----------------------------------------------------------
@@ -83,6 +109,87 @@ def test_at_less_than_the_safe_leverage_the_same_position_survives(mode, place):
         size = 1 if mode == "isolated" else leverage * cash / 100
         terms = {"leverage": leverage if mode == "isolated" else 10}
         assert len(run({1: place(size=size)}, candles, cash=cash, margin_mode=mode, terms=terms).liquidations) == deaths
+
+
+INVERSE = {"kind": "inverse", "currency": "AAA"}
+UP = (100, 120, 100, 115)
+CONTRACTS = TierTable.from_rows([(0.5, 0.01, 50), (0.8, 0.02, 20), (None, 0.05, 10)], mode="slab", unit="contracts")
+KINDS = {
+    "inverse": INVERSE,
+    "slab": {"tiers": TierTable.from_rows([(70, 0.01, 50), (None, 0.05, 10)], mode="slab")},
+    "inverse slab": {**INVERSE, "tiers": TierTable.from_rows([(0.9, 0.01, 50), (None, 0.05, 10)], mode="slab", unit="base")},
+    "contracts": {"tiers": CONTRACTS},
+    "entry": {"maintenance_basis": "entry"},
+    "fee of the notional": {"fee_in_margin": "notional", "commission": 0.002},
+    "fee that is only maintained": {"margin_terms": MarginTerms("mark", "notional", fee_in_initial=False), "commission": 0.002},
+    "fee at bankruptcy": {"fee_in_margin": "bankruptcy", "commission": 0.002},
+    "fee at bankruptcy, inverse": {**INVERSE, "fee_in_margin": "bankruptcy", "commission": 0.002},
+}
+of_every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def stake(kind: str, notional: float) -> float:
+    """Return the size whose notional at 100 this is a hundredth of: 1 of a linear contract, 10 000 of quote money of coins."""
+    return notional * (100 if KINDS[kind].get("kind") == "inverse" else 1)
+
+
+@of_every_kind
+@pytest.mark.parametrize("mode", ["isolated", "cross"])
+@pytest.mark.parametrize("place", [buy, sell])
+def test_of_every_kind_less_than_the_safe_leverage_survives_and_more_does_not(kind, mode, place):
+    bar = CRASH if place is buy else UP
+    candles, terms = frame([CALM, CALM, bar, CALM]), KINDS[kind]
+    worth = 1 if terms.get("kind") == "inverse" else 100
+    cash = worth * (10 if mode == "isolated" else 0.15)
+    (row,) = run({1: place(size=stake(kind, 1))}, candles, cash=cash, margin_mode=mode, terms=terms).liquidations.itertuples()
+    assert row.safe_leverage > 1
+    for factor, deaths in ((0.999, 0), (1.001, 1)):
+        leverage = row.safe_leverage * factor
+        size = stake(kind, 1 if mode == "isolated" else leverage * cash / worth)
+        given = {**terms, "leverage": leverage if mode == "isolated" else 10}
+        assert len(run({1: place(size=size)}, candles, cash=cash, margin_mode=mode, terms=given).liquidations) == deaths
+
+
+@of_every_kind
+@pytest.mark.parametrize(("factor", "deaths"), [(0.999, 1), (1.001, 0)])
+@pytest.mark.parametrize("place", [buy, sell])
+def test_of_every_kind_the_margin_added_saves_and_a_little_less_does_not(kind, place, factor, deaths):
+    candles, terms = frame([CALM, CALM, CRASH if place is buy else UP, CALM]), KINDS[kind]
+    (row,) = run({1: place(size=stake(kind, 1))}, candles, cash=1_000, terms=terms).liquidations.itertuples()
+
+    def add(strategy):
+        strategy.broker.add_margin(strategy.data, row.margin_to_add * factor)
+
+    again = run({1: place(size=stake(kind, 1)), 2: add}, candles, cash=1_000, terms=terms)
+    assert len(again.liquidations) == deaths
+
+
+@pytest.mark.parametrize(("mode", "cash", "leverage"), [("isolated", 1_000, 100 / 12), ("cross", 11, 9)])
+def test_a_slab_long_that_dies_on_its_way_up_is_told_what_would_have_carried_it_past_the_edge(mode, cash, leverage):
+    # past 110: 10 + 10 - 22 of an isolated long; a share s of one on 11 of cash: 11 + 110 - 100 s = 22, s = 0.99
+    candles, terms = frame([CALM, CALM, UP, CALM]), {"tiers": SLAB}
+    (row,) = run({1: buy()}, candles, cash=cash, margin_mode=mode, terms=terms).liquidations.itertuples()
+    assert row.worst_mark == pytest.approx(110)
+    assert row.margin_to_add == pytest.approx(2 if mode == "isolated" else 1)
+    assert row.safe_leverage == pytest.approx(leverage)
+    for factor, deaths in ((0.999, 0), (1.001, 1)):
+        size = 1 if mode == "isolated" else row.safe_leverage * factor * cash / 100
+        given = {**terms, "leverage": row.safe_leverage * factor if mode == "isolated" else 10}
+        assert len(run({1: buy(size=size)}, candles, cash=cash, margin_mode=mode, terms=given).liquidations) == deaths
+
+
+def test_a_short_perpetual_beside_its_spot_needs_what_the_pair_needs_at_both_worst_marks():
+    candles = frame([CALM, CALM, (100, 140, 90, 100), CALM])
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=150, check=True)
+    for name, terms in (("AAA", {"leverage": 10, "tiers": 0.01, "liquidation_fee": 0.0}), ("BBB", {"kind": "spot"})):
+        cerebro.broker.addcommissioninfo(PerpCommInfo(**terms), name=name)
+        cerebro.adddata(PerpData(dataname=candles, name=name))
+    cerebro.addstrategy(Sleeper, sizes=[-5, 0.5])
+    (row, *_) = cerebro.run()[0].broker.record.liquidations
+    assert (row.symbol, row.worst_mark) == ("AAA", 140)
+    assert row.margin_to_add == pytest.approx(5 * 40 + 7 - 150 + 0.5 * 10)  # the coin's worst is 90
+    assert row.safe_leverage == pytest.approx(145 / 207 * 500 / 145)  # 145 carry 145 / 207 of the short
 
 
 def test_in_cross_the_leverage_is_on_the_money_before_fees_and_funding():
@@ -168,24 +275,37 @@ class Sleeper(bt.Strategy):
                 (self.buy if size > 0 else self.sell)(data, size=abs(size))
 
 
-def lived(candles: list[pd.DataFrame], sizes: list[float], cash: float, *, bars: int) -> list:
+ROWS = [(500, 0.01, 50), (None, 0.03, 20)]
+RANDOM_TERMS = [
+    {"tiers": ROWS},
+    {"tiers": TierTable.from_rows(ROWS, mode="slab")},
+    {"tiers": TierTable.from_rows([(3, 0.01, 50), (None, 0.03, 20)], mode="slab", unit="contracts")},
+    {"tiers": ROWS, "maintenance_basis": "entry"},
+    {"tiers": ROWS, "fee_in_margin": "notional"},
+    {"tiers": ROWS, "fee_in_margin": "bankruptcy"},
+    {"tiers": TierTable.from_rows([(500, 0.01, 50), (None, 0.03, 20)], unit="base"), "kind": "inverse", "currency": "COIN", "mult": 1e4},
+]
+
+
+def lived(candles: list[pd.DataFrame], sizes: list[float], cash: float, *, bars: int, terms: dict) -> list:
     """Return the liquidations of the first ``bars`` of a cross account that opened ``sizes`` with this much cash."""
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.broker = MarginBroker(cash=cash, check=True)
-    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=20, tiers=[(500, 0.01, 50), (None, 0.03, 20)], commission=0.001))
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=20, commission=0.001, **terms))
     for number, rows in enumerate(candles):
         cerebro.adddata(PerpData(dataname=rows.iloc[:bars], name="ABC"[number] * 3, funding=0.0005))
     cerebro.addstrategy(Sleeper, sizes=sizes)
     return cerebro.run()[0].broker.record.liquidations
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sizes=st.lists(st.integers(-6, 6).filter(bool), min_size=1, max_size=2),
     moves=st.lists(st.tuples(st.floats(0.93, 1.07), st.floats(0.93, 1.07)), min_size=12, max_size=12),
     share=st.floats(0.06, 0.2),
+    terms=st.sampled_from(RANDOM_TERMS),
 )
-def test_with_the_margin_added_random_wallets_outlive_the_bar_they_died_in(sizes, moves, share):
+def test_with_the_margin_added_random_wallets_outlive_the_bar_they_died_in(sizes, moves, share, terms):
     candles = []
     for number in range(len(sizes)):
         closes = pd.Series([move[number] for move in moves]).cumprod().mul(100).tolist()
@@ -193,8 +313,8 @@ def test_with_the_margin_added_random_wallets_outlive_the_bar_they_died_in(sizes
         rows = [(o, max(o, c) * 1.01, min(o, c) * 0.99, c) for o, c in zip(opens, closes, strict=True)]
         candles.append(frame(rows, start="2024-01-01", freq="8h"))
     cash = sum(abs(size) for size in sizes) * 100 * share
-    deaths = lived(candles, sizes, cash, bars=12)
+    deaths = lived(candles, sizes, cash, bars=12, terms=terms)
     if deaths:
         first = deaths[0]
         bars = next(number for number, time in enumerate(candles[0].index, 1) if time.timestamp() + 8 * 3600 == first.time)
-        assert not lived(candles, sizes, cash + first.margin_to_add * 1.000001 + 1e-9, bars=bars)
+        assert not lived(candles, sizes, cash + first.margin_to_add * 1.000001 + 1e-9, bars=bars, terms=terms)

@@ -118,6 +118,13 @@ def pressed() -> bt.Strategy:
 # -- by hand ---------------------------------------------------------------------------------------------------------
 
 
+def test_an_isolated_wallet_is_judged_by_its_own_money():
+    bars = [(price,) * 4 for price in (100, 100, 92, 100)]
+    margin = told(play({1: buy()}, frame(bars)))["Margin"]
+    assert margin["highest_ratio"] == pytest.approx(0.92 / 2)  # 10 of margin less 8; the account has 992
+    assert margin["highest_ratio_time"] == "2024-01-01T04:00:00Z"
+
+
 def test_margin_of_a_pressed_account_can_be_redone_by_hand(pressed):
     margin = told(pressed)["Margin"]
     ratio = (9 * 90 * 0.01) / (100 - 9 * 10)  # maintenance over equity at a mark of 90

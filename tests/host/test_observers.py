@@ -112,7 +112,7 @@ def test_a_position_that_no_price_liquidates_has_no_liquidation_price():
 def test_liquidation_price_is_gone_on_the_bar_that_liquidates():
     strategy = watch(Script, frame([CALM, CALM, CRASH, CALM]), script={1: buy()})
     assert line(strategy.stats.liquidationprice[0], "price") == pytest.approx([nan, LIQUIDATION_PRICE, nan, nan], nan_ok=True)
-    assert line(strategy.stats.marginratio, "ratio") == pytest.approx([nan, 1 / 1_000, nan, nan], nan_ok=True)
+    assert line(strategy.stats.marginratio, "ratio") == pytest.approx([nan, 1 / 10, nan, nan], nan_ok=True)
 
 
 def test_every_data_has_its_own_liquidation_price():
@@ -135,6 +135,17 @@ def test_margin_ratio_rises_to_liquidation():
     bars = [(price,) * 4 for price in (100, 100, 90.5, 90, 89, 100)]  # 9 at 100 on 100 of cash are liquidated at 800 / 8.91 = 89.79
     strategy = watch(Script, frame(bars), script={1: buy(size=9)}, cash=100, margin_mode="cross")
     ratios = [nan, 9 / 100, 8.145 / 14.5, 8.1 / 10, nan, nan]
+    assert line(strategy.stats.marginratio, "ratio") == pytest.approx(ratios, nan_ok=True)
+
+
+def test_the_margin_ratio_is_that_of_the_wallet_nearest_to_liquidation():
+    def both(strategy):
+        strategy.buy(strategy.data0)
+        strategy.buy(strategy.data1)
+
+    falls, rises = ([(price,) * 4 for price in (100, 100, end)] for end in (92, 120))
+    strategy = watch(Script, frame(falls), frame(rises), script={1: both})  # 10 of margin each, 980 in the cross wallet
+    ratios = [nan, 1 / 10, 0.92 / 2]  # the account's would be 2.12 / 1 012
     assert line(strategy.stats.marginratio, "ratio") == pytest.approx(ratios, nan_ok=True)
 
 
@@ -204,7 +215,7 @@ def test_a_writer_has_a_column_for_every_line():
     headers, *rows = [written.split(",") for written in out.getvalue().splitlines()[1:5]]
     written = [dict(zip(headers, row, strict=True)) for row in rows]
     assert [row["price"] for row in written] == ["", str(LIQUIDATION_PRICE), str(LIQUIDATION_PRICE)]
-    assert [row["ratio"] for row in written] == ["", "0.001", "0.001"]
+    assert [row["ratio"] for row in written] == ["", "0.1", "0.1"]
     assert [(float(row["wallet_balance"]), float(row["equity"])) for row in written] == [(1_000, 1_000)] * 3
 
 

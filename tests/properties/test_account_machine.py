@@ -8,25 +8,43 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bt_margin import Contract, MarginAccount, TierSchedule, TierTable, plan_liquidation
 from bt_margin.core.ledger import CROSS, MONEY_TOLERANCE
-from bt_margin.core.liquidation import FORFEIT, MARKET
+from bt_margin.core.profiles import PROFILES
+from bt_margin.core.terms import BASES, FEES_IN_MARGIN, MarginTerms
+from bt_margin.core.tiers import MODES, UNITS
 
 SYMBOLS = ("AAA", "BBB", "CCC")
-TABLE = TierTable.from_rows([(5_000, 0.01, 50), (50_000, 0.03, 20), (None, 0.1, 5)])
+ROWS = [(5_000, 0.01, 50), (50_000, 0.03, 20), (None, 0.1, 5)]
+TAKER = 0.0005
+
+terms = st.builds(
+    MarginTerms, maintenance_basis=st.sampled_from(BASES), fee_in_margin=st.sampled_from(FEES_IN_MARGIN), fee_in_initial=st.booleans()
+)
+tables = st.builds(TierTable.from_rows, st.just(ROWS), mode=st.sampled_from(MODES), unit=st.sampled_from(UNITS))
 
 
 class AccountMachine(RuleBasedStateMachine):
-    """AAA and CCC share the cross wallet, BBB is isolated and trades in lots."""
+    """AAA and CCC share the cross wallet, BBB is isolated and trades in lots; CCC may be the spot of linear contracts."""
 
-    @initialize(cash=st.floats(100, 100_000), leverage=st.sampled_from((1, 3, 10, 40)), profile=st.sampled_from((MARKET, FORFEIT)))
-    def open_account(self, cash, leverage, profile):
+    @initialize(
+        cash=st.floats(100, 100_000),
+        leverage=st.sampled_from((1, 3, 10, 40)),
+        profile=st.sampled_from([*PROFILES.values()]),
+        kinds=st.sampled_from((("linear",) * 3, ("linear", "linear", "spot"), ("inverse",) * 3)),
+        table=tables,
+        terms=terms,
+    )
+    def open_account(self, cash, leverage, profile, kinds, table, terms):
         self.profile = profile
         self.account = MarginAccount()
         self.marks = dict.fromkeys(SYMBOLS, 100.0)
-        for symbol in SYMBOLS:
-            contract = Contract(
-                symbol, lot=0.01 if symbol == "BBB" else 0.0, liquidation_fee=0.0125, tiers=TierSchedule.constant(TABLE), multiplier=2.0
-            )
-            self.account.add_contract(contract, leverage=leverage, margin_mode="isolated" if symbol == "BBB" else "cross")
+        for symbol, kind in zip(SYMBOLS, kinds, strict=True):
+            more = {} if kind == "spot" else {"tiers": TierSchedule.constant(table)}
+            multiplier = 200.0 if kind == "inverse" else 2.0
+            lot = 0.01 if symbol == "BBB" else 0.0
+            contract = Contract(symbol, lot=lot, taker=TAKER, liquidation_fee=0.0125, multiplier=multiplier, kind=kind, **more)
+            mode = "isolated" if symbol == "BBB" else "cross"
+            rules = ((float("-inf"), terms),)
+            self.account.add_contract(contract, leverage=1 if kind == "spot" else leverage, margin_mode=mode, rules=rules)
         self.account.deposit(cash, time=0)
 
     @rule(
@@ -34,15 +52,20 @@ class AccountMachine(RuleBasedStateMachine):
     )
     def fill(self, symbol, share, slip, fee):
         price = self.marks[symbol] * slip
-        most = self.account.max_opening(symbol, price=price, fee_rate=fee, marks=self.marks)
+        most = self.account.max_opening(symbol, price=price, fee_rate=fee, marks=self.marks, is_short=share < 0)
         size = self.account.positions[symbol].contract.floor_size(share * max(most, abs(self.account.positions[symbol].size)))
         if size:
             self.account.execute(symbol, size=size, price=price, fee_rate=fee, marks=self.marks, time=0)
             self.liquidate()
 
+    @rule(symbol=st.sampled_from(SYMBOLS[:2]), leverage=st.sampled_from((1, 3, 10, 40)))
+    def change_leverage(self, symbol, leverage):
+        self.account.set_leverage(symbol, leverage)
+        self.liquidate()
+
     @rule(symbol=st.sampled_from(SYMBOLS), rate=st.floats(-0.02, 0.02))
     def fund(self, symbol, rate):
-        self.account.pay_funding(symbol, mark_price=self.marks[symbol], rate=rate, time=0)
+        self.account.pay_funding(symbol, mark_price=self.marks[symbol], rate=rate, time=0, marks=self.marks)
         self.liquidate()
 
     @rule(symbol=st.sampled_from(SYMBOLS), move=st.floats(0.6, 1.6))
@@ -89,12 +112,24 @@ class AccountMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_wallet_outlives_its_maintenance(self):
-        assert not any(self.account.risk(wallet, self.marks).is_liquidatable for wallet in self.account.wallets)
+        assert not any(self.profile.fails(self.account.risk(wallet, self.marks)) for wallet in self.account.wallets)
 
     @invariant()
     def a_flat_isolated_wallet_is_empty(self):
         if not self.account.positions["BBB"].size:
             assert abs(self.account.wallets["wallet:BBB"]) <= self.slack()
+
+    @invariant()
+    def what_maintenance_is_reckoned_by_is_what_the_terms_say(self):
+        for symbol, position in self.account.positions.items():
+            if position.size:
+                told = position.holding().maintenance_margin(self.marks[symbol])
+                slack = 1e-9 * position.notional(self.marks[symbol])
+                assert abs(position.maintenance_margin(self.marks[symbol]) - told) <= max(slack, 1e-300)
+
+    @invariant()
+    def spot_is_never_short(self):
+        assert all(position.size >= 0 for position in self.account.positions.values() if position.contract.kind == "spot")
 
     @invariant()
     def sizes_are_whole_lots(self):
@@ -105,5 +140,5 @@ class AccountMachine(RuleBasedStateMachine):
         return MONEY_TOLERANCE * self.account.turnover
 
 
-AccountMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None, derandomize=True)
+AccountMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=25, deadline=None, derandomize=True)
 TestAccountMachine = AccountMachine.TestCase

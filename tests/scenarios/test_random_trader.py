@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierTable
+from bt_margin.core.profiles import PROFILES
 
 TIERS = [(2_000, 0.01, 50), (10_000, 0.02, 25), (50_000, 0.05, 10), (None, 0.1, 5)]
 
@@ -57,7 +58,7 @@ class RandomTrader(bt.Strategy):
     def _act(self, data):
         rng, price = self.rng, data.close[0]
         free = max(self.broker.getcash(), 1.0)
-        size = free * rng.choice((0.2, 1.0, 5.0, 30.0)) * rng.random() / price
+        size = free * rng.choice((0.2, 1.0, 5.0, 30.0)) * rng.random() / self.broker.getcommissioninfo(data).getvaluesize(1.0, price)
         place = self.buy if rng.random() < 0.5 else self.sell
         away = price * (1 + rng.uniform(-0.03, 0.03))
         kind = rng.randrange(12)
@@ -104,24 +105,37 @@ class RandomTrader(bt.Strategy):
             self.refusals.append((data._name, str(refused)))
 
 
-def run_trader(seed: int, *, bars: int = 500, intrabar: str = "adverse", profile: str = "market", lot: float = 0.0, **cerebro_args):
-    """Run the random trader on three contracts, one cross, one isolated, one with gaps, and return its strategy."""
+def run_trader(
+    seed: int,
+    *,
+    bars: int = 500,
+    intrabar: str = "adverse",
+    profile: str = "market",
+    lot: float = 0.0,
+    starts: tuple[float, ...] = (100.0, 3.0, 20_000.0),
+    more: tuple[dict, ...] = ({}, {}, {}),
+    **cerebro_args,
+):
+    """Run the random trader on three contracts, one cross, one isolated, one with gaps, and return its strategy.
+
+    ``more`` are further terms of each contract, ``starts`` their first prices.
+    """
     cerebro = bt.Cerebro(stdstats=False, **cerebro_args)
     broker = MarginBroker(cash=10_000, intrabar=intrabar, check=True)
     cerebro.broker = broker
-    for number, (name, start, mode) in enumerate((("AAA", 100.0, "cross"), ("BBB", 3.0, "isolated"), ("CCC", 20_000.0, "cross"))):
-        terms = PerpCommInfo(
-            leverage=(20, 10, 5)[number], commission=0.0005, maker=0.0002, lot=lot, tiers=TIERS, margin_mode=mode, profile=profile
-        )
-        broker.addcommissioninfo(terms, name=name)
-        frame = wild_frame(seed * 10 + number, bars, start=start, gap_every=17 if name == "CCC" else 0)
+    for number, (name, mode) in enumerate((("AAA", "cross"), ("BBB", "isolated"), ("CCC", "cross"))):
+        terms = {"leverage": (20, 10, 5)[number], "commission": 0.0005, "maker": 0.0002, "lot": lot, "tiers": TIERS, "profile": profile}
+        terms = {**terms, "margin_mode": mode, **more[number]}
+        broker.addcommissioninfo(PerpCommInfo(**terms), name=name)
+        frame = wild_frame(seed * 10 + number, bars, start=starts[number], gap_every=17 if name == "CCC" else 0)
+        if terms.get("kind") == "spot":
+            frame = frame.drop(columns="funding_rate")
         cerebro.adddata(PerpData(dataname=frame, name=name))
     cerebro.addstrategy(RandomTrader, seed=seed)
     return cerebro.run()[0]
 
 
-@pytest.mark.parametrize("profile", ["market", "forfeit"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "profile"), [*((seed, "market") for seed in range(1, 4)), *enumerate(PROFILES)])
 def test_random_trading_keeps_every_invariant(seed, profile):
     strategy = run_trader(seed, profile=profile)
     broker = strategy.broker
@@ -134,9 +148,49 @@ def test_random_trading_keeps_every_invariant(seed, profile):
     assert min(broker.record.column("lowest_equity")) >= -1e-6
 
 
+INVERSE = {"kind": "inverse", "currency": "BTC", "mult": 100.0}
+SPOT = {"kind": "spot", "leverage": 1, "tiers": None}
+
+
+def slab(unit: str) -> dict:
+    return {"tiers": TierTable.from_rows(TIERS, mode="slab", unit=unit)}
+
+
+OTHERS = {
+    "inverse": ({**INVERSE, "tiers": TierTable.from_rows(TIERS, unit="base")},) * 3,
+    "inverse slab, at entry": ({**INVERSE, **slab("base"), "maintenance_basis": "entry"},) * 3,
+    "inverse, bankruptcy fee": ({**INVERSE, "tiers": 0.01, "fee_in_margin": "bankruptcy"},) * 3,
+    "slab": (slab("quote"),) * 3,
+    "slab of contracts, notional fee": ({**slab("contracts"), "fee_in_margin": "notional"},) * 3,
+    "at entry, bankruptcy fee": ({"maintenance_basis": "entry", "fee_in_margin": "bankruptcy"},) * 3,
+    "spot beside perpetuals": ({}, {}, SPOT),
+}
+
+
+@pytest.mark.parametrize("others", OTHERS)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_random_trading_of_every_kind_keeps_every_invariant(others, profile):
+    starts = (20_000.0, 21_000.0, 20_500.0) if others.startswith("inverse") else (100.0, 3.0, 20_000.0)
+    strategy = run_trader(2, bars=300, profile=profile, starts=starts, more=OTHERS[others])
+    broker = strategy.broker
+    balances = broker.journal.balances()
+    assert broker.record.liquidations, "the trader must be wild enough to be liquidated"
+    assert math.fsum(balances.values()) == pytest.approx(0.0, abs=1e-9 * broker.journal.turnover())
+    assert min(broker.record.column("equity")) >= 0.0
+    assert min(broker.record.column("lowest_equity")) >= -1e-6
+
+
+@pytest.mark.parametrize("others", ["inverse", "slab", "spot beside perpetuals"])
+def test_run_modes_agree_on_every_kind(others):
+    once, other = (run_trader(7, bars=250, more=OTHERS[others], runonce=flag) for flag in (True, False))
+    assert other.seen == once.seen
+    assert list(other.broker.record.bars) == list(once.broker.record.bars)
+
+
 @pytest.mark.parametrize("intrabar", ["favourable", "close"])
 def test_other_intrabar_rules_keep_every_invariant(intrabar):
     assert run_trader(11, intrabar=intrabar).broker.record.liquidations
+    assert run_trader(11, bars=300, intrabar=intrabar, more=OTHERS["inverse"]).broker.record.fills
 
 
 def test_lots_keep_sizes_whole():
@@ -158,5 +212,5 @@ def test_the_same_run_twice_is_the_same():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 130))
 def test_many_random_traders_keep_every_invariant(seed):
-    profile, intrabar = ("market", "forfeit")[seed % 2], ("adverse", "favourable", "close")[seed % 3]
+    profile, intrabar = [*PROFILES][seed % len(PROFILES)], ("adverse", "favourable", "close")[seed % 3]
     assert run_trader(seed, bars=1_500, profile=profile, intrabar=intrabar).broker.record.fills

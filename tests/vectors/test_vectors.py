@@ -24,20 +24,17 @@ from bt_margin.core.contract import Contract, break_even_price, initial_margin
 from bt_margin.core.funding import FundingSchedule, funding_payment, funding_sum
 from bt_margin.core.ledger import CROSS
 from bt_margin.core.liquidation import (
-    FORFEIT,
-    MARKET,
-    Profile,
     account_bankruptcy_price,
     account_liquidation_price,
     bankruptcy_price,
     fillable_price,
     liquidation_fee,
     liquidation_price,
-    plan_liquidation,
     takeover_price,
 )
 from bt_margin.core.orders import assumed_price, order_cost, order_margin
 from bt_margin.core.premium import average_premium, funding_rate, impact_notional, premium_index
+from bt_margin.core.profiles import FORFEIT, MARKET, Profile, plan_liquidation
 from bt_margin.core.tiers import Bracket, TierTable
 
 FOLDER = Path(__file__).parent
@@ -468,9 +465,9 @@ def test_funding_is_paid_by_the_published_side(case: Case) -> None:
 @each_case("funding_sum")
 def test_funding_adds_up_over_the_stamps_of_a_holding(case: Case) -> None:
     hours, rates, marks = zip(*case["inputs"]["settlements"], strict=True)
-    schedule = FundingSchedule(tuple(3600.0 * hour for hour in hours), rates, marks)
-    opened, closed = case["inputs"].get("held", (-inf, inf))
-    settlements = list(schedule.between(3600 * opened, 3600 * closed))
+    schedule = FundingSchedule(tuple(3600.0 * hour for hour in hours), rates, marks, grace_seconds=15)
+    opened, closed = case["inputs"]["held"]
+    settlements = schedule.paid_by(3600 * opened, 3600 * closed)
     assert_figures(case, {"received": funding_sum(settlements, size=case["inputs"]["size"])})
 
 

@@ -199,10 +199,23 @@ def test_margin_terms_are_those_of_the_day(name: str, day: str, terms: MarginTer
 
 
 def test_funding_is_what_a_source_gives() -> None:
-    assert load("okx").contract("BTCUSDT").funding == FundingFacts(8, 0.00375, -0.00375)
-    assert load("okx").contract("ADAUSDT").funding == FundingFacts(8, 0.015, -0.015)
+    assert load("okx").contract("BTCUSDT").funding == FundingFacts(8, 0.00375, -0.00375, debit="capped")
+    assert load("okx").contract("ADAUSDT").funding == FundingFacts(8, 0.015, -0.015, debit="capped")
+    assert load("bybit").contract("BTCUSDT").funding == FundingFacts(8, debit="free_first")
     assert load("hyperliquid").contract("BTC").funding == FundingFacts(1, 0.04, -0.04, "oracle")
     assert load("binance").contract("BTCUSDT").funding == FundingFacts(8)
+    hours = [load(name).funding_hours(symbol) for name, symbol in (("binance", "BTCUSDT"), ("hyperliquid", "BTC"), ("generic", "X"))]
+    assert hours == [8, 1, 8]
+
+
+def test_fees_are_those_of_the_day() -> None:
+    contract, change = load("binance").contract("BTCUSDT"), datetime(2024, 4, 28, tzinfo=UTC).timestamp()
+
+    assert [contract.fees_at(time) for time in (-inf, change - 1, change, inf)] == [(0.0002, 0.0004)] * 2 + [(0.0002, 0.0005)] * 2
+    assert [load("binance", day).contract("BTCUSDT").taker for day in ("2024-04-27", "2024-04-28")] == [0.0004, 0.0005]
+    assert "commissionRate" in contract.sources["fees before 2024-04-28"]
+    assert contract.with_fee(0.0, 0.001).fees_at(-inf) == (0.0, 0.001)
+    assert load("bybit").contract("BTCUSDT").fees_at(-inf) == (0.0002, 0.00055)
 
 
 def test_a_venue_of_a_day_knows_nothing_dated_later() -> None:
@@ -237,8 +250,8 @@ def test_a_date_that_is_none_is_refused() -> None:
         load("binance", "May")
 
 
-def test_binance_charges_a_regular_user_and_liquidates_in_the_market(binance: Venue) -> None:
-    assert (binance.name, binance.profile, binance.retrieved) == ("binance", "market", date(2026, 11, 21))
+def test_binance_charges_a_regular_user(binance: Venue) -> None:
+    assert (binance.name, binance.profile, binance.retrieved) == ("binance", "binance", date(2026, 11, 21))
     assert (binance.maker, binance.taker, binance.liquidation_fee) == (0.0002, 0.0005, 0.0125)
 
 
@@ -287,6 +300,24 @@ def test_every_figure_of_every_contract_names_its_source(name: str) -> None:
         needed |= {"funding"} if contract.funding is not None else set()
         needed |= {"filters"} if contract.tick is not None else set()
         assert needed <= set(contract.sources), f"{name} {contract.symbol}"
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("binance", "binance"),
+        ("binance-coinm", "binance"),
+        ("bitget", "forfeit"),
+        ("bybit", "bybit"),
+        ("dydx", "dydx"),
+        ("gate", "forfeit"),
+        ("generic", "generic"),
+        ("hyperliquid", "hyperliquid"),
+        ("okx", "okx"),
+    ],
+)
+def test_a_venue_liquidates_by_its_own_profile(name: str, profile: str) -> None:
+    assert load(name).profile == profile
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -344,7 +375,7 @@ def test_the_generic_venue_has_every_symbol_flat_and_free() -> None:
 
     contract = venue.contract("PEPE/USDT:USDT")
 
-    assert (venue.profile, contract.symbol, contract.lot, contract.multiplier) == ("forfeit", "PEPE/USDT:USDT", 0.0, 1.0)
+    assert (venue.profile, contract.symbol, contract.lot, contract.multiplier) == ("generic", "PEPE/USDT:USDT", 0.0, 1.0)
     assert (contract.maker, contract.taker, contract.liquidation_fee) == (0.0, 0.0, 0.0)
     assert contract.tiers.at(0).maintenance_margin(2_000_000) == 2_000_000 * 0.005
 
@@ -391,9 +422,12 @@ def contract_of(content: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda e: e.pop("taker"), r"^made\.json is without taker; expected contracts, funding, kind, "),
+        (lambda e: e.pop("taker"), r"^made\.json is without taker; expected contracts, earlier_fees, funding, kind, "),
         (lambda e: e.update(fee=1), r"^made\.json is with unknown fee; expected contracts, "),
-        (lambda e: e.update(profile="cruel"), r"^made\.json: no liquidation profile is called 'cruel'; known: market, forfeit$"),
+        (
+            lambda e: e.update(profile="cruel"),
+            r"^made\.json: no liquidation profile is called 'cruel'; known: market, forfeit, generic, binance, bybit, okx, ",
+        ),
         (lambda e: e.update(retrieved="yesterday"), r"^made\.json, retrieved must be a day such as 2024-03-31, was 'yesterday'$"),
         (lambda e: e.update(maker="0.0002"), r"^made\.json, maker must be a number, was '0\.0002'$"),
         (lambda e: e.update(source=""), r"^made\.json, source must be a text, was ''$"),
