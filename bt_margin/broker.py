@@ -141,7 +141,8 @@ class MarginBroker(OrderBook):
             raise ValueError("a fund history replaces equity and cannot be combined with margin; remove set_fund_history")
         for data in self.cerebro.datas:
             self._open_slot(data)
-        profiles = {self.getcommissioninfo(slot.data).profile for slot in self.slots.values()}
+        terms = [self.getcommissioninfo(slot.data) for slot in self.slots.values()]
+        profiles = {own.profile for own in terms if own.p.kind != "spot"}  # spot needs no margin, and is sold as its wallet's others are
         if len(profiles) > 1:
             named = ", ".join(sorted(profile.name for profile in profiles))
             raise ValueError(f"all contracts of one broker share a liquidation profile, were {named}")
@@ -328,8 +329,7 @@ class MarginBroker(OrderBook):
             batch.credit += self._freed(slot, closed, price)
 
     def _opening_refusal(self, slot: Slot, opened: float, price: float, besides: float, credit: float) -> Refusal | None:
-        if not slot.position.size:
-            slot.use_tiers(self.account.set_tiers, slot.open_time)
+        self._use_terms_of_today(slot)
         taker = slot.position.contract.taker
         return self.account.refusal(slot.symbol, size=opened, price=price, fee_rate=taker, marks=self.marks, besides=besides, credit=credit)
 
@@ -342,15 +342,7 @@ class MarginBroker(OrderBook):
     def _besides(self, order, slot: Slot, batch: "Batch") -> float:
         """Return what counts to the same side already: the position and the openings ordered before (R4)."""
         size, group = order.executed.remsize, self._ocos[order.ref]
-        resting = sum(
-            other.executed.remsize
-            for other in self.pending
-            if other.data is slot.data
-            and other.ref not in batch.refs
-            and self._ocos[other.ref] != group
-            and other.executed.remsize * size > 0
-            and self.account.reservation(other.ref)
-        )
+        resting = self._resting_size(slot, 1 if size > 0 else -1, apart_from=batch.refs, group=group)
         held = slot.position.size if slot.position.size * size > 0 else 0.0
         return held + resting + batch.opened(slot, group, size)
 

@@ -20,7 +20,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from math import inf, isclose, isfinite, nextafter
+from math import inf, isclose, isfinite
 from numbers import Real
 from typing import Any
 
@@ -598,14 +598,14 @@ class _Sheet:
         holding = self.holding
         unit = 1.0 if holding.size > 0 else -1.0
         by_money = max(balance, 0.0) / self.order_cost(unit)["total"]
-        by_tier = inf
-        if holding.table is not None:
-            one = holding.measure(holding.entry_price) / abs(holding.size)
-            by_tier = holding.table.max_notional(holding.leverage) / one
+        limit = inf if holding.table is None else holding.table.max_notional(holding.leverage)
+        by_tier = limit / (holding.measure(holding.entry_price) / abs(holding.size))
         contract = Contract(lot=self.listed.lot if self.listed else 0.0)
         size = contract.floor_size(min(by_money, by_tier))
-        while size > 0 and self.order_cost(size * unit)["total"] > balance:
-            size = contract.floor_size(nextafter(size, 0.0))  # the division's last digit was rounded up
+        while size > 0 and (
+            self.order_cost(size * unit)["total"] > balance or replace(holding, size=size * unit).measure(holding.entry_price) > limit
+        ):
+            size = contract.size_below(size)  # the division's last digit was rounded up
         return size * unit
 
     def ladder(self) -> list[dict[str, float | None]]:

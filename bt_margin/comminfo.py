@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from math import inf, isfinite
+from math import inf
 
 import backtrader as bt
 
+from .core.account import is_number
 from .core.contract import GENERIC_TIERS, Contract, settlement_currency, shared_currency
 from .core.profiles import PROFILES, Profile
 from .core.terms import ALWAYS_PLAIN, MarginTerms, Terms
 from .core.tiers import TierSchedule, TierTable
+
+NUMBERS = ("commission", "maker", "mult", "lot", "liquidation_fee")
 
 Tiers = TierTable | TierSchedule | Sequence[Sequence[float | None]] | float | None
 
@@ -31,7 +34,7 @@ class PerpCommInfo(bt.CommInfoBase):
       - ``liquidation_fee`` (default: ``0.0125``): fraction of the liquidated notional, under the profile 'market'
       - ``profile`` (default: ``'market'``): how a failing wallet is liquidated, a ``Profile`` or the name of one: 'market' sells
         at the mark and charges the fee, 'forfeit' hands everything in the wallet to the insurance fund; 'binance', 'bybit',
-        'okx', 'hyperliquid', 'dydx' and 'tradingview' do as they do
+        'okx', 'hyperliquid', 'dydx' and 'tradingview' do as they do. All contracts of a broker share one; spot's does not count
       - ``kind`` (default: ``'linear'``): 'inverse' for a contract settled in its base coin, 'spot' for the coin itself,
         paid in full: leverage 1, no shorts, no funding, no tiers
       - ``currency`` (default: ``None``): what its money is in; ``None`` reads it from the symbol where that tells. All
@@ -84,8 +87,14 @@ class PerpCommInfo(bt.CommInfoBase):
         self.profile = self.p.profile if isinstance(self.p.profile, Profile) else PROFILES[self.p.profile]
         if self.p.margin_mode not in (None, "cross", "isolated"):
             raise ValueError(f"margin_mode is 'cross', 'isolated' or None (the broker's), was {self.p.margin_mode!r}")
-        if not (isfinite(self.p.leverage) and self.p.leverage >= 1):
-            raise ValueError(f"leverage is a finite number of 1 or more, was {self.p.leverage}")
+        if not is_number(self.p.leverage) or self.p.leverage < 1:
+            raise ValueError(f"leverage is a finite number of 1 or more, was {self.p.leverage!r}")
+        for name in NUMBERS:
+            value = getattr(self.p, name)
+            if not is_number(value) and (name, value) != ("maker", None):
+                raise ValueError(f"{name} is a finite number, was {value!r}")
+        if not (self.p.currency is None or isinstance(self.p.currency, str)):
+            raise ValueError(f"currency is a name such as 'USDT', or None to read it from the symbol, was {self.p.currency!r}")
         self.schedule = tier_schedule(self.p.tiers)
         self.terms = self.contract("")
         self.rules = self._rules()

@@ -4,7 +4,7 @@ Overridden here: every accessor of cash and value, together with every alias of 
 own functions, so ``getvalue`` would still be the host's if only ``get_value`` were replaced.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import backtrader as bt
 
 from .comminfo import utc
-from .core.account import MarginAccount, Position, check_leverage
+from .core.account import MarginAccount, Position, check_leverage, is_number
+from .core.contract import split_fill
 from .core.ledger import CROSS, Journal
 from .core.liquidation import account_adl_score, account_bankruptcy_price, account_liquidation_price
 from .core.profiles import Profile
@@ -93,17 +94,45 @@ class AccountView(bt.brokers.BackBroker):
         return None if rule is None else account_adl_score(rule, self.account, self.slot_of(data).symbol, self.marks)
 
     def max_size(self, data, isbuy, price=None) -> float:
-        """Return the largest size an order at a price (default: the close) may have: what it closes plus what it may open."""
+        """Return the largest size an order at a price (default: the close) may have: what it closes plus what it may open.
+
+        Resting orders of the same side count against the tiers (R4), and what is reserved for them is not available.
+        """
         slot = self.slot_of(data)
+        if price is not None and not (is_number(price) and price > 0):
+            raise ValueError(f"{slot.symbol}: max_size takes a price above 0, or none for the close, was {price!r}")
         price = data.close[0] if price is None else price
-        taker = slot.position.contract.taker
-        opening = {"price": price, "fee_rate": taker, "marks": self.marks, "is_short": not isbuy}
-        if slot.position.size * (1 if isbuy else -1) >= 0:
-            return self.account.max_opening(slot.symbol, **opening)
+        self._use_terms_of_today(slot)
+        side = 1 if isbuy else -1
+        held, resting = slot.position.size, self._resting_size(slot, side)
+        opening = {"price": price, "fee_rate": slot.position.contract.taker, "marks": self.marks}
+        if held * side >= 0:
+            return self.account.max_opening(slot.symbol, **opening, besides=held + resting, is_short=not isbuy)
         trial = self.account.clone()
-        held = abs(slot.position.size)
-        trial.apply_fill(slot.symbol, size=-slot.position.size, price=price, fee_rate=taker, time=self.now)
-        return held + trial.max_opening(slot.symbol, **opening)
+        trial.apply_fill(slot.symbol, size=-held, price=price, fee_rate=opening["fee_rate"], time=self.now)
+        opening["besides"] = resting
+        size = abs(held) + trial.max_opening(slot.symbol, **opening, is_short=not isbuy)
+        # A fill takes its opening part off the whole again, which may give the sum's last digit back.
+        while size > abs(held) and trial.refusal(slot.symbol, size=split_fill(held, side * size)[1], **opening) is not None:
+            size = max(slot.position.contract.size_below(size), abs(held))
+        return size
+
+    def _resting_size(self, slot: Slot, side: int, *, apart_from: Collection[int] = (), group: int | None = None) -> float:
+        """Return the size (signed) of a contract's resting orders of one side that may open; some orders and a group left out."""
+        return sum(
+            other.executed.remsize
+            for other in self.pending
+            if other.data is slot.data
+            and other.executed.remsize * side > 0
+            and other.ref not in apart_from
+            and self._ocos[other.ref] != group
+            and self.account.reservation(other.ref)
+        )
+
+    def _use_terms_of_today(self, slot: Slot) -> None:
+        """Put a flat contract's tiers, terms and fees of its present bar in force: bars of idle contracts are not loaded (R5)."""
+        if not slot.position.size and slot.open_time >= slot.next_tiers:
+            slot.use_tiers(self.account.set_tiers, slot.open_time)
 
     @property
     def journal(self) -> Journal:
@@ -198,8 +227,7 @@ class AccountView(bt.brokers.BackBroker):
         """
         slot = self.slot_of(data)
         position = slot.position
-        if not position.size and slot.count:
-            slot.use_tiers(self.account.set_tiers, slot.open_time)
+        self._use_terms_of_today(slot)
         check_leverage(slot.symbol, leverage, position.table.brackets)
         reserved = self._reserved_at(slot, leverage)
         if leverage < position.leverage:

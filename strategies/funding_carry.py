@@ -4,7 +4,7 @@ import backtrader as bt
 
 
 class FundingCarry(bt.Strategy):
-    """Short the perpetual (the first data) and long the spot (the second) of one coin, in equal amounts.
+    """Short the perpetual (the first data) and long the spot (the second) of one coin, in equal amounts: whole lots of the perpetual.
 
     Idea: what the price does to one leg it does to the other with the opposite sign, so the pair earns the funding rate and
     little else. Longs of a perpetual pay shorts while it trades above spot, which is most of the time; so the pair is
@@ -58,9 +58,16 @@ class FundingCarry(bt.Strategy):
         elif bool(perp) != bool(spot):
             self._flatten(perp, spot)
         elif not perp and not self.is_waiting and self.premium[0] >= self.p.enter:
-            coins = self.p.fraction * self.broker.getvalue() / self.data1.close[0]
-            self._send(self.sell(self.data0, size=coins / self.broker.getcommissioninfo(self.data0).p.mult))
-            self._send(self.buy(self.data1, size=coins / self.broker.getcommissioninfo(self.data1).p.mult))
+            self._open()
+
+    def _open(self):
+        """Sell the perpetual in whole lots and buy as many coins; too little for a lot is left to the broker to refuse."""
+        perp, spot = (self.broker.getcommissioninfo(data) for data in (self.data0, self.data1))
+        wanted = self.p.fraction * self.broker.getvalue() / self.data1.close[0] / perp.p.mult
+        contracts = perp.terms.floor_size(wanted) if hasattr(perp, "terms") else wanted  # stock Backtrader knows no lots
+        self._send(self.sell(self.data0, size=contracts or wanted))
+        if contracts:
+            self._send(self.buy(self.data1, size=contracts * perp.p.mult / spot.p.mult))
 
     def _flatten(self, perp, spot):
         """Close whatever is held."""

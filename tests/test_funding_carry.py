@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from playing import frame
 
+from bt_margin import MarginBroker, PerpCommInfo, PerpData
 from bt_margin.backtest import run
 
 PATH = Path(__file__).parents[1] / "strategies" / "funding_carry.py"
@@ -133,6 +134,38 @@ def test_a_short_of_its_own_margin_dies_in_a_rally_and_the_coin_is_sold_after_it
     assert isolated.fills.loc[after, "size"] < 0
     assert cross.summary["liquidations"] == 0
     assert cross.summary["final_equity"] == pytest.approx(10_000)
+
+
+@pytest.mark.parametrize(("mult", "lot"), [(1.0, 0.001), (0.01, 0.1), (100.0, 1.0), (1.0, 0.0)])
+def test_both_legs_are_the_whole_lots_of_the_perpetual(mult, lot):
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000_000, check=True)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=3, mult=mult, lot=lot), name="PERP")
+    cerebro.broker.addcommissioninfo(PerpCommInfo(kind="spot", mult=0.5), name="COIN")
+    for name in ("PERP", "COIN"):
+        cerebro.adddata(PerpData(dataname=candles([61_234.5 / 60] * 10), name=name))
+    cerebro.addstrategy(FundingCarry, period=2)
+    finished = cerebro.run()[0]
+    perp, spot = (finished.getposition(data).size for data in finished.datas)
+    coins = 400_000 / (61_234.5 / 60)
+    lots = int(coins / (mult * lot)) if lot else coins / mult
+    assert perp == pytest.approx(-(lots * lot if lot else lots))
+    assert spot * 0.5 == pytest.approx(-perp * mult, rel=1e-12)
+
+
+def test_an_account_too_small_for_a_lot_holds_neither_leg_and_is_told_why():
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=100, check=True)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=3, lot=1.0), name="PERP")
+    cerebro.broker.addcommissioninfo(PerpCommInfo(kind="spot"), name="COIN")
+    for name in ("PERP", "COIN"):
+        cerebro.adddata(PerpData(dataname=candles([100.0] * 10), name=name))
+    cerebro.addstrategy(FundingCarry, period=2)
+    finished = cerebro.run()[0]
+    assert finished.broker.record.fills == []
+    assert [row.reason for row in finished.broker.record.refusals] == [
+        "PERP: a size of 0.4 leaves no whole lot of 1; order at least one lot"
+    ]
 
 
 def test_it_runs_on_stock_backtrader():

@@ -7,7 +7,8 @@ tells cross from isolated. Marks are a mapping from symbol to mark price.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import isfinite, nextafter
+from math import isfinite
+from numbers import Real
 from typing import NamedTuple
 
 from .contract import Contract, average_entry, split_fill
@@ -59,7 +60,9 @@ class Position:
     money, maintenance at entry, a closing fee in margin) they depend on what is held and are renewed with it.
 
     Since it was last flat: ``given_margin`` is what openings moved into an isolated wallet, less the share of what was
-    closed; ``costs`` are fees, funding and closed losses, less funding and profits received.
+    closed; ``costs`` are fees, funding and closed losses, less funding and profits received. ``set_aside`` is the closing fee
+    at bankruptcy that an isolated position keeps for each contract, as it was reckoned by the openings, with the entry price
+    that it belongs to: a copy put at another entry keeps what its own leverage asks.
     """
 
     contract: Contract
@@ -76,6 +79,7 @@ class Position:
     brackets: tuple[Bracket, ...] = ()
     given_margin: float = 0.0
     costs: float = 0.0
+    set_aside: tuple[float, float] = (0.0, 0.0)
 
     def unrealized_pnl(self, mark_price: float) -> float:
         """Return the profit at a mark price, 0 when flat."""
@@ -117,6 +121,7 @@ class Position:
 
     def holding(self, size: float | None = None, price: float | None = None) -> Holding:
         """Return what is held, or a size entered at a price, with all that its margin depends on."""
+        entered_at, fee = self.set_aside
         return Holding(
             size=self.size if size is None else size,
             entry_price=self.entry_price if price is None else price,
@@ -127,6 +132,7 @@ class Position:
             taker=self.contract.taker,
             is_isolated=self.is_isolated,
             terms=self.terms,
+            set_aside=abs(self.size) * fee if size is None and entered_at == self.entry_price else None,
         )
 
     @property
@@ -138,6 +144,10 @@ class Position:
     def reserved_fee(self) -> float:
         """The part of it that maintenance holds too, fixed at entry."""
         return self.holding().reserved_fee if self.size and not self.is_plain else 0.0
+
+    def set_fee_aside(self, fee: float) -> None:
+        """Keep a closing fee at bankruptcy for what is held, in place of what was kept before."""
+        self.set_aside = (self.entry_price, fee / abs(self.size))
 
     def renew(self) -> None:
         """Bring ``brackets`` up to table, terms and what is held, after anything that changes one of them."""
@@ -237,16 +247,20 @@ class MarginAccount:
         _check_spot(contract, leverage)
         check_leverage(symbol, leverage, max((table.brackets for table in contract.tiers.tables), key=lambda b: b[0].max_leverage))
         rules = ALWAYS_PLAIN if contract.kind == "spot" else rules
-        _check_fee_in_margin(contract, leverage, rules)
+        _check_fee_in_margin(contract, leverage, rules, min(contract.tiers.tables, key=lambda table: table.brackets[0].rate))
         is_plain = contract.is_plain and all(terms.is_plain for _, terms in rules)
         self.positions[symbol] = Position(contract, leverage, CROSS, contract.tiers.at(time), contract, rules, is_plain=is_plain)
         self.set_tiers(symbol, time)
         self.set_margin_mode(symbol, margin_mode)
 
     def set_leverage(self, symbol: str, leverage: float) -> None:
-        """Change a contract's leverage, which moves no money."""
+        """Change a contract's leverage, which moves no money and leaves a closing fee that was set aside as it is.
+
+        ValueError where maintenance and a fee kept with it would be all of the margin that a position begins with.
+        """
         position = self.positions[symbol]
         _check_spot(position.contract, leverage)
+        _check_fee_in_margin(position.contract, leverage, position.rules, position.table)
         position.leverage = leverage
         if not position.is_plain:
             position.renew()
@@ -266,7 +280,9 @@ class MarginAccount:
         position = self.positions[symbol]
         position.contract = position.offered.at(time)
         position.table = position.contract.tiers.at(time)
-        position.terms = terms_at(position.rules, time)
+        before, position.terms = position.terms, terms_at(position.rules, time)
+        if position.size and position.terms.fee_in_margin != before.fee_in_margin:
+            position.set_fee_aside(position.holding(position.size, position.entry_price).reserved_fee)
         position.renew()
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -369,10 +385,10 @@ class MarginAccount:
     def spendable(self, symbol: str, marks: Marks) -> float:
         """Return the money an opening in this contract may use.
 
-        Isolated margin is money that is there, so unrealized profit does not count for it (R8).
+        Isolated margin and the price of spot are money that is there, so unrealized profit does not count for them (R8, R27).
         """
-        available = self.available_margin(marks)
-        return min(available, self.free_cash) if self.positions[symbol].is_isolated else available
+        available, position = self.available_margin(marks), self.positions[symbol]
+        return min(available, self.free_cash) if position.is_isolated or position.contract.kind == "spot" else available
 
     def max_measure(self, symbol: str) -> float:
         """Return the largest position the tiers allow at the contract's leverage, in the unit of its tier table (R4)."""
@@ -402,10 +418,14 @@ class MarginAccount:
         unit = position.measure(1.0, price)
         money = max(self.spendable(symbol, marks) + credit, 0.0)
         by_money = money / self._unit_need(position, side, price, max(fee_rate, 0.0))
-        by_tier = max(self.max_measure(symbol) - abs(besides) * unit, 0.0) / unit
+        limit, beside = self.max_measure(symbol), abs(besides)
+        by_tier = max(limit - beside * unit, 0.0) / unit
         size = position.contract.floor_size(min(by_money, by_tier))
-        while size > 0 and self.opening_need(symbol, size=side * size, price=price, fee_rate=fee_rate) > money:
-            size = position.contract.floor_size(nextafter(size, 0.0))  # the division's last digit was rounded up
+        while size > 0 and (
+            self.opening_need(symbol, size=side * size, price=price, fee_rate=fee_rate) > money
+            or position.measure(size + beside, price) > limit
+        ):
+            size = position.contract.size_below(size, beside=beside)  # the division's last digit was rounded up
         return size
 
     def _unit_need(self, position: Position, side: float, price: float, fee_rate: float) -> float:
@@ -535,16 +555,19 @@ class MarginAccount:
 
     def _open(self, position: Position, opened: float, price: float, fee: float, time: float) -> None:
         symbol = position.contract.symbol
+        kept_fee = 0.0
         if position.is_isolated:
             margin = position.opening_margin(opened, price)
             self.transfer(CROSS, position.wallet, margin, symbol=symbol, time=time)
             position.given_margin += margin
+            if not position.is_plain:
+                kept_fee = position.reserved_fee + position.holding(opened, price).reserved_fee
         position.costs += fee
         if fee:
             self._post(time, "fill", symbol, (CROSS, -fee), ("fees", fee))
         kind = position.contract.kind
         position.entry_price = average_entry(size=position.size, entry_price=position.entry_price, added=opened, price=price, kind=kind)
-        self._resize(position, opened)
+        self._resize(position, opened, kept_fee)
 
     def _close(self, position: Position, closed: float, price: float, fee: float, time: float) -> float:
         symbol, wallet = position.contract.symbol, position.wallet
@@ -567,13 +590,17 @@ class MarginAccount:
         elif amount:
             self.transfer(position.wallet, CROSS, amount, symbol=position.contract.symbol, time=time)
 
-    def _resize(self, position: Position, change: float) -> None:
+    def _resize(self, position: Position, change: float, kept_fee: float | None = None) -> None:
+        """Change a position's size, and with it the closing fee that it keeps where that is not in proportion."""
         largest = max(position.largest_size, abs(position.size + change))
         position.size = position.contract.snap_size(position.size + change, largest=largest)
         position.largest_size = largest if position.size else 0.0
         if not position.size:
             position.entry_price = position.given_margin = position.costs = 0.0
+            position.set_aside = (0.0, 0.0)
         if not position.is_plain:
+            if position.size and kept_fee is not None:
+                position.set_fee_aside(kept_fee)
             position.renew()
 
     def _floor(self, wallet: str, symbol: str, time: float) -> None:
@@ -651,8 +678,8 @@ class MarginAccount:
 
 def check_leverage(symbol: str, leverage: float, brackets: tuple[Bracket, ...]) -> None:
     """Raise ValueError where a leverage is no number >= 1 or above what the first tier allows."""
-    if not (isfinite(leverage) and leverage >= 1):
-        raise ValueError(f"{symbol}: leverage is a finite number of 1 or more, was {leverage}")
+    if not is_number(leverage) or leverage < 1:
+        raise ValueError(f"{symbol}: leverage is a finite number of 1 or more, was {leverage!r}")
     first = brackets[0]
     if leverage > first.max_leverage or first.rate * leverage >= 1:
         raise ValueError(
@@ -661,14 +688,19 @@ def check_leverage(symbol: str, leverage: float, brackets: tuple[Bracket, ...]) 
         )
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite number; a truth value is none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+
+
 def _check_spot(contract: Contract, leverage: float) -> None:
     if contract.kind == "spot" and leverage != 1:
         raise ValueError(f"{contract.symbol}: spot is paid in full, its leverage is 1, was {leverage:g}")
 
 
-def _check_fee_in_margin(contract: Contract, leverage: float, rules: Terms) -> None:
-    """Raise ValueError where maintenance with the fee it keeps is all of the margin that a position begins with."""
-    rate = min(table.brackets[0].rate for table in contract.tiers.tables) + max(contract.taker, 0.0)
+def _check_fee_in_margin(contract: Contract, leverage: float, rules: Terms, table: TierTable) -> None:
+    """Raise ValueError where maintenance by a table with the fee it keeps is all of the margin that a position begins with."""
+    rate = table.brackets[0].rate + max(contract.taker, 0.0)
     if rate * leverage >= 1 and any(terms.fee_in_margin == "notional" and not terms.fee_in_initial for _, terms in rules):
         raise ValueError(
             f"{contract.symbol}: leverage {leverage:g} is not possible, maintenance and the fee kept with it, {rate:g} of notional, "

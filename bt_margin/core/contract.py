@@ -8,13 +8,15 @@ one money and settled in the base coin; a contract is ``multiplier`` units of qu
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import floor, isfinite
+from math import ceil, floor, isfinite, ulp
 
 from .funding import DEBITS, PRICES
 from .tiers import GENERIC_RATE, TierSchedule, TierTable
 
 # Binary floats cannot hold most lots: 0.3 / 0.1 is 2.9999999999999996. A size this close to a whole number of lots is that number.
 LOT_SLACK = 1e-9
+# Of very many lots the quotient's own last digit is larger than that: a few of them.
+LOT_ROUNDING = 1e-15
 # Without a lot, a residue this small against the largest size held is a rounding left-over, not a position.
 RESIDUE = 1e-9
 
@@ -23,8 +25,18 @@ KINDS = ("linear", "inverse", "spot")
 GENERIC_TIERS = TierSchedule.constant(TierTable.flat(GENERIC_RATE))
 NO_TIERS = TierSchedule.constant(TierTable.flat(0.0))
 
-# Quote currencies that tell, in a symbol, which part of it is the quote.
+# Quote currencies that tell, in a symbol, which part of it is the quote; the others only behind the name of a coin.
 QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD")
+OTHER_QUOTES = ("BTC", "ETH", "BNB", "EUR", "TRY")
+# Coins that tell the quote from the coin where the two run together: BNBUSD is BNB in USD, BNBBUSD in BUSD. The largest, and
+# those whose last letter is the first of BUSD or TUSD.
+COIN_NAMES = """
+BTC XBT ETH BNB SOL XRP DOGE ADA TRX AVAX LINK LTC BCH XLM XMR ETC EOS UNI AAVE ATOM NEAR FIL ALGO MATIC POL SUI TON OP PEPE
+INJ SEI TIA WLD LDO MKR CRV ICP HBAR VET SAND MANA AXS FTM EGLD THETA XTZ NEO DASH ZEC USDT USDC FDUSD
+ARB SHIB 1000SHIB KSHIB TRB CKB DGB BGB DOT APT NOT BAT GMT GRT QNT LPT ANT HOT MNT WBT FTT ACT PNUT
+"""
+COINS = frozenset(COIN_NAMES.split())
+SAME_COIN = {"XBT": "BTC"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +139,19 @@ class Contract:
         """
         if not self.lot:
             return size
-        lots = floor(abs(size) / self.lot + LOT_SLACK)
-        return lots * self.lot if size > 0 else -(lots * self.lot)
+        lots = abs(size) / self.lot
+        whole = floor(lots + max(LOT_SLACK, lots * LOT_ROUNDING))
+        return whole * self.lot if size > 0 else -(whole * self.lot)
+
+    def size_below(self, size: float, *, beside: float = 0.0) -> float:
+        """Return the next smaller size (>= 0): a lot less; without a lot, less by the last digit of the sum with ``beside``.
+
+        >>> Contract(lot=0.5).size_below(2), Contract(lot=0.5).size_below(0.5)
+        (1.5, 0.0)
+        """
+        if self.lot:
+            return max(ceil(size / self.lot - max(LOT_SLACK, size / self.lot * LOT_ROUNDING)) - 1, 0) * self.lot
+        return max(size - ulp(size + abs(beside)), 0.0)
 
     def snap_size(self, size: float, *, largest: float) -> float:
         """Return a held size on its lot grid, 0 where only a residue of ``largest`` is left."""
@@ -206,15 +229,33 @@ def settlement_currency(symbol: str, kind: str = "linear") -> str | None:
     ('BTC', 'ETH', 'USDT')
     >>> settlement_currency("ETH_USDT"), settlement_currency("ETH/EUR"), settlement_currency("BTC")
     ('USDT', 'EUR', None)
+    >>> settlement_currency("BNBUSD_PERP", "inverse"), settlement_currency("BNBUSD"), settlement_currency("ETHBTC")
+    ('BNB', 'USD', 'BTC')
     """
     pair, _, stated = symbol.upper().partition(":")
-    if stated:
-        return stated.partition("-")[0]
     base, _, quote = pair.partition("/")
     if not quote:
-        base, *rest = pair.replace("-", "_").split("_")
-        quote = rest[0] if rest and rest[0] in QUOTES else next((end for end in QUOTES if base.endswith(end) and base != end), "")
-    return (base.removesuffix(quote) if kind == "inverse" and quote else quote) or None
+        base, quote = _base_and_quote(pair, is_inverse=kind == "inverse")
+    money = stated.partition("-")[0] or (base if kind == "inverse" and quote else quote)
+    return SAME_COIN.get(money, money) or None
+
+
+def _base_and_quote(pair: str, *, is_inverse: bool) -> tuple[str, str]:
+    """Return the coin and the quote of a symbol without a slash, '' for a quote that it does not tell.
+
+    What stands apart is taken at its word. Run together, an inverse contract is quoted in USD; another in what leaves the name
+    of a coin, USD before those that end in it; else in the longest dollar that the symbol ends with.
+    """
+    base, *rest = pair.replace("-", "_").split("_")
+    apart = next((part for part in rest if part in QUOTES), "")
+    if apart and (rest[0] == apart or not is_inverse):
+        return base, apart
+    if rest and rest[0] in OTHER_QUOTES and base in COINS and not is_inverse:
+        return base, rest[0]
+    ends = [end for end in (("USD",) if is_inverse else QUOTES + OTHER_QUOTES) if base.endswith(end) and base != end]
+    known = [end for end in ends if base.removesuffix(end) in COINS]
+    quote = min(known, key=len) if known else next((end for end in ends if end in QUOTES), "")
+    return base.removesuffix(quote), quote
 
 
 def shared_currency(contracts: Iterable[tuple[str, str, str | None]], *, whose: str, must_say: bool, remedy: str) -> str | None:

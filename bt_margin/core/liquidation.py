@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from .account import MarginAccount, Marks, Position
 from .contract import notional
-from .terms import Holding
+from .terms import Holding, is_position
 from .tiers import Bracket, TierTable
 
 EDGE_SLACK = 1e-12  # relative; a solution that lands on a tier's edge belongs to both tiers, whose requirements agree there
@@ -69,7 +69,7 @@ def liquidation_price(
     >>> liquidation_price(size=60_000, entry_price=50_000, collateral=0.12, table=flat, kind="inverse")   # 60 300 / 1.32
     45681.81818181818
     """
-    if not size:
+    if not is_position(size, entry_price, kind, maintenance_basis):
         return None
     is_inverse = kind == "inverse"
     units, entry = (-size * multiplier, 1 / entry_price) if is_inverse else (size * multiplier, entry_price)
@@ -96,7 +96,7 @@ def bankruptcy_price(*, size: float, entry_price: float, collateral: float, mult
     >>> bankruptcy_price(size=100, entry_price=100, collateral=1, kind="inverse")    # 1x: 100 * 1 / (1 + 1)
     50.0
     """
-    if not size:
+    if not is_position(size, entry_price, kind):
         return None
     if kind == "inverse":
         x = _root(-size * multiplier / entry_price - collateral, -size * multiplier, 1 / entry_price)

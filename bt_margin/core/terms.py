@@ -7,7 +7,7 @@ behind it. All money is in the settlement currency: quote money of a linear cont
 from dataclasses import dataclass
 from math import inf
 
-from .contract import check_kind, notional, unrealized_pnl
+from .contract import KINDS, check_kind, notional, unrealized_pnl
 from .tiers import Bracket, TierTable
 
 BASES = ("mark", "entry")
@@ -65,6 +65,18 @@ Terms = tuple[tuple[float, MarginTerms], ...]
 ALWAYS_PLAIN: Terms = ((-inf, PLAIN),)
 
 
+def is_position(size: float, entry_price: float, kind: str, maintenance_basis: str = "mark") -> bool:
+    """Return whether anything is held; ValueError for a kind, a basis or an entry price that no position has."""
+    if kind not in KINDS or maintenance_basis not in BASES:
+        check_kind("a position", kind)
+        MarginTerms(maintenance_basis)
+    if not size:
+        return False
+    if not 0 < entry_price < inf:
+        raise ValueError(f"the entry_price of a position is a finite number above 0, was {entry_price}")
+    return True
+
+
 def terms_at(terms: Terms, time: float) -> MarginTerms:
     """Return the terms in force at a time; before the first the first apply."""
     return next((found for start, found in reversed(terms) if start <= time), terms[0][1])
@@ -74,7 +86,9 @@ def terms_at(terms: Terms, time: float) -> MarginTerms:
 class Holding:
     """One position and what its margin depends on, apart from the mark price and the money behind it.
 
-    ``size`` signed contracts, not 0; ``table`` None where nothing has to be maintained; ``taker`` a fraction of notional.
+    ``size`` signed contracts, not 0; ``table`` None where nothing has to be maintained; ``taker`` a fraction of notional;
+    ``set_aside`` the closing fee that an isolated position has kept at bankruptcy since it opened, None for what it would
+    keep if it opened now.
 
     >>> coin = Holding(60_000, 50_000, TierTable.flat(0.005), kind="inverse", leverage=10)
     >>> coin.notional(50_000), coin.initial_margin(50_000), round(coin.maintenance_margin(50_000), 6)
@@ -90,6 +104,7 @@ class Holding:
     taker: float = 0.0
     is_isolated: bool = False
     terms: MarginTerms = PLAIN
+    set_aside: float | None = None
 
     def __post_init__(self) -> None:
         check_kind("holding", self.kind)
@@ -159,13 +174,15 @@ class Holding:
         """Return the fee of closing that is kept in margin, by the notional at a price.
 
         taker * notional, or taker * notional * (1 - side / leverage) at the nominal bankruptcy price, inverse
-        (1 + side / leverage); an isolated position's at bankruptcy is fixed at its entry.
+        (1 + side / leverage); an isolated position's at bankruptcy is fixed at its entry, and what was set aside then stays.
         Source: Bybit, help on order cost, and "New Margin Calculation", retrieved 2026-11-21.
         """
         if self.kind == "spot" or fee_in_margin == "none":
             return 0.0
         if fee_in_margin == "notional":
             return self.fee_rate * self.notional(price)
+        if self.is_isolated and self.set_aside is not None:
+            return self.set_aside
         return self.fee_rate * self.bankruptcy_share * self.notional(self.entry_price if self.is_isolated else price)
 
     @property

@@ -3,7 +3,7 @@
 import json
 import re
 from copy import deepcopy
-from math import inf, nan
+from math import inf, nan, nextafter
 
 import pytest
 
@@ -433,6 +433,15 @@ def test_the_largest_size_is_what_the_balance_pays_and_the_tier_allows():
     assert contract_sheet(size=1, entry_price=100, leverage=25, balance=900, tiers=tiers)["largest_size"] == 10
     assert btc(balance=1_000)["largest_size"] == 0.333  # 20 000 of notional in lots of 0.001
     assert btc(balance=-5)["largest_size"] == 0
+
+
+def test_the_largest_size_ends_where_its_lots_meet_the_money_to_the_last_digit():
+    for lots in range(1, 400):
+        paid = btc(size=lots * 0.001)["order_cost"]["total"]
+        for balance in (paid, nextafter(paid, 0)):
+            most = btc(balance=balance)["largest_size"]
+            assert most in (lots * 0.001, (lots - 1) * 0.001)
+            assert not most or btc(size=most)["order_cost"]["total"] <= balance
 
 
 def test_the_ladder_climbs_to_the_tiers_highest_leverage():

@@ -1,6 +1,7 @@
 """Accounts of inverse contracts, spot and other terms, by hand: what moves, what is taken, what symbols say."""
 
 import doctest
+from random import Random
 
 import pytest
 
@@ -8,10 +9,11 @@ from bt_margin import Contract, MarginAccount, TierSchedule, TierTable, plan_liq
 from bt_margin.core import contract as contract_room
 from bt_margin.core import funding as funding_room
 from bt_margin.core import terms as terms_room
+from bt_margin.core.account import Step
 from bt_margin.core.contract import settlement_currency
 from bt_margin.core.funding import funding_payment
 from bt_margin.core.ledger import CROSS
-from bt_margin.core.liquidation import liquidation_fee, takeover_price
+from bt_margin.core.liquidation import account_bankruptcy_price, account_liquidation_price, liquidation_fee, takeover_price
 from bt_margin.core.profiles import FORFEIT
 from bt_margin.core.rescue import Range, rescue
 from bt_margin.core.terms import MarginTerms, terms_at
@@ -47,6 +49,30 @@ def test_examples_in_the_docstrings_are_true():
         ("BTC-SPOT", "spot", None),
         ("AAA", "inverse", None),
         ("USDT", "linear", None),
+        # an inverse contract is quoted in USD, whatever letter its coin ends with
+        ("BNBUSD_PERP", "inverse", "BNB"),
+        ("DOTUSD_PERP", "inverse", "DOT"),
+        ("BNB-USD-SWAP", "inverse", "BNB"),
+        ("XBTUSD", "inverse", "BTC"),
+        # run together, the quote is the one that leaves a coin
+        ("BNBUSD", "linear", "USD"),
+        ("DOTUSD", "linear", "USD"),
+        ("ARBUSD", "linear", "USD"),
+        ("BNBBUSD", "linear", "BUSD"),
+        ("BTCBUSD", "linear", "BUSD"),
+        ("BTCTUSD", "linear", "TUSD"),
+        ("TRBUSDT", "linear", "USDT"),
+        ("ETHBTC", "spot", "BTC"),
+        ("ETH-BTC", "spot", "BTC"),
+        ("BTCEUR", "spot", "EUR"),
+        ("BTC_TRY", "spot", "TRY"),
+        ("USDTTRY", "spot", "TRY"),
+        ("PERP_ETH_USDC", "linear", "USDC"),
+        # a coin's own name, and names that no coin stands in, tell nothing
+        ("WBTC", "spot", None),
+        ("STETH", "spot", None),
+        ("PERP-BTC", "linear", None),
+        ("ETH", "linear", None),
     ],
 )
 def test_a_symbol_tells_its_settlement_or_nothing(symbol, kind, currency):
@@ -120,6 +146,20 @@ def test_money_that_bought_spot_cannot_be_withdrawn():
         account.withdraw(601, time=0, marks={"COIN": 400.0})
 
 
+def test_spot_is_not_bought_with_profit_that_is_not_realized():
+    account = account_of(Contract("PERP", tiers=FLAT), Contract("COIN", kind="spot"), cash=1_000)
+    account.apply_fill("PERP", size=50, price=100, fee_rate=0.0, time=0)
+    marks = {"PERP": 125.0}
+    assert account.available_margin(marks) == 1_000 + 50 * 25 - 50 * 125 / 10
+    refused = account.refusal("COIN", size=12, price=100, fee_rate=0.0, marks=marks)
+    assert refused is not None
+    assert (refused.needed, refused.available, refused.max_size) == (1_200, 1_000, 10)
+    account.apply_fill("COIN", size=10, price=100, fee_rate=0.0, time=0)
+    assert (account.free_cash, account.available_margin(marks | {"COIN": 100.0})) == (0, 625)
+    account.apply_fill("PERP", size=-50, price=125, fee_rate=0.0, time=0)
+    assert account.spendable("COIN", {"COIN": 100.0}) == 50 * 25
+
+
 def test_terms_of_a_time_are_the_last_that_had_begun():
     dated = ((100.0, MarginTerms("entry")), (200.0, MarginTerms("mark", "notional")))
     assert [terms_at(dated, time).maintenance_basis for time in (0, 100, 199, 200)] == ["entry", "entry", "entry", "mark"]
@@ -143,3 +183,114 @@ def test_a_change_of_leverage_renews_what_is_maintained():
         account.set_leverage("AAA", leverage)
         fees.append(account.risk(CROSS, {"AAA": 100.0}).maintenance_margin - 10)
     assert fees == [pytest.approx(0.9), pytest.approx(0.95)]
+
+
+def account_at_60_000(*, leverage=2, dated_fees=(), rules=None):
+    """Return an account that is long 1 at 60 000, isolated, with the closing fee at bankruptcy set aside."""
+    account = MarginAccount()
+    contract = Contract("AAA", taker=0.00055, tiers=TierSchedule.constant(TierTable.flat(0.005)), dated_fees=dated_fees)
+    rules = rules or ((float("-inf"), MarginTerms("mark", "bankruptcy")),)
+    account.add_contract(contract, leverage=leverage, margin_mode="isolated", rules=rules)
+    account.deposit(1e5, time=0)
+    account.apply_fill("AAA", size=1, price=60_000, fee_rate=0.00055, time=0)
+    return account
+
+
+def test_raising_leverage_moves_no_liquidation_price_of_a_position_that_has_set_its_closing_fee_aside():
+    account = account_at_60_000()
+    marks, wallet = {"AAA": 60_000.0}, 30_000 + 60_000 * 0.5 * 0.00055
+    for leverage in (2, 10, 100):
+        account.set_leverage("AAA", leverage)
+        assert account.wallets["wallet:AAA"] == pytest.approx(wallet)
+        assert account.positions["AAA"].maintenance_margin(60_000) == pytest.approx(300 + 16.5)
+        assert account.positions["AAA"].initial_margin(60_000) == pytest.approx(60_000 / leverage + 16.5)
+        assert account_liquidation_price(account, "AAA", marks) == pytest.approx(30_000 / 0.995)
+        assert account_bankruptcy_price(account, "AAA", marks) == pytest.approx(30_000)
+
+
+def test_the_closing_fee_set_aside_grows_with_additions_and_shrinks_with_what_is_closed():
+    account = account_at_60_000()
+    position = account.positions["AAA"]
+    account.set_leverage("AAA", 100)
+    account.apply_fill("AAA", size=2, price=63_000, fee_rate=0.0, time=0)
+    kept = 16.5 + 2 * 63_000 * 0.99 * 0.00055  # each opening's at the leverage it was made with
+    assert position.reserved_fee == pytest.approx(kept)
+    assert account.wallets["wallet:AAA"] == pytest.approx(30_000 + 1_260 + kept)
+    account.apply_fill("AAA", size=-1.5, price=62_000, fee_rate=0.0, time=0)
+    assert position.reserved_fee == pytest.approx(kept / 2)
+    account.apply_fill("AAA", size=-1.5, price=62_000, fee_rate=0.0, time=0)
+    assert position.reserved_fee == 0
+    account.apply_fill("AAA", size=1, price=60_000, fee_rate=0.0, time=0)
+    assert position.reserved_fee == pytest.approx(60_000 * 0.99 * 0.00055)
+
+
+def test_a_partial_liquidation_leaves_the_share_of_the_closing_fee_that_belongs_to_the_rest():
+    account = account_at_60_000()
+    account.apply(Step("AAA", 0.75, 60_000, 60_000, 0.0, False), time=0)
+    assert account.positions["AAA"].reserved_fee == pytest.approx(16.5 / 4)
+
+
+def test_the_closing_fee_set_aside_stays_as_the_fee_changes_and_is_reckoned_anew_where_the_terms_change():
+    fees = account_at_60_000(dated_fees=((100.0, 0.0, 0.001),))
+    fees.set_tiers("AAA", 100.0)
+    assert fees.positions["AAA"].reserved_fee == pytest.approx(16.5)
+    fees.apply_fill("AAA", size=1, price=60_000, fee_rate=0.0, time=100)
+    assert fees.positions["AAA"].reserved_fee == pytest.approx(16.5 + 60_000 * 0.5 * 0.001)
+
+    venue = ((float("-inf"), MarginTerms("entry", "bankruptcy")), (100.0, MarginTerms("mark", "bankruptcy")))
+    basis = account_at_60_000(rules=venue)  # as Bybit's of 2025-09-02
+    basis.set_leverage("AAA", 100)
+    basis.set_tiers("AAA", 100.0)
+    assert basis.positions["AAA"].reserved_fee == pytest.approx(16.5)
+
+    terms = account_at_60_000(rules=((float("-inf"), MarginTerms("mark", "none")), (100.0, MarginTerms("mark", "bankruptcy"))))
+    assert terms.positions["AAA"].reserved_fee == 0
+    terms.set_tiers("AAA", 100.0)
+    terms.set_leverage("AAA", 100)
+    assert terms.positions["AAA"].reserved_fee == pytest.approx(16.5)  # at the 2x it had on that day
+
+
+def test_a_leverage_whose_margin_the_kept_fee_would_use_up_is_refused_later_too():
+    contract = Contract("AAA", taker=0.006, tiers=TierSchedule.constant(TierTable.flat(0.005)))
+    account = account_of(contract, cash=1_000, terms=MarginTerms("mark", "notional", fee_in_initial=False))
+    with pytest.raises(ValueError, match=r"AAA: leverage 100 is not possible, maintenance and the fee kept with it, 0\.011"):
+        account.set_leverage("AAA", 100)
+    assert account.positions["AAA"].leverage == 10
+    account.set_leverage("AAA", 90)  # 1.1 % of notional in 1.11 %
+
+
+@pytest.mark.parametrize("lot", [0.1, 0.01, 0.0001])
+@pytest.mark.parametrize("lots", [3, 20_971_524, 123_456_789, 10**12 + 1])
+def test_whole_lots_stay_whole_however_many_they_are(lot, lots):
+    contract = Contract("AAA", lot=lot)
+    assert contract.floor_size(lots * lot) == lots * lot
+    assert contract.floor_size(-lots * lot) == -lots * lot
+    if lots < 10**9:
+        assert contract.floor_size((lots + 0.99) * lot) == lots * lot
+
+
+def test_the_size_below_is_a_lot_less_or_the_next_number():
+    assert Contract("AAA", lot=0.1).size_below(0.3) == 0.2
+    assert Contract("AAA", lot=0.1).size_below(0.1) == 0
+    assert Contract("AAA").size_below(1.0) == 1.0 - 2**-52
+    assert Contract("AAA").size_below(1.0, beside=8.0) == 1.0 - 2**-49
+    assert Contract("AAA").size_below(1e-20, beside=8.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "cap"), [("linear", "quote", 1_234.5), ("inverse", "base", 7.7), ("linear", "contracts", 1_000.7)]
+)
+@pytest.mark.parametrize("lot", [0.0, 0.001, 0.1])
+def test_the_largest_opening_is_never_refused_at_the_tiers_end_nor_at_the_money(kind, unit, cap, lot):
+    rng, tiers = Random(1), TierSchedule.constant(TierTable.from_rows([(cap, 0.01, 20)], unit=unit))
+    for _ in range(60):
+        contract = Contract("AAA", tiers=tiers, kind=kind, multiplier=rng.choice([1, 10, 0.01]), lot=lot)
+        price = rng.uniform(1, 1_000)
+        account = account_of(contract, cash=rng.choice([1e5, contract.notional(rng.uniform(1, 100), price) / 5]), leverage=5)
+        terms = {"price": price, "fee_rate": 0.0005, "marks": {"AAA": price}}
+        for share in (rng.random(), 1):
+            held = account.positions["AAA"].size
+            most = account.max_opening("AAA", **terms)
+            assert not most or account.refusal("AAA", size=most, besides=held, **terms) is None
+            if contract.floor_size(share * most):
+                account.apply_fill("AAA", size=contract.floor_size(share * most), price=price, fee_rate=0.0005, time=0)

@@ -1,6 +1,6 @@
 """The closed form against bisection on the account inequality, and the laws a price must keep."""
 
-from math import inf
+from math import inf, nan
 
 import pytest
 from hypothesis import assume, given
@@ -277,3 +277,35 @@ def test_adl_ranks_what_has_earned_by_the_venues_formula():
     assert adl_score("binance", unrealized_pnl=200, **figures) is None
     with pytest.raises(ValueError, match="'bybit'"):
         adl_score("bybit", unrealized_pnl=100, **figures)
+
+
+# Positions that cannot be
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"kind": "x"}, "a contract is 'linear', 'inverse' or 'spot', was 'x'"),
+        ({"entry_price": 0}, "the entry_price of a position is a finite number above 0, was 0"),
+        ({"entry_price": 0, "kind": "inverse"}, "the entry_price of a position is a finite number above 0, was 0"),
+        ({"entry_price": -1.0}, "above 0, was -1.0"),
+        ({"entry_price": nan}, "above 0, was nan"),
+        ({"entry_price": inf}, "above 0, was inf"),
+    ],
+)
+def test_a_price_of_a_position_that_cannot_be_is_refused(wrong, sentence):
+    terms = {"size": 1, "entry_price": 100, "collateral": 1, **wrong}
+    with pytest.raises(ValueError, match=sentence):
+        liquidation_price(**terms, table=WIDE)
+    with pytest.raises(ValueError, match=sentence):
+        bankruptcy_price(**terms)
+
+
+def test_a_basis_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="maintenance_basis is 'mark' or 'entry', was 'x'"):
+        liquidation_price(size=1, entry_price=100, collateral=1, table=WIDE, maintenance_basis="x")
+
+
+def test_what_is_flat_has_no_price_and_no_entry():
+    assert liquidation_price(size=0, entry_price=0, collateral=1, table=WIDE) is None
+    assert bankruptcy_price(size=0, entry_price=0, collateral=1) is None

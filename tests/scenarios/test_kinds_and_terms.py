@@ -4,6 +4,8 @@ Unless a test says otherwise the terms are those of ``playing``: flat maintenanc
 contract here is 1 of quote money: 1 000 of them at 100 are 10 coins, with 1 coin of margin.
 """
 
+import re
+
 import backtrader as bt
 import pandas as pd
 import pytest
@@ -416,6 +418,62 @@ def test_leverage_whose_margin_the_kept_fee_would_use_up_is_refused():
     assert strategy.position.size == 1  # 2 of margin and 1 of fee, against 1 + 1 of maintenance
 
 
+def test_a_leverage_that_would_be_liquidated_at_its_own_fill_is_refused_when_it_is_set():
+    refused = []
+
+    def lever(strategy):
+        for leverage in (100, 90):
+            try:
+                strategy.broker.set_leverage(strategy.data, leverage)
+            except ValueError as error:
+                refused.append(str(error))
+        strategy.buy()
+
+    terms = {"tiers": 0.005, "commission": 0.006, "margin_terms": MarginTerms("mark", "notional", fee_in_initial=False)}
+    strategy = play({1: lever}, frame([FLAT_AT[100]] * 4), terms=terms)
+    assert [said.split(", must")[0] for said in refused] == [
+        "AAA: leverage 100 is not possible, maintenance and the fee kept with it, 0.011 of notional"
+    ]
+    assert (strategy.position.size, strategy.broker.record.liquidations) == (1, [])  # 1.11 of margin against 0.5 + 0.6
+
+
+def test_raising_leverage_leaves_a_position_with_a_closing_fee_where_it_dies():
+    def lever(strategy):
+        strategy.broker.set_leverage(strategy.data, 50)
+
+    terms = {"fee_in_margin": "bankruptcy", "commission": 0.001}
+    for script in ({1: buy()}, {1: buy(), 2: lever}):
+        bars = frame([CALM, FLAT_AT[100], CALM, (100, 101, 80, 100)])
+        (row,) = play(script, bars, terms=terms).broker.record.liquidations
+        assert row.mark_price == pytest.approx(90 / 0.99)
+
+
+# -- absurd terms --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leverage", ["10", None, True, float("nan"), float("inf"), 0.5, [10]])
+def test_a_leverage_that_is_no_number_of_1_or_more_is_refused_wherever_it_is_given(leverage):
+    sentence = re.escape(f"leverage is a finite number of 1 or more, was {leverage!r}")
+    with pytest.raises(ValueError, match=sentence):
+        PerpCommInfo(leverage=leverage)
+    with pytest.raises(ValueError, match=f"AAA: {sentence}"):
+        play({1: lambda strategy: strategy.broker.set_leverage(strategy.data, leverage)}, frame([CALM] * 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("mult", "1"), ("mult", None), ("commission", "x"), ("commission", None), ("maker", True), ("lot", "0.1"), ("liquidation_fee", None)],
+)
+def test_a_param_that_is_no_number_is_refused(name, value):
+    with pytest.raises(ValueError, match=re.escape(f"{name} is a finite number, was {value!r}")):
+        PerpCommInfo(**{name: value})
+
+
+def test_a_currency_that_is_no_name_is_refused():
+    with pytest.raises(ValueError, match="currency is a name such as 'USDT', or None to read it from the symbol, was 7"):
+        PerpCommInfo(currency=7)
+
+
 # -- spot ----------------------------------------------------------------------------------------------------------------
 
 
@@ -441,6 +499,29 @@ def test_spot_cannot_be_bought_on_credit_nor_sold_short():
     assert (credit[0], credit[4]["needed"], credit[4]["max_size"]) == ("Margin", 1_100, 10)
     assert (short[0], short[4]["max_size"]) == ("Margin", 0)
     assert "spot cannot be sold short" in short[4]["reason"]
+
+
+def test_spot_bought_beside_a_perpetual_that_earns_is_paid_with_money_that_is_there():
+    # 50 at 100, of 1 000; at 125 1 250 are earned and 1 625 available, and then the profit goes
+    perp = frame([FLAT_AT[100], FLAT_AT[100], (100, 125, 100, 125), FLAT_AT[125], (125, 125, 105, 105), (105, 105, 105, 105)])
+    spot = frame([FLAT_AT[100]] * 6)
+    terms = {"commission": 0.0}
+    script = {1: on(0, buy, size=50), 3: both(on(1, buy, size=12), on(1, buy, size=10)), 5: lambda s: s.close(s.data0)}
+    strategy = play_apart(script, (perp, terms), (spot, SPOT))
+    refused = list(strategy.orders.values())[1]
+    assert (refused[0], refused[4]["needed"], refused[4]["available"], refused[4]["max_size"]) == ("Margin", 1_200, 1_000, 10)
+    assert strategy.broker.getposition(strategy.datas[1]).size == 10
+    assert strategy.broker.account.free_cash == 50 * 5
+
+
+def test_the_profile_of_spot_does_not_count():
+    bars = frame([CALM] * 2)
+    strategy = play_apart({}, (bars, {"profile": "forfeit"}), (bars, SPOT))
+    assert strategy.broker.profile.name == "forfeit"
+    alone = play_apart({}, (bars, {**SPOT, "profile": "forfeit"}), (bars, SPOT))
+    assert alone.broker.profile.name == "market"
+    with pytest.raises(ValueError, match="all contracts of one broker share a liquidation profile, were forfeit, market"):
+        play_apart({}, (bars, {"profile": "forfeit"}), (bars, {}))
 
 
 def test_selling_more_spot_than_is_held_sells_what_is_held():
@@ -554,6 +635,8 @@ def run_contracts(**contracts):
         ({"AAA": {}, "BTCUSDT": {}}, "USDT"),
         ({"AAA": {"kind": "inverse"}}, None),
         ({"AAA": {"kind": "inverse", "currency": "ETH"}, "ETHUSD": {"kind": "inverse"}}, "ETH"),
+        ({"BTCUSD": {}, "BNBUSD": {}, "ARBUSD": {}}, "USD"),
+        ({"XBTUSD": {"kind": "inverse"}, "BTCUSD": {"kind": "inverse"}}, "BTC"),
     ],
 )
 def test_contracts_of_one_currency_share_a_broker(contracts, currency):
@@ -569,6 +652,8 @@ def test_contracts_of_one_currency_share_a_broker(contracts, currency):
         {"AAA": {"kind": "inverse"}, "BBB": {"kind": "inverse"}},
         {"BTCUSD": {"kind": "inverse"}, "BTCUSDT": {"kind": "spot"}},
         {"AAA": {}, "BBB": {"currency": "USDT"}, "CCC": {"currency": "USDC"}},
+        {"BTCUSDT": {}, "ETHBTC": {"kind": "spot"}},
+        {"BTCUSDT": {}, "BTCEUR": {"kind": "spot"}},
     ],
 )
 def test_contracts_of_different_currencies_are_refused(contracts):

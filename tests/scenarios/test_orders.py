@@ -1,5 +1,7 @@
 """How orders share margin, and what a strategy may move while it runs; numbers by hand as in ``playing``."""
 
+import re
+
 import backtrader as bt
 import pandas as pd
 import pytest
@@ -86,6 +88,73 @@ def test_max_size_counts_what_a_reversal_closes_first():
     broker, data = strategy.broker, strategy.data
     assert broker.max_size(data, isbuy=False) == 50 + 100
     assert broker.max_size(data, isbuy=True) == 50
+
+
+def test_max_size_counts_resting_orders_against_the_tiers_as_a_refusal_does():
+    sizes = []
+
+    def most(strategy):
+        sizes.append(strategy.broker.max_size(strategy.data, isbuy=True))
+        strategy.buy(size=1.5)
+        strategy.buy(size=sizes[0])
+
+    terms = {"tiers": [(500, 0.01, 20)]}
+    script = {1: buy(size=4, exectype=bt.Order.Limit, price=90), 3: most}
+    strategy = play(script, frame([STILL] * 5), terms=terms, margin_mode="cross")
+    assert sizes == [1]
+    assert statuses(strategy) == ["Accepted", "Margin", "Completed"]
+    assert list(strategy.orders.values())[1][4]["max_size"] == 1
+    assert strategy.broker.max_size(strategy.data, isbuy=False) == 1 + 5
+
+
+def test_max_size_of_an_idle_contract_is_by_the_table_of_its_bar():
+    since = pd.Timestamp("2024-01-01 03:00", tz="UTC").timestamp()
+    tables = (TierTable.from_rows([(50_000, 0.01, 20)]), TierTable.from_rows([(500, 0.01, 20)]))
+    sizes = []
+
+    def most(strategy):
+        sizes.append(strategy.broker.max_size(strategy.data, isbuy=True))
+        if sizes[-1] == 5:
+            strategy.buy(size=5)
+
+    # bars open at 01:00, 02:00, ...: the third is the first of the second table
+    script = dict.fromkeys((1, 2, 3), most)
+    terms = {"tiers": TierSchedule((float("-inf"), since), tables)}
+    strategy = play(script, frame([STILL] * 5), terms=terms, margin_mode="cross")
+    assert sizes == [100, 100, 5]
+    assert statuses(strategy) == ["Completed"]
+
+
+@pytest.mark.parametrize("price", [100.0, 37.3, 61_234.5])
+@pytest.mark.parametrize("lot", [0.0, 0.001])
+@pytest.mark.parametrize("terms", [{}, {"kind": "inverse", "currency": "X"}, {"fee_in_margin": "bankruptcy"}])
+def test_a_reversal_of_max_size_is_filled_whole(price, lot, terms):
+    def reverse(strategy):
+        strategy.sell(size=strategy.broker.max_size(strategy.data, isbuy=False))
+
+    def most(strategy):
+        strategy.buy(size=strategy.broker.max_size(strategy.data, isbuy=True) / 3)
+
+    for leverage in (1, 3, 7):
+        own = {"tiers": 0.005, "commission": 0.0005, "lot": lot, "leverage": leverage, **terms}
+        strategy = play({1: most, 3: reverse}, frame([(price,) * 4] * 6), terms=own, margin_mode="cross")
+        assert statuses(strategy) == ["Completed", "Completed"]
+        assert strategy.position.size < 0
+
+
+@pytest.mark.parametrize("price", [float("nan"), -5, 0, float("inf"), "7", True])
+def test_max_size_at_a_price_that_cannot_be_is_an_error_that_names_the_contract(price):
+    ask = {1: lambda strategy: strategy.broker.max_size(strategy.data, isbuy=True, price=price)}
+    with pytest.raises(ValueError, match=re.escape(f"AAA: max_size takes a price above 0, or none for the close, was {price!r}")):
+        play(ask, frame([STILL] * 3))
+
+
+def test_closing_very_many_lots_leaves_none():
+    held = 20_971_524 * 0.1  # divided by the lot it is 20 971 523.999 999 996
+    quiet = (0.1, 0.1, 0.1, 0.1)
+    strategy = play({1: buy(size=held), 3: close}, frame([quiet] * 6), terms={"lot": 0.1}, cash=1e7)
+    assert [row.size for row in strategy.broker.record.fills] == [held, -held]
+    assert strategy.position.size == 0
 
 
 def test_a_cancelled_order_frees_its_margin_at_once():
