@@ -68,9 +68,9 @@ class RefusalRow(NamedTuple):
 
 
 class LiquidationRow(NamedTuple):
-    """One position taken from its owner.
+    """One position, or a part of one, taken from its owner: a step of a liquidation.
 
-    ``size`` is the position's; ``price`` the owner's, ``mark_price`` the trigger's; ``trigger`` says what met the
+    ``size`` is what was taken, of the position's sign; ``price`` the owner's, ``mark_price`` the trigger's; ``trigger`` says what met the
     boundary: gap, funding, fill, path or close; ``realized_pnl`` excludes the fee; ``returned`` went back to the cross
     wallet from an isolated one; the two fund columns are what the insurance fund got and gave. ``worst_mark`` is the
     worst it had still to meet in the bar, ``leverage`` the one that was set; what would have kept it alive in that bar:

@@ -12,6 +12,7 @@ from playing import CALM, buy, frame, play, sell
 from bt_margin import MarginBroker, PerpCommInfo, PerpData
 from bt_margin.core.account import MarginAccount
 from bt_margin.core.contract import Contract
+from bt_margin.core.profiles import PROFILES
 from bt_margin.core.rescue import Range, rescue, worst_mark
 from bt_margin.core.terms import MarginTerms
 from bt_margin.core.tiers import TierSchedule, TierTable
@@ -304,9 +305,10 @@ def lived(candles: list[pd.DataFrame], sizes: list[float], cash: float, *, bars:
     moves=st.lists(st.tuples(st.floats(0.93, 1.07), st.floats(0.93, 1.07)), min_size=12, max_size=12),
     share=st.floats(0.06, 0.2),
     terms=st.sampled_from(RANDOM_TERMS),
+    profile=st.sampled_from([*PROFILES]),
 )
-def test_with_the_margin_added_random_wallets_outlive_the_bar_they_died_in(sizes, moves, share, terms):
-    candles = []
+def test_with_the_margin_added_random_wallets_outlive_the_bar_they_died_in(sizes, moves, share, terms, profile):
+    terms, candles = {**terms, "profile": profile}, []
     for number in range(len(sizes)):
         closes = pd.Series([move[number] for move in moves]).cumprod().mul(100).tolist()
         opens = [100.0, *closes[:-1]]
