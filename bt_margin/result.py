@@ -19,7 +19,7 @@ from .core.account import Position
 from .core.contract import Contract
 from .core.funding import FundingSchedule
 from .core.ledger import CROSS, Journal, Row, wallet_of
-from .core.liquidation import jumps, liquidation_price
+from .core.liquidation import is_paid_for, jumps, liquidation_price
 from .core.terms import terms_at
 from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
@@ -382,7 +382,7 @@ class Result:
                 carried = shared - holding.headroom if len(held) > 1 and not holding.is_isolated else 0.0
                 collateral, number = holding.wallet_balance + carried, holding.slot.number
                 problem = holding.problem(collateral)
-                if holding.contract.kind == "spot" and not _is_borrowed_beside(holding, held):
+                if holding.contract.kind == "spot" and _owes_nothing(holding, held):
                     yield nan  # nothing is borrowed, nothing can be called
                     continue
                 if number not in solved or solved[number][0] != problem:
@@ -596,9 +596,12 @@ def _rules_flag(symbol: str, position: Position, first: float, last: float) -> l
     return [f"margin terms changed {', '.join(changes)}: {symbol}"] if changes else []
 
 
-def _is_borrowed_beside(holding: _Holding, held: Sequence[_Holding]) -> bool:
-    """Return whether spot stands in for other contracts of its wallet."""
-    return not holding.is_isolated and any(other.contract.kind != "spot" and not other.is_isolated for other in held)
+def _owes_nothing(holding: _Holding, held: Sequence[_Holding]) -> bool:
+    """Return whether a holding's wallet holds nothing but spot that is paid for."""
+    beside = [holding] if holding.is_isolated else [other for other in held if not other.is_isolated]
+    if any(other.contract.kind != "spot" for other in beside):
+        return False
+    return is_paid_for(holding.wallet_balance, sum(other.contract.notional(other.size, other.entry_price) for other in beside))
 
 
 def _funding_flag(symbol: str, schedule: FundingSchedule | None, first: float, last: float) -> list[str]:
