@@ -22,7 +22,7 @@ BAR_COLUMNS = (
 )
 HOLDING_COLUMNS = (
     *("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated"),
-    *("leverage", "terms_since"),
+    *("leverage", "terms_since", "set_aside"),
 )
 
 
@@ -118,7 +118,8 @@ class Record:
 
     ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
     which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind it, the leverage that
-    is set, and since when its tier table and margin terms are in force (-inf: the first ones).
+    is set, since when its tier table and margin terms are in force (-inf: the first ones), and the closing fee that was
+    set aside for each contract of an isolated position.
     """
 
     bars: array = field(default_factory=lambda: array("d"))

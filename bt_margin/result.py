@@ -19,7 +19,7 @@ from .core.account import Position
 from .core.contract import Contract
 from .core.funding import FundingSchedule
 from .core.ledger import CROSS, Journal, Row, wallet_of
-from .core.liquidation import jumps, liquidation_price
+from .core.liquidation import is_paid_for, jumps, liquidation_price
 from .core.terms import terms_at
 from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
@@ -82,19 +82,21 @@ class _Holding:
         is_isolated: float,
         leverage: float,
         terms_since: float,
+        set_aside: float,
     ) -> None:
         self.slot, self.size, self.entry_price, self.mark_price = slot, size, entry_price, mark_price
         self.wallet_balance, self.is_isolated = wallet_balance, bool(is_isolated)
         self.contract: Contract = slot.position.offered.at(terms_since)
         self.brackets: Sequence[Bracket] = self.contract.tiers.at(terms_since).brackets
         if not slot.position.is_plain:
-            self.brackets = self._position(leverage, terms_since).brackets
+            self.brackets = self._position(leverage, terms_since, set_aside).brackets
 
-    def _position(self, leverage: float, terms_since: float) -> Position:
+    def _position(self, leverage: float, terms_since: float, set_aside: float) -> Position:
         then: Position = replace(
             self.slot.position, contract=self.contract, size=self.size, entry_price=self.entry_price, leverage=leverage
         )
         then.wallet = wallet_of(self.slot.symbol) if self.is_isolated else CROSS
+        then.set_aside = (self.entry_price, set_aside)
         then.table, then.terms = self.contract.tiers.at(terms_since), terms_at(then.rules, terms_since)
         then.renew()
         return then
@@ -391,7 +393,7 @@ class Result:
                 carried = shared - holding.headroom if len(held) > 1 and not holding.is_isolated else 0.0
                 collateral, number = holding.wallet_balance + carried, holding.slot.number
                 problem = holding.problem(collateral)
-                if holding.contract.kind == "spot" and not _is_borrowed_beside(holding, held):
+                if holding.contract.kind == "spot" and _owes_nothing(holding, held):
                     yield nan  # nothing is borrowed, nothing can be called
                     continue
                 if number not in solved or solved[number][0] != problem:
@@ -645,9 +647,12 @@ def _rules_flag(symbol: str, position: Position, first: float, last: float) -> l
     return [f"margin terms changed {', '.join(changes)}: {symbol}"] if changes else []
 
 
-def _is_borrowed_beside(holding: _Holding, held: Sequence[_Holding]) -> bool:
-    """Return whether spot stands in for other contracts of its wallet."""
-    return not holding.is_isolated and any(other.contract.kind != "spot" and not other.is_isolated for other in held)
+def _owes_nothing(holding: _Holding, held: Sequence[_Holding]) -> bool:
+    """Return whether a holding's wallet holds nothing but spot that is paid for."""
+    beside = [holding] if holding.is_isolated else [other for other in held if not other.is_isolated]
+    if any(other.contract.kind != "spot" for other in beside):
+        return False
+    return is_paid_for(holding.wallet_balance, sum(other.contract.notional(other.size, other.entry_price) for other in beside))
 
 
 def _funding_flag(symbol: str, schedule: FundingSchedule | None, first: float, last: float) -> list[str]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from .account import MarginAccount, Marks, Position
 from .contract import notional
+from .ledger import MONEY_TOLERANCE
 from .terms import Holding, is_position
 from .tiers import Bracket, TierTable
 
@@ -42,8 +43,8 @@ def liquidation_price(
         collateral + profit(p) = notional(p) * (rate + fee_rate) - amount
 
     where maintenance is at mark; at entry, the right side is the notional at entry's. On a marginal table the left side
-    minus the right one is monotone in ``p``, so at most one tier fits. A slab table jumps: none may fit, and the answer
-    is the first price past an edge, or two, and the answer is the one met first on the way from the mark.
+    minus the right one is monotone in ``p``, so at most one tier fits. A slab table jumps: several may fit, or none but the
+    first price past an edge, and a position may fail on its way up and on its way down; the answer is the nearest to the mark.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def liquidation_price(
     table : a tier table, or brackets that measure the notional
     multiplier : base units per contract, of an inverse contract its quote value
     fee_rate : what the venue's maintenance keeps for the closing fee, a fraction of notional
-    mark_price : where the way starts, the entry price unless given; matters to slab tables alone
+    mark_price : where the ways start, the entry price unless given; matters to slab tables alone
 
     Source: derived from the definition of the table; venues' worked examples stand in tests/vectors.
 
@@ -108,9 +109,9 @@ def shared_liquidation_price(holdings: Sequence[Holding], *, collateral: float, 
     """Return the mark price at which a wallet fails whose money backs these positions of one contract.
 
     One position, or several that move together: the two legs of a hedge share one liquidation price. ``collateral`` as in
-    ``liquidation_price``, with the closing fees that isolated positions keep. The price returned is the first on the way
-    from the mark to where the wallet is losing; of a wallet that has failed already, the one where it failed. None where
-    it fails at no positive price, or at every one.
+    ``liquidation_price``, with the closing fees that isolated positions keep. The price returned is the nearest to the mark,
+    on either side of it; of a wallet that has failed already, the one where it failed. None where it fails at no positive
+    price, or at every one.
 
     >>> flat = TierTable.flat(0.01)
     >>> legs = [Holding(3, 100, flat), Holding(-1, 100, flat)]
@@ -248,17 +249,23 @@ class _Headroom:
 
 
 def _first_failure(legs: Sequence[_Leg], collateral: float, mark: float, is_inverse: bool) -> float | None:
+    """Return the failure nearest to the mark (an x) on either side of it; of a wallet that has failed already, where it did."""
     headroom = _Headroom(legs, collateral)
     constant, slope = headroom.line(headroom.stretch_of(mark))
     is_safe = constant + slope * mark > 0
-    upward = (slope <= 0) == is_safe
-    found = headroom.change(mark, is_safe=is_safe, upward=upward) or headroom.change(mark, is_safe=is_safe, upward=not upward)
-    if found is None:
-        return None
-    x, edge = found
-    if edge is None:
-        return 1 / x if is_inverse else x
-    return just_past(edge.gross, edge.cap, is_inverse=is_inverse)
+    losing = (slope <= 0) == is_safe
+    changes = (headroom.change(mark, is_safe=is_safe, upward=upward) for upward in (losing, not losing))
+    prices = [_price_of(*change, is_inverse=is_inverse) for change in changes if change is not None]
+    if not is_safe:
+        return prices[0] if prices else None
+    mark_price = 1 / mark if is_inverse else mark
+    return min(prices, key=lambda price: abs(price - mark_price), default=None)
+
+
+def _price_of(x: float, edge: _Edge | None, *, is_inverse: bool) -> float:
+    if edge is not None:
+        return just_past(edge.gross, edge.cap, is_inverse=is_inverse)
+    return 1 / x if is_inverse else x
 
 
 def just_past(units: float, cap: float, *, is_inverse: bool) -> float:
@@ -354,10 +361,10 @@ def adl_score(
 def account_liquidation_price(account: MarginAccount, symbol: str, marks: Marks) -> float | None:
     """Return the liquidation price of a held position with the other marks of its wallet fixed.
 
-    A wallet that holds nothing but spot has none: nothing is borrowed, nothing can be called.
+    A wallet that holds nothing but spot that is paid for has none: nothing is borrowed, nothing can be called.
     """
     position = account.positions[symbol]
-    if all(held.contract.kind == "spot" for held in account.held(position.wallet)):
+    if _owes_nothing(account, position.wallet):
         return None
     return liquidation_price(
         size=position.size,
@@ -385,7 +392,7 @@ def account_bankruptcy_price(account: MarginAccount, symbol: str, marks: Marks) 
     The closing fee that an isolated position keeps beside its margin is there to pay that fee, and not counted.
     """
     position = account.positions[symbol]
-    if all(held.contract.kind == "spot" for held in account.held(position.wallet)):
+    if _owes_nothing(account, position.wallet):
         return None
     collateral = account.wallets[position.wallet] - position.reserved_fee
     for other in _others(account, position):
@@ -413,6 +420,21 @@ def account_adl_score(rule: str, account: MarginAccount, symbol: str, marks: Mar
         equity=risk.equity,
         maintenance_margin=risk.maintenance_margin,
     )
+
+
+def is_paid_for(balance: float, cost: float) -> bool:
+    """Return whether a wallet's balance covers what the spot in it was bought for, but for rounding.
+
+    It does not where other positions have lost money since: then the spot is held on credit, and can be called.
+    """
+    return balance - cost >= -MONEY_TOLERANCE * cost
+
+
+def _owes_nothing(account: MarginAccount, wallet: str) -> bool:
+    held = list(account.held(wallet))
+    if any(position.contract.kind != "spot" for position in held):
+        return False
+    return is_paid_for(account.wallets[wallet], sum(position.notional(position.entry_price) for position in held))
 
 
 def _others(account: MarginAccount, position: Position) -> list[Position]:

@@ -214,14 +214,15 @@ def test_a_slab_table_charges_the_whole_position_and_a_marginal_one_each_part():
     assert figures_of(held | {"tier_mode": "slab"})["maintenance_margin"] == pytest.approx(2_000 * 0.03)
 
 
-def test_of_two_slab_tiers_that_fit_the_first_on_the_way_counts():
+def test_of_two_slab_tiers_that_fit_the_nearest_to_the_mark_counts():
     """With 120 of margin 10 from 100 fail at 3 % from 90.72 on, are safe again under 90, where 1 % will do, and fail at 88.89."""
     tiers = [{"cap": 900, "rate": 0.01}, {"cap": None, "rate": 0.03}]
     held = isolated(10, 100, isolated_margin=100, tiers=tiers, tier_mode="slab")
     assert figures_of(held)["liquidation_price"] == pytest.approx(900 / (10 * 0.97))
     deeper = held | {"isolated_margin": 120}
     assert figures_of(deeper)["liquidation_price"] == pytest.approx(880 / (10 * 0.97))
-    assert figures_of(deeper | {"mark_price": 89.5})["liquidation_price"] == pytest.approx(880 / (10 * 0.99))
+    assert figures_of(deeper | {"mark_price": 89})["liquidation_price"] == pytest.approx(880 / (10 * 0.99))
+    assert figures_of(deeper | {"mark_price": 89.5})["liquidation_price"] == pytest.approx(90)  # 0.50 up, 0.61 down
 
 
 def test_a_lone_tier_is_taken_as_it_stands():

@@ -160,6 +160,30 @@ def test_a_short_fails_inside_a_slab_tier_or_just_past_its_edge():
     assert 10 * at_edge > 1_100
 
 
+STEEP = TierTable.from_rows([(1_000, 0.01, 50), (None, 0.3, 3)], mode="slab")
+
+
+@pytest.mark.parametrize(
+    ("mark_price", "expected"),
+    [
+        (100, 810 / (9 * 0.99)),  # 90 + 9 x (p - 100) = 1 % of 9 p: 9.1 down, and 11.1 up to the edge
+        (101, 810 / (9 * 0.99)),  # 10.09 down and 10.11 up
+        (101.1, 1_000 / 9),  # 10.19 down and 10.01 up: 190 of equity there, and 300 are maintained past the edge
+        (111, 1_000 / 9),
+    ],
+)
+def test_a_slab_position_that_fails_both_ways_is_told_the_nearer_price(mark_price, expected):
+    assert liquidation_price(size=9, entry_price=100, collateral=90, table=STEEP, mark_price=mark_price) == pytest.approx(expected)
+
+
+def test_an_inverse_short_that_fails_both_ways_is_told_the_nearer_price():
+    table = TierTable.from_rows([(10, 0.01, 50), (None, 0.3, 3)], mode="slab", unit="base")
+    terms = {"size": -900, "entry_price": 100, "collateral": 0.9, "table": table, "kind": "inverse"}
+    # 9 coins at 100, 10 at 90: 1.9 of equity there and 3 maintained; above, 0.9 + 900 / p - 9 = 1 % of 900 / p
+    assert liquidation_price(**terms, mark_price=92) == pytest.approx(90)
+    assert liquidation_price(**terms, mark_price=105) == pytest.approx(900 * 0.99 / 8.1)
+
+
 def test_an_inverse_long_fails_just_past_the_edge_of_coin_tiers():
     table = TierTable.from_rows([(1.1, 0.01, 50), (None, 0.08, 10)], mode="slab", unit="base")
     price = liquidation_price(size=100, entry_price=100, collateral=0.15, table=table, kind="inverse")  # 0.05 at 1.1 coins

@@ -114,6 +114,13 @@ def first_failure(account, number, *, upward):
     return None
 
 
+def nearest_failure(account, number):
+    """The failure nearest to the mark on either side of it, None where there is none within reach."""
+    mark = account["positions"][number]["mark_price"]
+    found = [first_failure(account, number, upward=upward) for upward in (True, False)]
+    return min((price for price in found if within_reach(price, mark)), key=lambda price: abs(price - mark), default=None)
+
+
 def bisected(account, number, *, safe, failed):
     for _ in range(60):
         middle = (safe * failed) ** 0.5
@@ -212,11 +219,11 @@ def test_the_closed_form_equals_bisection_on_the_account_inequality(account):
         # At a hair's breadth from failing, rounding decides which side of the boundary an account is on.
         if headroom(account, number, mark) <= 1e-9 * scale_of(account):
             continue
-        found = first_failure(account, number, upward=position["size"] < 0)
-        if found is None or not within_reach(found, mark):
-            assert not within_reach(price, mark)
-        else:
+        found = nearest_failure(account, number)
+        if within_reach(price, mark):
             assert price == pytest.approx(found, rel=1e-9)
+        else:
+            assert found is None or (price is not None and abs(price - mark) < abs(found - mark))
 
 
 @few
@@ -230,7 +237,7 @@ def test_at_the_liquidation_price_equity_is_maintenance_or_jumps_past_it(account
     gap = there["equity"] - there["maintenance_margin"]
     if abs(gap) <= 1e-9 * scale_of(moved(account, 0, price)):
         return
-    towards = 0.0 if position["size"] < 0 else inf
+    towards = inf if position["contract_type"] == "inverse" else 0.0  # to the lower tier
     assert there["liquidatable"] and position["tier_mode"] == "slab"
     assert not evaluate(moved(account, 0, nextafter(price, towards)))["liquidatable"]
 
@@ -409,8 +416,8 @@ def test_the_legs_of_a_hedge_share_the_price_at_which_their_wallet_fails(account
     rates = [row["rate"] for row in one["tiers"]]
     # Where the net side is so small that maintenance outgrows it, the losing side is the other one.
     assume(headroom(account, 0, mark) > 1e-9 * scale_of(account) and abs(net) > 1.01 * max(rates) * (abs(one["size"]) + abs(two["size"])))
-    found = first_failure(account, 0, upward=net < 0)
-    if found is not None and within_reach(found, mark):
+    found = nearest_failure(account, 0)
+    if within_reach(one["liquidation_price"], mark):
         assert one["liquidation_price"] == pytest.approx(found, rel=1e-9)
 
 

@@ -284,6 +284,25 @@ def test_a_bar_that_is_safe_at_both_ends_is_walked_where_a_jump_between_them_may
     assert strategy.broker.equity == pytest.approx(250)
 
 
+STEEP = TierTable.from_rows([(1_000, 0.01, 50), (None, 0.3, 3)], mode="slab")
+
+
+@pytest.mark.parametrize(("high", "closest"), [(110, (1_000 / 9 - 110) / 110), (111, (1_000 / 9 - 111) / 111)])
+def test_the_closest_call_of_a_slab_long_may_be_on_its_way_up(high, closest):
+    # 9 at 100 with 90: past the edge at 111.11 equity is 190 and 300 are maintained; below, it fails at 810 / 8.91 = 90.91
+    bars = frame([CALM, FLAT_AT[100], (100, 110, 100, 110), (110, high, 109, 110)])
+    shown = []
+    strategy = play({1: buy(size=9), 2: note_price(shown), 3: note_price(shown)}, bars, terms={"tiers": STEEP})
+    assert shown == [pytest.approx(810 / 8.91), pytest.approx(1_000 / 9)]
+    assert strategy.broker.record.liquidations == []
+    assert strategy.broker.record.closest_call == pytest.approx(closest)
+    assert Result(strategy).positions["liquidation_price"].tolist() == [shown[0], shown[1], shown[1]]
+
+
+def note_price(shown):
+    return lambda strategy: shown.append(strategy.broker.liquidation_price(strategy.data))
+
+
 def test_tiers_that_count_contracts_do_not_move_with_the_price():
     table = TierTable.from_rows([(10, 0.01, 50), (100, 0.05, 20)], mode="slab", unit="contracts")
     bars = frame([CALM, FLAT_AT[100], (100, 130, 99, 120)])
@@ -308,6 +327,59 @@ def test_a_fill_that_lifts_a_cross_position_into_a_dearer_slab_is_followed_by_th
     strategy = play(script, frame([FLAT_AT[100]] * 5), cash=600, margin_mode="cross", terms={"tiers": table, "leverage": 2})
     assert strategy.broker.maintenance_margin() == pytest.approx(330)
     assert strategy.broker.record.liquidations == []
+
+
+# -- the screen ----------------------------------------------------------------------------------------------------------
+
+KINDS_OF_TERMS = {
+    "inverse": INVERSE,
+    "inverse slab at entry": {**INVERSE, "tiers": TierTable.from_rows([(10, 0.01, 50), (None, 0.05, 20)], mode="slab", unit="base")},
+    "slab": {"tiers": SLAB},
+    "contracts": {"tiers": TierTable.from_rows([(10, 0.01, 50), (100, 0.05, 20)], unit="contracts")},
+    "at entry": {"maintenance_basis": "entry"},
+    "notional fee": {"fee_in_margin": "notional", "commission": 0.001},
+    "bankruptcy fee": {"fee_in_margin": "bankruptcy", "commission": 0.001},
+}
+
+
+def two_exits(strategy):
+    target = strategy.sell(size=1, exectype=bt.Order.Limit, price=104)
+    strategy.sell(size=1, exectype=bt.Order.Stop, price=96, oco=target)
+
+
+@pytest.mark.parametrize("mode", ["cross", "isolated"])
+@pytest.mark.parametrize("kind", KINDS_OF_TERMS)
+def test_a_bar_without_danger_takes_its_fills_in_the_hosts_order_under_all_terms(kind, mode):
+    # 1 at 100 and 1x: nothing between 95 and 105 is near its maintenance; the adverse path would meet the stop first
+    terms = {"leverage": 1, **KINDS_OF_TERMS[kind]}
+    bars = frame([CALM, FLAT_AT[100], (100, 105, 95, 100), CALM])
+    strategy = play({1: buy(), 2: two_exits}, bars, margin_mode=mode, terms=terms)
+    assert [row.price for row in strategy.broker.record.fills] == [100, 104]
+    assert strategy.broker.record.walked_bars == 0
+
+
+@pytest.mark.parametrize("mode", ["cross", "isolated"])
+@pytest.mark.parametrize("kind", KINDS_OF_TERMS)
+def test_a_bar_that_an_addition_may_fail_on_is_walked_under_all_terms(kind, mode):
+    # 1 at 100 and 10x with all that is there behind it: the addition stands at 95 and fails on the way to 80
+    terms = {"leverage": 10, **KINDS_OF_TERMS[kind]}
+    cash = 0.0025 if "inverse" in kind else 25
+    bars = frame([CALM, FLAT_AT[100], (100, 101, 80, 81)])
+    script = {1: buy(), 2: buy(exectype=bt.Order.Limit, price=95)}
+    strategy = play(script, bars, margin_mode=mode, cash=cash if mode == "cross" else 1_000, terms=terms)
+    assert [row.trigger for row in strategy.broker.record.liquidations] == ["path"]
+
+
+def test_a_slab_position_does_not_drag_the_orders_of_another_contract_off_the_hosts_order():
+    def three(strategy):
+        strategy.buy(data=strategy.datas[0], size=1)
+        strategy.buy(data=strategy.datas[1], size=1)
+
+    wide = frame([CALM, FLAT_AT[100], (100, 105, 95, 100), CALM])
+    calm = frame([CALM, FLAT_AT[100], CALM, CALM])
+    strategy = play_apart({1: three, 2: two_exits}, (wide, {"leverage": 1}), (calm, {"leverage": 1, "tiers": SLAB}))
+    assert [row.price for row in strategy.broker.record.fills] == [100, 100, 104]
+    assert strategy.broker.record.walked_bars == 0
 
 
 # -- margin terms --------------------------------------------------------------------------------------------------------
@@ -579,6 +651,38 @@ def test_isolated_margin_is_money_that_spot_has_not_been_bought_with():
     strategy = play_apart(script, (bars, {"margin_mode": "isolated"}), (bars, {**SPOT, "margin_mode": "cross"}))
     refused = list(strategy.orders.values())[1]
     assert (refused[0], refused[4]["available"]) == ("Margin", 100)
+
+
+def test_spot_that_a_lost_perpetual_has_left_on_credit_has_a_liquidation_price():
+    # 8 of spot at 100 with 1 000, and 10 long that lose 300: 700 are left for 800 of spot, which 8 p - 100 = 0 tells at 12.5
+    seen = []
+
+    def look(strategy):
+        broker, spot = strategy.broker, strategy.datas[1]
+        seen.append((broker.account.free_cash, broker.liquidation_price(spot), broker.bankruptcy_price(spot)))
+
+    def both(strategy):
+        strategy.buy(data=strategy.datas[1], size=8)
+        strategy.buy(data=strategy.datas[0], size=10)
+
+    perp = frame([CALM, FLAT_AT[100], (70,) * 4, (70,) * 4, (70,) * 4])
+    coin = frame([CALM, FLAT_AT[100], FLAT_AT[100], FLAT_AT[100], (100, 100, 12, 12)])
+    strategy = play_apart({1: both, 3: close, 4: look}, (perp, {}), (coin, SPOT))
+    assert seen == [(pytest.approx(-100), pytest.approx(12.5), pytest.approx(12.5))]
+    frames = Result(strategy).positions
+    assert frames[frames["symbol"] == "BBB"]["liquidation_price"].tolist()[-1] == pytest.approx(12.5)
+    (row,) = strategy.broker.record.liquidations
+    assert (row.symbol, row.mark_price) == ("BBB", pytest.approx(12.5))
+
+
+def test_spot_that_is_paid_for_has_no_liquidation_price():
+    seen = []
+
+    def look(strategy):
+        seen.append((strategy.broker.liquidation_price(strategy.data), strategy.broker.bankruptcy_price(strategy.data)))
+
+    play({1: buy(size=10), 2: look}, frame([CALM, FLAT_AT[100], FLAT_AT[100]]), cash=1_000, margin_mode="cross", terms=SPOT)
+    assert seen == [(None, None)]
 
 
 def test_spot_in_a_wallet_of_its_own_is_no_collateral():
