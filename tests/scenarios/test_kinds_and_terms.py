@@ -520,6 +520,17 @@ def test_raising_leverage_leaves_a_position_with_a_closing_fee_where_it_dies():
         assert row.mark_price == pytest.approx(90 / 0.99)
 
 
+def test_a_result_knows_which_closing_fee_was_set_aside_at_each_bar():
+    def lever(strategy):
+        strategy.broker.set_leverage(strategy.data, 50)
+
+    terms = {"fee_in_margin": "bankruptcy", "commission": 0.001}
+    bars = frame([FLAT_AT[100]] * 3 + [(102,) * 4] * 2)
+    result = Result.of(play({1: buy(), 2: lever, 3: buy()}, bars, terms=terms))  # at another leverage, and then at another entry
+    assert list(result.positions["liquidation_price"][:2]) == pytest.approx([90 / 0.99] * 2)
+    assert result.positions["entry_price"].iloc[-1] == 101
+
+
 # -- absurd terms --------------------------------------------------------------------------------------------------------
 
 
