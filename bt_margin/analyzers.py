@@ -18,10 +18,9 @@ import backtrader as bt
 from backtrader.utils import AutoOrderedDict
 
 from .broker import MarginBroker
-from .comminfo import utc
 from .measures import DAY
 from .record import Record
-from .result import Result
+from .result import Result, iso
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,7 +144,7 @@ class Liquidations(AccountAnalyzer):
 
       - ``total``, and of these ``certain``: however the market moved inside the bar, and ``possible``: by the path that
         the broker chose, but not by every path
-      - ``loss``: realized profit less liquidation fees of the positions taken; negative, as money lost is
+      - ``loss``: realized profit of the positions taken less liquidation fees and what was forfeited; negative, as money lost is
       - ``fees``: liquidation fees, negative
       - ``insurance_fund``: what the fund gained by them; negative is what it paid
       - ``by_symbol``: how many for each contract that had any
@@ -159,11 +158,11 @@ class Liquidations(AccountAnalyzer):
             "total": len(rows),
             "certain": sum(row.certainty == "certain" for row in rows),
             "possible": sum(row.certainty == "possible" for row in rows),
-            "loss": fsum(row.realized_pnl - row.fee for row in rows),
+            "loss": fsum(row.loss for row in rows),
             "fees": -fsum(row.fee for row in rows) + 0.0,
             "insurance_fund": fsum(row.to_insurance_fund - row.from_insurance_fund for row in rows),
             "by_symbol": {symbol: sum(row.symbol == symbol for row in rows) for symbol in _symbols(rows)},
-            "rows": [{**row._asdict(), "time": _text(row.time)} for row in rows],
+            "rows": [{**row._asdict(), "time": iso(row.time)} for row in rows],
         }
 
 
@@ -289,7 +288,7 @@ def _extreme(choose: Callable[..., Any], values: "np.ndarray", times: "np.ndarra
     if not len(values):
         return None, None
     row = choose(values)
-    return values[row], _text(times[row])
+    return values[row], iso(times[row])
 
 
 def _payments(amounts: Iterable[float]) -> dict[str, Any]:
@@ -313,10 +312,6 @@ def _daily(record: Record, bar_seconds: float) -> dict[str, float]:
 
 def _symbols(rows: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(row.symbol for row in rows))
-
-
-def _text(time: float) -> str:
-    return utc(time).isoformat().replace("+00:00", "Z")
 
 
 def _plain(value: Any) -> Any:

@@ -429,6 +429,7 @@ class BarClock:
             worst,
             saved.margin_to_add,
             saved.safe_leverage,
+            moved.forfeited,
         )
         self.record.liquidations.append(row)
         self.record.closest_call = 0.0

@@ -70,9 +70,10 @@ class RefusalRow(NamedTuple):
 class LiquidationRow(NamedTuple):
     """One position, or a part of one, taken from its owner: a step of a liquidation.
 
-    ``size`` is what was taken, of the position's sign; ``price`` the owner's, ``mark_price`` the trigger's; ``trigger`` says what met the
-    boundary: gap, funding, fill, path or close; ``realized_pnl`` excludes the fee; ``returned`` went back to the cross
-    wallet from an isolated one; the two fund columns are what the insurance fund got and gave. ``worst_mark`` is the
+    ``size`` is what was taken, of the position's sign; ``price`` the owner's, ``mark_price`` the trigger's; ``trigger`` says
+    what met the boundary: gap, funding, fill, path or close; ``realized_pnl`` excludes the fee; ``returned`` went back to the
+    cross wallet from an isolated one; the two fund columns are what the insurance fund got and gave, ``forfeited`` of this was
+    left in the emptied wallet. The owner has lost ``realized_pnl - fee - forfeited``. ``worst_mark`` is the
     worst it had still to meet in the bar, ``leverage`` the one that was set; what would have kept it alive in that bar:
     ``margin_to_add`` (more than this in its wallet) or any leverage below ``safe_leverage`` (effective leverage in cross;
     None where none of 1 or more), see ``core.rescue``.
@@ -96,6 +97,12 @@ class LiquidationRow(NamedTuple):
     worst_mark: float
     margin_to_add: float
     safe_leverage: float | None
+    forfeited: float
+
+    @property
+    def loss(self) -> float:
+        """What the owner lost, negative as money lost is: profit less fee less what was forfeited."""
+        return self.realized_pnl - self.fee - self.forfeited
 
 
 class WarningRow(NamedTuple):

@@ -192,7 +192,7 @@ class Result:
           sqrt(365), no risk-free rate): time-weighted, so what is paid in or out is no return
         - ``max_drawdown`` positive, inside bars: from the highest equity of any bar before to the worst inside a bar
         - ``trades`` closed positions, ``open_trades`` those still held, ``orders_refused``, ``win_rate`` closed with a profit after costs
-        - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit less fees of forced fills
+        - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit of forced fills less fees and forfeits
         - ``liquidations``, ``possible_liquidations`` (those of them that only one of the two paths has)
         - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
           price as a fraction of mark, None where none was ever in reach
@@ -221,7 +221,7 @@ class Result:
             "funding": -balances.get("funding", 0.0) + 0.0,
             "liquidations": len(record.liquidations),
             "possible_liquidations": sum(row.certainty == "possible" for row in record.liquidations),
-            "liquidation_loss": sum((row.realized_pnl - row.fee for row in record.liquidations), 0.0),
+            "liquidation_loss": sum((row.loss for row in record.liquidations), 0.0),
             "insurance_fund": self.insurance_fund,
             "closest_call": record.closest_call if record.closest_call < inf else None,
             "time_in_market": record.bars_held / len(record),
@@ -296,8 +296,8 @@ class Result:
             "strategy": type(self.strategy).__name__,
             "params": _params(self.strategy),
             "data": {
-                "first": _iso(self._times[0] - self.bar_seconds),
-                "last": _iso(self._times[-1]),
+                "first": iso(self._times[0] - self.bar_seconds),
+                "last": iso(self._times[-1]),
                 "bars": len(self._times),
                 "bar_seconds": self.bar_seconds,
             },
@@ -339,9 +339,9 @@ class Result:
             flags.append(f"funding stamps in data gaps, settled at the last known mark: {self._record.gap_stamps}")
         flags.append(f"intrabar: {self._broker.p.intrabar}")
         if self.ended_early:
-            flags.append(f"ended {_iso(last)}, before the data does, {_iso(self._last_known)}")
+            flags.append(f"ended {iso(last)}, before the data does, {iso(self._last_known)}")
         if self._stock is not None and self._stock.failure:
-            flags.append(f"the stock baseline ended {_iso(self._stock.times[-1])}: {self._stock.failure}")
+            flags.append(f"the stock baseline ended {iso(self._stock.times[-1])}: {self._stock.failure}")
         return flags
 
     # -- frames ------------------------------------------------------------------------------------------------------
@@ -558,7 +558,8 @@ def _postings(journal: Journal) -> Iterator[tuple[float, str, str, str, float, i
             yield time, kind, symbol, account, amount, entry_id
 
 
-def _iso(time: float) -> str:
+def iso(time: float) -> str:
+    """Return an instant in seconds as ISO 8601 text, UTC."""
     return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -665,7 +666,7 @@ def _funding_flag(symbol: str, schedule: FundingSchedule | None, first: float, l
         return []
     longest = max(holes, key=lambda hole: hole[1] - hole[0])
     count = "" if len(holes) == 1 else f" and {len(holes) - 1} shorter times"
-    return [f"no funding stamps, none paid: {symbol} {_iso(longest[0])} to {_iso(longest[1])}{count}"]
+    return [f"no funding stamps, none paid: {symbol} {iso(longest[0])} to {iso(longest[1])}{count}"]
 
 
 def version_of(package: str) -> str:

@@ -86,7 +86,7 @@ def liquidation_table(result: Result, most: int) -> Table:
     for name in [*texts, *numbers, *(["how sure"] if unsure else [])]:
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     for row in rows.head(most).itertuples():
-        lost = f"[red]{_money(result, row.realized_pnl - row.fee, is_rough=True)}[/red]"
+        lost = f"[red]{_money(result, row.realized_pnl - row.fee - row.forfeited, is_rough=True)}[/red]"
         table.add_row(
             f"{row.time:%Y-%m-%d %H:%M}", *([row.symbol] if several else []), f"{row.size:g}", f"{row.entry_price:,.6g}",
             f"{row.mark_price:,.6g}", lost, _prevention(row, result.decimals), *([row.certainty] if unsure else []),

@@ -201,12 +201,16 @@ class Step(NamedTuple):
 
 
 class Liquidated(NamedTuple):
-    """What a step moved: the owner's profit, money returned to the cross wallet, the fund's gain and loss (both >= 0)."""
+    """What a step moved: the owner's profit, money returned to the cross wallet, the fund's gain and loss (both >= 0).
+
+    ``forfeited`` is the part of them that was left in the emptied wallet and went to the fund; negative where the fund filled it.
+    """
 
     realized_pnl: float
     returned: float
     to_insurance_fund: float
     from_insurance_fund: float
+    forfeited: float
 
 
 class MarginAccount:
@@ -633,23 +637,23 @@ class MarginAccount:
             self._post(time, "liquidation_fee", step.symbol, (wallet, -step.fee), ("liquidation_fees", step.fee))
         if fund:
             self._post(time, "insurance_in" if fund > 0 else "insurance_out", step.symbol, ("insurance_fund", fund), ("pnl", -fund))
-        returned = self._empty_wallet(position, step, time)
-        return Liquidated(realized, returned, max(fund, 0.0), max(-fund, 0.0) + 0.0)
+        returned, forfeited = self._empty_wallet(position, step, time)
+        flows = (fund, forfeited)
+        return Liquidated(realized, returned, sum(max(flow, 0.0) for flow in flows), sum(max(-flow, 0.0) for flow in flows), forfeited)
 
-    def _empty_wallet(self, position: Position, step: Step, time: float) -> float:
-        """Hand on what is left in a wallet that holds nothing more; return what went back to the cross wallet."""
+    def _empty_wallet(self, position: Position, step: Step, time: float) -> tuple[float, float]:
+        """Hand on what is left in a wallet that holds nothing more; return what went to the cross wallet and to the fund."""
         wallet = position.wallet
         left = self.wallets[wallet]
         if any(self.held(wallet)) or not left:
-            return 0.0
-        if step.forfeits_rest or abs(left) <= self._noise():
+            return 0.0, 0.0
+        if step.forfeits_rest or left < 0 or abs(left) <= self._noise():
             self._give_to_fund(wallet, left, step.symbol, time)
-            return 0.0
-        if not position.is_isolated:
-            self._floor(wallet, step.symbol, time)
-            return 0.0
-        self._return_isolated(position, left, time)
-        return max(left, 0.0)
+            return 0.0, left
+        if position.is_isolated:
+            self._return_isolated(position, left, time)
+            return left, 0.0
+        return 0.0, 0.0
 
     # -- state -------------------------------------------------------------------------------------------------------
 

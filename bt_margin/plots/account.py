@@ -273,7 +273,7 @@ def draw_costs(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
     sources = [
         ("trading fees", GREEN, fees["time"], -fees["amount"]),
         ("funding", BLUE, result.funding["time"], result.funding["amount"]),
-        ("liquidations", RED, deaths["time"], deaths["realized_pnl"] - deaths["fee"]),
+        ("liquidations", RED, deaths["time"], deaths["realized_pnl"] - deaths["fee"] - deaths["forfeited"]),
     ]
     drawn, ends = [], []
     for name, color, times, amounts in sources:

@@ -436,7 +436,8 @@ def test_forfeit_takes_over_at_the_bankruptcy_price_and_keeps_the_fee_that_was_s
     strategy = play({1: buy()}, WICK, terms=terms)
     (row,) = strategy.broker.record.liquidations
     assert row.price == pytest.approx(90)
-    assert row.to_insurance_fund == pytest.approx(90 / 0.99 - 90)
+    assert row.to_insurance_fund == pytest.approx(90 / 0.99 - 90 + 0.09)
+    assert row.forfeited == pytest.approx(0.09)
     assert strategy.broker.equity == pytest.approx(1_000 - 10 - 0.09 - 0.1)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from playing import CALM, Script, buy, frame, play
 
-from bt_margin import PerpData, plug
+from bt_margin import PerpData, Result, plug
 from bt_margin.core.profiles import PROFILES, Minimum, Profile
 
 START = "2026-11-22 01:00"
@@ -41,8 +41,8 @@ VENUES = [
     ("generic", "BTCUSDT", 1, GENERIC, 95_000, 0, GENERIC - 95_000, 0),
     # Binance FAQ 360033525271, 2020-07-05: with 0.4 % kept for a fee of 1.25 % no order helps; closed at the bankruptcy price
     ("binance", "BTCUSDT", 1, BINANCE, 95_000, 0, BINANCE - 95_000, 0),
-    # Bybit help 000001098, 2024-01-24: 0.33 %, the lowest risk limit, settled at the bankruptcy price
-    ("bybit", "BTCUSDT", 1, BYBIT, 95_000, 0, BYBIT - 95_000, 0),
+    # Bybit help 000001098, 2024-01-24: 0.33 %, the lowest risk limit, settled at the bankruptcy price; the fee to close goes too
+    ("bybit", "BTCUSDT", 1, BYBIT, 95_000, 0, BYBIT - 95_000 + 95_000 * 0.00055, 0),
     # OKX, forced liquidation (copy at amorrr.com/14966, read 2026-11-22): 0.4 % + 0.05 %, tier 1, taken over
     ("okx", "BTCUSDT", 100, OKX, 95_000, 0, OKX - 95_000, 0),
     # Hyperliquid docs, Liquidations, read 2026-11-22: 1.25 %; below 100 000 USDC one market order at the taker fee, 0.045 %
@@ -67,6 +67,9 @@ def test_the_same_dying_account_at_each_venue(venue, symbol, size, mark, price, 
     assert strategy.position.size == 0
     paid = 10_000 - strategy.broker.equity - 5_000 + returned  # besides the margin: the opening fee, at Bybit the one to close
     assert paid == pytest.approx(strategy.broker.record.fills[0].fee + (95_000 * 0.00055 if venue == "bybit" else 0))
+    lost = strategy.broker.equity + strategy.broker.record.fills[0].fee - 10_000
+    assert row.loss == pytest.approx(lost)
+    assert Result.of(strategy).summary["liquidation_loss"] == pytest.approx(lost)
 
 
 # The same bitcoin with 0.5 % of maintenance, 0.05 % taker, 1.25 % liquidation fee and 5 000 in the one shared wallet: it dies at
