@@ -223,6 +223,16 @@ def _check_stock(terms: Mapping[str, PerpCommInfo]) -> None:
             raise ValueError(f"{symbol}: stock Backtrader cannot trade {what}, so there is no baseline; leave it out")
 
 
+class _Fills(bt.Analyzer):
+    """Appends (symbol, signed size) to ``fills`` for each order that is filled."""
+
+    params = (("fills", None),)
+
+    def notify_order(self, order: bt.Order) -> None:
+        if order.status == order.Completed:
+            self.p.fills.append((order.data._name, order.executed.size))
+
+
 def _run_stock(cerebro: bt.Cerebro, terms: Mapping[str, PerpCommInfo], cash: float) -> Baseline:
     """Run stock Backtrader's broker and return what it said the account was worth, bar by bar.
 
@@ -233,6 +243,8 @@ def _run_stock(cerebro: bt.Cerebro, terms: Mapping[str, PerpCommInfo], cash: flo
     for symbol, comminfo in terms.items():
         cerebro.broker.setcommission(commission=comminfo.p.commission, leverage=comminfo.p.leverage, name=symbol)
     cerebro.addanalyzer(_ValueByBar, rows=rows)
+    fills: list[tuple[str, float]] = []
+    cerebro.addanalyzer(_Fills, fills=fills)
     failure = ""
     try:
         cerebro.run()
@@ -240,4 +252,5 @@ def _run_stock(cerebro: bt.Cerebro, terms: Mapping[str, PerpCommInfo], cash: flo
         failure = f"{type(error).__name__}: {error}"
     if not failure and not all(isfinite(value) for _, value in rows):
         failure = "its value is no longer a number"
-    return Baseline(tuple(time for time, _ in rows), tuple(value for _, value in rows), failure)
+    first = fills[0] if fills else None
+    return Baseline(tuple(time for time, _ in rows), tuple(value for _, value in rows), failure, first)

@@ -97,21 +97,16 @@ class BarClock:
         self.note_positions(self.broker.slots.values())
 
     def _run_plain(self, fresh: Sequence["Slot"]) -> None:
-        for slot in fresh:
-            if slot.has_stamps_due():
-                for settlement in slot.stamps_before_open():
-                    self._pay(slot, settlement)
-            self.marks[slot.symbol] = slot.mark_open
+        due = [(slot, settlement) for slot in fresh if slot.has_stamps_due() for settlement in slot.stamps_before_open()]
+        self._open_marks(fresh, due)
         fills = len(self.record.fills)
         if self.broker.pending:
             worst = self._worst_equity()
             self.broker.match_like_host()
             if any(fill.price != self.broker.slots[fill.symbol].open for fill in self.record.fills[fills:]):
                 self.lowest_equity = worst  # what was held went into the bar with its extremes before it
+        self._pay_inside(fresh)
         for slot in fresh:
-            if slot.has_stamps_due():
-                for settlement in slot.stamps_inside():
-                    self._pay(slot, settlement)
             self.marks[slot.symbol] = slot.mark_close
         if len(self.record.fills) > fills:
             self._test("fill", self._closing(fresh))
@@ -123,12 +118,9 @@ class BarClock:
     def _run_walked(self, fresh: Sequence["Slot"]) -> None:
         self.record.walked_bars += 1
         self._settle_gap(fresh)
-        paid = False
-        for slot in fresh:
-            for settlement in slot.stamps_before_open():
-                self._pay(slot, settlement)
-                paid = True
-            self.marks[slot.symbol] = slot.mark_open
+        due = [(slot, settlement) for slot in fresh for settlement in slot.stamps_before_open()]
+        self._open_marks(fresh, due)
+        paid = bool(due)
         opening = self._opening(fresh)
         self._test("funding" if paid else "gap", opening)
         self.broker.fill_at_open()
@@ -141,6 +133,17 @@ class BarClock:
             self.marks[slot.symbol] = slot.mark_close
         self.broker.fill_at_close()
         self._test("close", self._closing(fresh))
+
+    def _open_marks(self, fresh: Sequence["Slot"], due: Sequence[tuple["Slot", "Settlement"]]) -> None:
+        """Set every mark to its open and pay the stamps due at the opening; those of a gap before it, at the last known marks."""
+        for slot, settlement in due:
+            if settlement.stamp < slot.open_time:
+                self._pay(slot, settlement)
+        for slot in fresh:
+            self.marks[slot.symbol] = slot.mark_open
+        for slot, settlement in due:
+            if settlement.stamp >= slot.open_time:
+                self._pay(slot, settlement)
 
     def _settle_gap(self, fresh: Sequence["Slot"]) -> None:
         """Pay the stamps that fell into a gap of the data, those of each instant followed by the test at the last known marks."""
@@ -165,9 +168,15 @@ class BarClock:
 
     def _run_without_path(self, fresh: Sequence["Slot"]) -> None:
         self.broker.match_like_host()
-        for slot in fresh:
-            for settlement in slot.stamps_inside():
-                self._pay(slot, settlement)
+        self._pay_inside(fresh)
+
+    def _pay_inside(self, fresh: Sequence["Slot"]) -> None:
+        """Pay the stamps inside a bar without a path, in order, every mark on its line from open to close (R23)."""
+        due = [(settlement.stamp, slot, settlement) for slot in fresh if slot.has_stamps_due() for settlement in slot.stamps_inside()]
+        for stamp, slot, settlement in sorted(due, key=lambda item: item[0]):
+            for other in fresh:
+                self.marks[other.symbol] = other.line_mark(stamp)
+            self._pay(slot, settlement)
 
     # -- the screen --------------------------------------------------------------------------------------------------
 
@@ -346,10 +355,7 @@ class BarClock:
     def _book_funding(self, symbol: str, stamp: float, mark_price: float, rate: float, size: float | None = None) -> None:
         size = self.account.positions[symbol].size if size is None else size
         if size:
-            marks = self.marks  # of the path, or else of the last bar, and then the stamp's own is nearer
-            if not self.is_on_path and self.account.positions[symbol].contract.funding_debit != "position":
-                marks = {**marks, symbol: mark_price}
-            amount = self.account.pay_funding(symbol, mark_price=mark_price, rate=rate, time=stamp, marks=marks, size=size)
+            amount = self.account.pay_funding(symbol, mark_price=mark_price, rate=rate, time=stamp, marks=self.marks, size=size)
             self.record.funding.append(FundingRow(stamp, symbol, size, mark_price, rate, amount))
 
     def pay_late(self, slot: "Slot", opened: float, *, at_open: bool) -> None:

@@ -398,8 +398,11 @@ def _time_column(frame: Any, columns: dict[str, Any], title: str) -> Any:
     """Return the column of times, by its name; a date and a time of day apart are refused, for half of them would be lost."""
     names = [name for name in TIME_COLUMNS if name in columns]
     if not names:
+        if frame.shape[1] and all(str(name).replace(".", "").isdigit() for name in frame.columns):
+            first = _listed(frame.columns[:4])
+            raise ValueError(f"{title} file has no line of column names, it begins with {first}; write datetime,open,high,low,close above")
         raise ValueError(
-            f"{title} frame needs a UTC DatetimeIndex or a column of times called {' or '.join(TIME_COLUMNS[:3])}, had an index of "
+            f"{title} frame needs a UTC DatetimeIndex or a column of times called datetime, timestamp, date or open_time, had an index of "
             f"{frame.index.dtype} and columns {_listed(frame.columns)}; call the column of times datetime (ISO 8601, UTC)"
         )
     if names[:2] == ["date", "time"]:

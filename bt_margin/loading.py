@@ -25,10 +25,12 @@ import backtrader as bt
 
 from . import sizers
 from .feeds import EmptyWindowError, LocalTimeWarning, PerpData
-from .venues import Venue
+from .venues import Venue, plain_symbol
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parent
+HIGHEST_RATE = 0.04  # of funding at one stamp: Hyperliquid's cap, the highest of those sourced
+HIGHEST_FEE = 0.01
 WORDS = {"true": True, "false": False, "none": None}
 KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", Real: "a number"}
 
@@ -218,12 +220,17 @@ def feeds_from(
     sources: dict[str, str] = {}
     for text in files:
         symbol, path = _symbol_of(text)
+        if path == text and rules.any_tiers is None and plain_symbol(symbol) not in rules.contracts:
+            raise ValueError(
+                f"--data {text}: the name of the file says the symbol is {symbol}, for which {rules.name} has no tiers here; say "
+                "SYMBOL=FILE, or take --venue generic"
+            )
         if symbol in sources:
             raise ValueError(f"--data names {symbol} twice, {sources[symbol]} and {path}; give each file its own as SYMBOL=FILE")
         sources[symbol] = path
     fromdate, todate = window_from(start, end)
     marks_of = _sidecars("--mark", marks, sources, str)
-    funding_of = _sidecars("--funding", funding, sources, _rate_or_path)
+    funding_of = _sidecars("--funding", funding, sources, _funding_or_path)
     feeds = {}
     for symbol, path in sources.items():
         terms = {"dataname": path, "name": symbol, "mark": marks_of.get(symbol), "funding": funding_of.get(symbol)}
@@ -250,6 +257,8 @@ def fee_from(text: str) -> float | tuple[float, float]:
     rates = [rate for part in text.split(",") if isinstance(rate := _rate_or_path(part.strip()), float)]
     if len(rates) > 2 or len(rates) <= text.count(","):
         raise ValueError(f"--fee takes a fraction of notional such as 0.0005 or 0.05%, or MAKER,TAKER, was {text!r}")
+    if not all(abs(rate) <= HIGHEST_FEE for rate in rates):
+        raise ValueError(f"--fee {text} is more than {HIGHEST_FEE:g} of notional; 0.05 % is 0.0005, or 0.05%")
     return rates[0] if len(rates) == 1 else (rates[0], rates[1])
 
 
@@ -313,6 +322,16 @@ def _rate_or_path(text: str) -> float | str:
         return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
     except ValueError:
         return text
+
+
+def _funding_or_path(text: str) -> float | str:
+    rate = _rate_or_path(text)
+    if isinstance(rate, float) and not abs(rate) <= HIGHEST_RATE:
+        raise ValueError(
+            f"--funding {text} is {rate:.6g} of notional at every stamp, more than the {HIGHEST_RATE:g} that any venue allows; 0.01 % is "
+            "0.0001, or 0.01%"
+        )
+    return rate
 
 
 def _feed(terms: Mapping[str, Any], fromdate: datetime | None, todate: datetime | None) -> PerpData:

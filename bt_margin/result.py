@@ -62,11 +62,15 @@ EPOCH = 719_163  # Backtrader's day number of 1970-01-01
 
 
 class Baseline(NamedTuple):
-    """What stock Backtrader said the account was worth: seconds UTC, values, and why its run ended early ('' if not)."""
+    """What stock Backtrader said the account was worth: seconds UTC, values, and why its run ended early ('' if not).
+
+    ``first_fill`` is the symbol and the signed size of its first order that was filled, None where none was.
+    """
 
     times: Sequence[float]
     values: Sequence[float]
     failure: str = ""
+    first_fill: tuple[str, float] | None = None
 
 
 class _Holding:
@@ -340,6 +344,8 @@ class Result:
         flags.append(f"intrabar: {self._broker.p.intrabar}")
         if self.ended_early:
             flags.append(f"ended {iso(last)}, before the data does, {iso(self._last_known)}")
+        if self._stock is not None and self._stock.first_fill is not None:
+            flags.extend(_sizes_flag(self._stock.first_fill, self._record.fills, slots))
         if self._stock is not None and self._stock.failure:
             flags.append(f"the stock baseline ended {iso(self._stock.times[-1])}: {self._stock.failure}")
         return flags
@@ -667,6 +673,18 @@ def _funding_flag(symbol: str, schedule: FundingSchedule | None, first: float, l
     longest = max(holes, key=lambda hole: hole[1] - hole[0])
     count = "" if len(holes) == 1 else f" and {len(holes) - 1} shorter times"
     return [f"no funding stamps, none paid: {symbol} {iso(longest[0])} to {iso(longest[1])}{count}"]
+
+
+def _sizes_flag(first: tuple[str, float], fills: Sequence[FillRow], slots: Mapping[str, Any]) -> list[str]:
+    """Return that the stock baseline is of other sizes, where its first fill already is; a lot or one per cent is rounding."""
+    symbol, size = first
+    if not fills or fills[0].symbol != symbol or symbol not in slots:
+        return []
+    rounding = slots[symbol].position.contract.lot + 0.01 * abs(size)
+    if abs(fills[0].size - size) <= rounding:
+        return []
+    why = "stock Backtrader multiplies order_target_percent and order_target_value by its leverage"
+    return [f"the stock baseline is of other sizes, {size:g} {symbol} first where the account has {fills[0].size:g}: {why}"]
 
 
 def version_of(package: str) -> str:

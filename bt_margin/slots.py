@@ -197,10 +197,14 @@ class Slot:
         return seconds / (self.close_time - self.open_time) if seconds else 0.0
 
     def late_stamps(self) -> list[Settlement]:
-        """Return the stamps that a position opened in this bar may still pay: of this bar, and of the grace before it (R24)."""
+        """Return the stamps that a position opened in this bar may still pay: of this bar, and of the grace before it (R24).
+
+        One at the closing instant is the next bar's, as in ``stamps_inside``.
+        """
         if self.schedule is None or not self.schedule.grace_seconds:
             return []
-        return list(self.schedule.between(nextafter(self.open_time - self.schedule.grace_seconds, -inf), self.close_time))
+        first = nextafter(self.open_time - self.schedule.grace_seconds, -inf)
+        return list(self.schedule.between(first, nextafter(self.close_time, -inf)))
 
     def late_mark(self, settlement: Settlement) -> float:
         """Return the mark of a stamp for a position opened after it; of one before this bar that is the open."""
@@ -208,10 +212,11 @@ class Slot:
 
     def funding_mark(self, settlement: Settlement) -> float:
         """Return the mark of a stamp: its own, else the open at the opening instant, else the line to the close (R23)."""
-        if not isnan(settlement.mark_price):
-            return settlement.mark_price
-        fraction = self.fraction(settlement.stamp)
-        return self.mark_open + (self.mark_close - self.mark_open) * fraction
+        return self.line_mark(settlement.stamp) if isnan(settlement.mark_price) else settlement.mark_price
+
+    def line_mark(self, time: float) -> float:
+        """Return the mark of an instant of the bar on the straight line from open to close."""
+        return self.mark_open + (self.mark_close - self.mark_open) * min(max(self.fraction(time), 0.0), 1.0)
 
     def fraction(self, time: float) -> float:
         """Return where an instant lies in the bar, 0 at its opening and 1 at its closing instant."""

@@ -297,3 +297,19 @@ def test_a_progress_that_says_false_ends_the_run_with_what_was_done():
 
 def test_a_whole_run_says_nothing_of_an_early_end():
     assert not [flag for flag in run(Holder, {"BTCUSDT": frame([CALM] * 5)}).summary["flags"] if flag.startswith("ended")]
+
+
+class Targeter(bt.Strategy):
+    """Goes for half of the account's equity once."""
+
+    def next(self):
+        if not self.position:
+            self.order_target_percent(target=0.5)
+
+
+def test_a_baseline_of_other_sizes_says_so():
+    odd = run(Targeter, {"BTCUSDT": frame([CALM] * 5)}, leverage=5, cash=1_000, baseline=True)
+    (flag,) = [flag for flag in odd.summary["flags"] if "other sizes" in flag]
+    assert flag.startswith("the stock baseline is of other sizes, 25 BTCUSDT first where the account has 5: stock Backtrader multiplies")
+    even = run(Holder, {"BTCUSDT": frame([CALM] * 5)}, leverage=5, cash=1_000, baseline=True)
+    assert [flag for flag in even.summary["flags"] if "other sizes" in flag] == []

@@ -11,7 +11,7 @@ A plan is made on a copy of the account; nothing is moved until ``MarginAccount.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, isfinite, nextafter
+from math import ceil, inf, isfinite, nextafter
 
 from .account import MarginAccount, Marks, Position, Risk, Step
 from .contract import LOT_SLACK, RESIDUE, Contract
@@ -477,7 +477,7 @@ class _Trial:
         held, edges = abs(position.size), set[float]()
         for marks in (self.scene.dearest, self.scene.marks):
             tiers = range(1, position.holding().tier(marks[position.contract.symbol]) or 1)
-            edges.update(held - self._size_in(position, tier, marks, in_lots=False) for tier in tiers)
+            edges.update(_to_leave(held, self._size_in(position, tier, marks, in_lots=False)) for tier in tiers)
         yield from sorted(edge for edge in edges if 0 < edge < held)
         yield held
 
@@ -593,6 +593,14 @@ class _Test:
         spared = contract.unrealized_pnl(size=part, entry_price=self.mark_price, mark_price=self.market_price)
         kept = _maintenance(position, position.size - part, self.dearest)
         return self.risk.equity + spared - fee > self.others + kept + self.slack
+
+
+def _to_leave(held: float, kept: float) -> float:
+    """Return the least that can be taken from a size so that no more than ``kept`` is left, to the last digit."""
+    taken = held - kept
+    while held - taken > kept:
+        taken = nextafter(taken, inf)
+    return taken
 
 
 def _maintenance(position: Position, size: float, mark_price: float) -> float:

@@ -30,6 +30,7 @@ from bt_margin.core.profiles import (
     Minimum,
     Profile,
     Tiers,
+    _to_leave,
     plan_liquidation,
 )
 
@@ -712,3 +713,11 @@ def test_a_deficit_is_paid_to_the_loser_and_who_has_lost_nothing_gets_the_mark(t
     assert (first.symbol, first.price) == ("AAA", pytest.approx(owner))
     assert (second.symbol, second.price) == ("BBB", 100.0)
     assert account.wallets[CROSS] == pytest.approx(0.0, abs=1e-9)
+
+
+@given(held=st.floats(0.001, 1e6), share=st.floats(0.001, 0.999))
+def test_what_is_taken_leaves_no_more_than_the_tier_holds_to_the_last_digit(held, share):
+    kept = held * share
+    taken = _to_leave(held, kept)
+    assert held - taken <= kept
+    assert taken == pytest.approx(held - kept, rel=1e-9, abs=1e-12 * held)

@@ -643,7 +643,7 @@ REFUSALS = {
     "twice": (_frame(Open=1.0), r"BTCUSDT: candle columns name 'open' twice, drop or rename one"),
     "index": (
         {"dataname": small().reset_index(drop=True), "name": "BTCUSDT"},
-        r"BTCUSDT: candle frame needs a UTC DatetimeIndex or a column of times called datetime .*, had an index of int64",
+        r"BTCUSDT: candle frame needs a UTC DatetimeIndex or a column of times called datetime.*, had an index of int64",
     ),
     "epoch": (
         {"dataname": small().reset_index(drop=True).assign(datetime=[1, 2, 3]), "name": "BTCUSDT"},

@@ -7,12 +7,13 @@ of the first of January 2024 on, so that bar 8 opens at 08:00.
 import random
 from dataclasses import replace
 
+import backtrader as bt
 import pandas as pd
 import pytest
 from bt_margin.strategies.buy_and_hold import BuyAndHold
-from playing import CALM, buy, close, frame, play, rate_column, sell
+from playing import CALM, Script, buy, close, frame, play, rate_column, sell
 
-from bt_margin import FundingSchedule, PerpCommInfo, PerpData, Result, run
+from bt_margin import FundingSchedule, MarginBroker, PerpCommInfo, PerpData, Result, run
 
 EIGHT = pd.Timestamp("2024-01-01 08:00", tz="UTC").timestamp()
 
@@ -288,3 +289,67 @@ def test_money_is_whole_and_the_plan_is_what_was_done_under_any_terms(debit, mar
     assert result.summary["journal_imbalance"] < 1e-12
     assert (result.equity["lowest_equity"] >= -1e-9).all()
     assert len(result.funding) > 10
+
+
+# -- at one instant --------------------------------------------------------------------------------------------------
+
+QUIET = [(100, 100, 100, 100)]
+OPENS_AGAIN = [*QUIET, (100, 100, 85, 86), (100, 100, 100, 100), *QUIET]  # closed at 86, opens at 100
+GAPS_DOWN = [*QUIET, *QUIET, (91, 91, 91, 91), (91, 91, 91, 91)]
+
+
+def play_two(order: str, rows: list, rate: float, cash: float, debit: str, isolated: str = "") -> object:
+    """Hold 1 of A and 5 of B from 100 on, with a stamp on A at the opening of the third bar; the datas in an order."""
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=cash, margin_mode="cross", check=True)
+    for name in order:
+        mode = "isolated" if name == isolated else "cross"
+        terms = PerpCommInfo(leverage=10, tiers=0.01, liquidation_fee=0.0, funding_debit=debit, margin_mode=mode)
+        cerebro.broker.addcommissioninfo(terms, name=name)
+        cerebro.adddata(PerpData(dataname=frame(QUIET * 4 if name == "A" else rows), name=name))
+    stamps = tuple(pd.Timestamp(f"2024-01-01 0{hour}:00", tz="UTC").timestamp() for hour in (1, 3))
+    cerebro.broker.set_funding(FundingSchedule(stamps, (0.0, rate)), "A")
+
+    def enter(strategy):
+        for data in strategy.datas:
+            strategy.buy(data, size=1 if data._name == "A" else 5)
+
+    cerebro.addstrategy(Script, script={1: enter})
+    return cerebro.run()[0]
+
+
+@pytest.mark.parametrize("order", ["AB", "BA"])
+def test_what_a_wallet_can_pay_is_judged_at_the_marks_of_the_stamp_whatever_the_order_of_the_datas(order):
+    capped = play_two(order, OPENS_AGAIN, 0.2, 82, "capped")
+    assert amounts(capped) == pytest.approx([-20])  # 76 is spare at the opening; at B's last close 6.7 was
+    free = play_two(order, OPENS_AGAIN, 0.2, 92, "free_first", isolated="A")
+    assert amounts(free) == pytest.approx([-20])
+    assert free.broker.account.wallets == pytest.approx({"wallet:cross": 62, "wallet:A": 10})
+    gapped = play_two(order, GAPS_DOWN, 0.3, 62, "capped")
+    assert amounts(gapped) == pytest.approx([-(62 - 45 - 1 - 4.55)], abs=1e-6)  # B has lost 45
+    assert gapped.broker.record.liquidations == []
+
+
+def test_the_cap_is_judged_at_the_mark_whatever_price_the_venue_paid_by():
+    # wallet 10, 8.5 lost at 91.5, 0.915 maintained: 0.585 is spare, though 0.05 x 94 is due
+    still = (91.5, 91.5, 91.5, 91.5)
+    rates = FundingSchedule((EIGHT,), (0.05,), (94.0,))
+    bars = frame([CALM, CALM, (100, 100, 91.5, 91.5), *[still] * 7])
+    strategy = play({1: buy()}, bars, funding=rates, terms={"funding_debit": "capped"})
+    assert amounts(strategy) == pytest.approx([-0.585], abs=1e-6)
+    assert strategy.broker.record.liquidations == []
+
+
+def test_a_stamp_at_the_close_of_a_walked_bar_is_paid_once():
+    rows = [*QUIET, (100, 106, 80, 103), (103, 103, 103, 103), (103, 103, 103, 103)]
+    stamp = pd.Timestamp("2024-01-01 03:00", tz="UTC").timestamp()
+
+    def enter(strategy):
+        strategy.buy(size=1, price=105, plimit=103, exectype=bt.Order.StopLimit)
+        strategy.buy(size=7)
+
+    funding = FundingSchedule((stamp - 10_800, stamp), (0.0, 0.01), (), 900)
+    # low first: 7 live on 10 at 80, 105 arms the stop on the way up, and the close is its limit
+    strategy = play({1: enter}, frame(rows), funding=funding, margin_mode="cross", cash=150, intrabar="favourable")
+    assert strategy.broker.record.walked_bars >= 1
+    assert [(row.size, row.amount) for row in strategy.broker.record.funding] == [(8, pytest.approx(-8.24))]
