@@ -41,11 +41,15 @@ INTRABAR = ("adverse", "favourable", "close")
 
 
 class Moment(NamedTuple):
-    """An instant of a bar: its time, the length of the bar, the last prices where they are known."""
+    """An instant of a bar: its time, the length of the bar, the last prices where they are known.
+
+    ``ahead`` are the lowest and highest marks from there on, of an instant on the path; elsewhere they are the bar's.
+    """
 
     now: float
     bar_seconds: float
     last: dict[str, float]
+    ahead: dict[str, tuple[float, float]] | None = None
 
 
 class BarClock:
@@ -293,7 +297,7 @@ class BarClock:
         for event in chosen.events:
             self.marks.update(event.marks)
             if event.kind == "liquidation":
-                moment = Moment(opening.now + event.fraction * seconds, seconds, event.last)
+                moment = Moment(opening.now + event.fraction * seconds, seconds, event.last, event.ahead)
                 for symbol in {step.symbol for step in self._liquidate(str(event.subject), "path", certain, moment)}:
                     if not self._fails_alone(symbol, tracks):  # what is left of it, which the other path may spare
                         del certain[symbol]
@@ -396,7 +400,7 @@ class BarClock:
             cooldown=self.cooldown,
             last=moment.last,
             has_failed=True,
-            **marks_of_bar(held, ahead),
+            **marks_of_bar(self.account.positions, ahead if moment.ahead is None else moment.ahead),
         )
         taken = {step.symbol for step in steps}
         worst = {symbol: worst_mark(held[symbol], ahead[symbol]) for symbol in taken}

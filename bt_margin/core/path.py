@@ -80,7 +80,8 @@ class PathEvent(NamedTuple):
     """Something that happens at one instant; ``subject`` is an order reference, a symbol or a wallet by ``kind``.
 
     Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``liquidation`` (wallet). ``marks`` and ``last`` are the
-    prices of the instant, ``fraction`` (0 to 1) is its place in the bar.
+    prices of the instant, ``fraction`` (0 to 1) is its place in the bar; of a liquidation, ``ahead`` are the lowest and the
+    highest mark of each contract from there on.
     """
 
     kind: str
@@ -89,6 +90,7 @@ class PathEvent(NamedTuple):
     marks: dict[str, float]
     last: dict[str, float]
     fraction: float
+    ahead: dict[str, tuple[float, float]]
 
 
 class Plan(NamedTuple):
@@ -146,7 +148,6 @@ class _Walk:
         self.mark_corners = {track.symbol: _mark_corners(track, low_first) for track in tracks}
         self.last_corners = {track.symbol: _last_corners(track.last, low_first) for track in tracks if track.last is not None}
         self.marks = {symbol: corners[0] for symbol, corners in self.mark_corners.items()}
-        self.ends = {track.symbol: (track.mark_low, track.mark_high) for track in tracks}
         self.leg, self.fraction = 0, 0.0
         self.events: list[PathEvent] = []
         self.late: Sequence[LateStamp] = ()
@@ -334,8 +335,9 @@ class _Walk:
                 self._end(order)
 
     def _ranges(self) -> dict[str, tuple[float, float]]:
-        """Return the lowest and highest mark of each contract in the bar; the present one may lie a rounding beyond them."""
-        return {symbol: (min(low, self.marks[symbol]), max(high, self.marks[symbol])) for symbol, (low, high) in self.ends.items()}
+        """Return the lowest and highest mark of each contract from here on, the present one among them."""
+        ahead = {symbol: (self.marks[symbol], *corners[self.leg + 1 :]) for symbol, corners in self.mark_corners.items()}
+        return {symbol: (min(marks), max(marks)) for symbol, marks in ahead.items()}
 
     @property
     def place(self) -> float:
@@ -405,7 +407,8 @@ class _Walk:
         self.orders.remove(order)
 
     def _record(self, kind: str, subject: object, price: float) -> None:
-        self.events.append(PathEvent(kind, subject, price, dict(self.marks), self._last_prices(), self.place))
+        ahead = self._ranges() if kind == "liquidation" else {}
+        self.events.append(PathEvent(kind, subject, price, dict(self.marks), self._last_prices(), self.place, ahead))
 
 
 def _mark_corners(track: Track, low_first: bool) -> tuple[float, float, float, float]:

@@ -327,3 +327,17 @@ def test_a_venue_cancels_the_orders_of_the_contract_or_of_the_wallet(profile, al
     strategy = play({1: orders}, falls, frame([CALM] * 3), cash=105, margin_mode="cross", terms={"profile": profile})
     assert strategy.broker.record.liquidations
     assert len(strategy.broker.pending) == alive
+
+
+def test_a_sale_is_as_large_as_what_is_still_ahead_on_the_path_asks_for():
+    """Low first, the stop at 110 is bought after the low; on the way down to the close of 103 it fails at 104.09."""
+    terms = {"tiers": 0.05, "liquidation_fee": 0.001, "profile": "binance", "lot": 0.01}
+    sizes = []
+    for low in (102, 90, 80):
+        bars = frame([(104.5,) * 4, (104.5, 120, low, 103), (103,) * 4], start=START, freq="h")
+        script = {1: lambda strategy: strategy.buy(size=9, price=110, exectype=bt.Order.Stop)}
+        strategy = play(script, bars, terms=terms, cash=100, margin_mode="cross")
+        (row,) = strategy.broker.record.liquidations
+        sizes.append(row.size)
+    # 37 left of 100 at 103; x goes at 104.094 with 0.1 %: 37 + 1.094 x - 0.104 x > 0.05 x 103 x (9 - x)
+    assert sizes == [pytest.approx(9.35 / 6.14, abs=0.01)] * 3
