@@ -73,8 +73,8 @@ class LiquidationRow(NamedTuple):
     ``size`` is what was taken, of the position's sign; ``price`` the owner's, ``mark_price`` the trigger's; ``trigger`` says
     what met the boundary: gap, funding, fill, path or close; ``realized_pnl`` excludes the fee; ``returned`` went back to the
     cross wallet from an isolated one; the two fund columns are what the insurance fund got and gave, ``forfeited`` of this was
-    left in the emptied wallet. The owner has lost ``realized_pnl - fee - forfeited``. ``worst_mark`` is the
-    worst that one of the bar's two paths had still to show it, ``leverage`` the one that was set; what would have kept it alive in that bar:
+    left in the emptied wallet. The owner has lost ``realized_pnl - fee - forfeited``. ``worst_mark`` is the worst that one of
+    the bar's two paths had still to show it, ``leverage`` the one that was set; what would have kept it alive in that bar:
     ``margin_to_add`` (more than this in its wallet) or any leverage below ``safe_leverage`` (effective leverage in cross;
     None where none of 1 or more), see ``core.rescue``.
     """
