@@ -54,7 +54,9 @@ def register(app: typer.Typer) -> None:
 def calc(
     account: Annotated[str | None, typer.Argument(metavar="[ACCOUNT.json]", help="A whole account; '-' reads it from stdin.")] = None,
     venue: Annotated[str | None, typer.Option(help="Whose tiers, fees and margin terms; 'generic' (default) takes any symbol.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="As the venue spells it, or BTCUSDT, BTC/USDT.")] = None,
+    symbol: Annotated[
+        str | None, typer.Option(help="As the venue spells it (BTCUSDT, BTC-USDT-SWAP; BTC at Hyperliquid, BTC-USD at dYdX), or BTC/USDT.")
+    ] = None,
     side: Annotated[str | None, typer.Option(help="long or short.")] = None,
     entry: Annotated[float | None, typer.Option(help="Entry price.")] = None,
     size: Annotated[float | None, typer.Option(help="In coins, or in contracts where the venue counts those.")] = None,

@@ -182,7 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except UserCodeError as error:
         print(error.trace, file=sys.stderr, end="")
         _refuse(str(error))
-    except (ValueError, OSError, ArithmeticError) as error:
+    except ArithmeticError as error:
+        _refuse(f"the arithmetic failed ({error}); look for a 0 or a huge number among the parameters and the prices")
+    except (ValueError, OSError) as error:
         _refuse(str(error))
     except USAGE_ERROR as error:
         _refuse(error.format_message())

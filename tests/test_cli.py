@@ -511,6 +511,15 @@ def test_a_command_line_that_is_none_is_one_sentence_and_code_2(capsys, argument
     assert word in err
 
 
+def test_arithmetic_that_fails_says_where_to_look(capsys, folder, monkeypatch):
+    def fail(*_, **__):
+        raise ZeroDivisionError("float division by zero")
+
+    monkeypatch.setattr("bt_margin.backtest.run", fail)
+    sentence = "the arithmetic failed (float division by zero); look for a 0 or a huge number among the parameters and the prices"
+    assert said(capsys, "run", *GOOD) == (2, "", f"bt-margin: {sentence}\n")
+
+
 def test_an_error_of_our_own_is_no_wrong_use(folder, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("a fault of ours")
