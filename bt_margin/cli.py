@@ -262,13 +262,13 @@ def _carry_out(plan: Plan, keep: Callable[[Result], Iterator[Path]], *, is_quiet
 def _terms(plan: Plan) -> dict[str, Any]:
     """Return the arguments of ``backtest.run`` that a plan names."""
     from . import venues
-    from .loading import by_symbol_from, check_kinds, fee_from, feeds_from, params_from, sizer_from, strategy_from
+    from .loading import by_symbol_from, check_kinds, fee_from, feeds_from, leverage_from, params_from, sizer_from, strategy_from
 
     strategy, params = strategy_from(plan.strategy), params_from(plan.param)
     check_kinds(strategy, params)
     return {
         "strategy": strategy,
-        "leverage": by_symbol_from("--leverage", plan.leverage, float),
+        "leverage": by_symbol_from("--leverage", plan.leverage, leverage_from),
         "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str.lower),
         "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
@@ -276,7 +276,7 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "venue": plan.venue.lower(),
         "fee": None if plan.fee is None else fee_from(plan.fee),
         "cash": plan.cash,
-        "intrabar": plan.intrabar.lower(),
+        "intrabar": plan.intrabar.lower().replace("favorable", "favourable"),
         "baseline": plan.baseline,
     }
 

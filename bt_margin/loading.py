@@ -282,6 +282,11 @@ def _read(option: str, text: str, read: Callable[[str], T]) -> T:
         raise ValueError(f"{option} takes a number, was {text!r}") from None
 
 
+def leverage_from(text: str) -> float:
+    """Return a leverage from ``20`` or ``20x``, as tables show it."""
+    return float(text.lower().removesuffix("x"))
+
+
 def _moment(option: str, text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text.strip())
@@ -292,6 +297,8 @@ def _moment(option: str, text: str) -> datetime:
 
 def _symbol_of(text: str) -> tuple[str, str]:
     symbol, equals, path = text.partition("=")
+    if equals and not path:
+        raise ValueError(f"--data {text} names no file; say SYMBOL=FILE")
     if equals and not Path(text).is_file() and symbol.replace("/", "").replace(":", "").replace("-", "").replace("_", "").isalnum():
         return symbol, path
     stem = Path(text).name

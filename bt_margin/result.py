@@ -337,6 +337,8 @@ class Result:
             flags.extend(_tier_flag(symbol, slot.position.contract.tiers, first, last))
             flags.extend(_rules_flag(symbol, slot.position, first, last))
             series = slot.series
+            if series is not None and series.gaps:
+                flags.append(f"bars missing between the first and the last: {symbol} {series.gaps}")
             span = (first, last) if series is None else (series.stamps[0] - series.bar_seconds, series.stamps[-1])
             flags.extend(_funding_flag(symbol, slot.schedule, *span))
         if self._record.gap_stamps:

@@ -186,12 +186,12 @@ def test_what_stock_backtrader_claims_is_in_the_json_and_in_a_file(capsys, folde
 
 
 def test_words_are_taken_in_any_case_and_a_rate_in_percent(capsys, folder):
-    options = ["--venue", "Binance", "--margin-mode", "Isolated", "--intrabar", "Close", "--funding", "0.01%"]
+    options = ["--venue", "Binance", "--margin-mode", "Isolated", "--intrabar", "Favorable", "--funding", "0.01%", "--leverage", "3x"]
     code, _, _ = said(capsys, "run", "stubborn.py", "--data", "ETHUSDT_1h.csv", *options, "--out", "o")
     whole = json.loads(Path("o/summary.json").read_text())
     assert code == 0
     assert (whole["settings"]["venue"], whole["settings"]["margin_mode"]) == ("binance", {"ETHUSDT": "isolated"})
-    assert whole["settings"]["intrabar"] == "close"
+    assert (whole["settings"]["intrabar"], whole["settings"]["leverage"]) == ("favourable", {"ETHUSDT": 3})
     assert "constant funding of 0.0001 per 8 h: ETHUSDT" in whole["summary"]["flags"]
 
 
@@ -440,6 +440,7 @@ WRONG = {
         ("stubborn.py", "--data", "BTCUSDT=bare.csv"),
         "has no line of column names, it begins with 1704067200000, 1, 1.1",
     ),
+    "a symbol without a file": (("stubborn.py", "--data", "BTCUSDT="), "--data BTCUSDT= names no file; say SYMBOL=FILE"),
     "half a percentage": ((*GOOD, "--funding", "a%"), "funding file 'a%' does not exist"),
     "intrabar": ((*GOOD, "--intrabar", "random"), "intrabar is one of"),
     "a folder that is a file": ((*GOOD, "--out", "stubborn.py"), "--out stubborn.py is no folder to write to (File exists)"),

@@ -510,3 +510,9 @@ def test_in_cross_the_wallets_margin_ratio_is_the_accounts(terms):
     assert list(result.margin_ratios.columns) == ["cross"]
     pd.testing.assert_series_equal(result.margin_ratios["cross"], result.equity["margin_ratio"], check_names=False, rtol=1e-12)
     assert result.margin_ratios["cross"].count() == 3
+
+
+def test_bars_that_are_missing_are_told():
+    result = Result.of(play({}, frame([CALM] * 8, drop=(3, 4))))
+    assert "bars missing between the first and the last: AAA 2" in result.summary["flags"]
+    assert [flag for flag in Result.of(play({}, frame([CALM] * 8))).summary["flags"] if "missing" in flag] == []
