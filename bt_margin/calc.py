@@ -46,6 +46,11 @@ RATIO_NOTES = {
 COST_PARTS = {"initial_margin": "margin", "open_loss": "open loss", "opening_fee": "fee to open", "closing_fee": "fee to close"}
 
 
+def fraction(text: str) -> float:
+    """Return a rate from ``0.0005`` or ``0.05%``."""
+    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to a command line."""
     app.command()(calc)
@@ -65,15 +70,21 @@ def calc(
     date: Annotated[str | None, typer.Option(help="The venue's tables of a day, 2024-05-01; the newest unless given.")] = None,
     price: Annotated[float | None, typer.Option(help="Profit and return on margin at this price.")] = None,
     balance: Annotated[float | None, typer.Option(help="Largest size it opens; in cross margin the wallet.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Funding rate per interval; 0.0001 is 0.01 %.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(parser=fraction, metavar="RATE", help="Funding rate per interval; 0.0001 is 0.01 %.")
+    ] = None,
     target_liquidation: Annotated[float | None, typer.Option(help="Margin to add for this liquidation price.")] = None,
     mark: Annotated[float | None, typer.Option(help="Mark price; the entry unless given.")] = None,
     last: Annotated[float | None, typer.Option(help="Last price, for the cost of a Binance short; the mark unless given.")] = None,
     contract_type: Annotated[str | None, typer.Option(help="linear, inverse or spot; the venue's unless given.")] = None,
     multiplier: Annotated[float | None, typer.Option(help="Coins per contract, of an inverse one its quote value.")] = None,
     isolated_margin: Annotated[float | None, typer.Option(help="Money of the position; notional / leverage unless given.")] = None,
-    taker_fee: Annotated[float | None, typer.Option(help="Fraction of notional; the venue's unless given.")] = None,
-    maintenance_rate: Annotated[float | None, typer.Option(help="One flat rate instead of the venue's tiers; 0.005 is 0.5 %.")] = None,
+    taker_fee: Annotated[
+        float | None, typer.Option(parser=fraction, metavar="RATE", help="Fraction of notional; the venue's unless given.")
+    ] = None,
+    maintenance_rate: Annotated[
+        float | None, typer.Option(parser=fraction, metavar="RATE", help="One flat rate instead of the venue's tiers; 0.005 is 0.5 %.")
+    ] = None,
     ladder: Annotated[bool, typer.Option("--ladder", help="Add liquidation prices by leverage.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

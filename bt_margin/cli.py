@@ -264,6 +264,9 @@ def _terms(plan: Plan) -> dict[str, Any]:
     from . import venues
     from .loading import by_symbol_from, check_kinds, fee_from, feeds_from, leverage_from, params_from, sizer_from, strategy_from
 
+    rules = venues.load(plan.venue.lower())
+    if plan.cash == Plan.cash and any(contract.kind == "inverse" for contract in rules.contracts.values()):
+        raise ValueError(f"--cash is coins at {rules.name}, whose contracts settle in their base coin; say how many, such as --cash 2")
     strategy, params = strategy_from(plan.strategy), params_from(plan.param)
     check_kinds(strategy, params)
     return {
@@ -272,7 +275,7 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str.lower),
         "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
-        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, venues.load(plan.venue.lower())),
+        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules),
         "venue": plan.venue.lower(),
         "fee": None if plan.fee is None else fee_from(plan.fee),
         "cash": plan.cash,

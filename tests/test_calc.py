@@ -467,3 +467,9 @@ def test_the_calculator_needs_no_command_line():
     program = "import sys, bt_margin; bt_margin.calculator.evaluate({}); print('typer' in sys.modules, 'rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_rates_may_be_given_in_percent(sheet):
+    plain, percent = (sheet(*ISSUE, "--taker-fee", fee, "--rate", rate) for fee, rate in (("0.0007", "0.0002"), ("0.07%", "0.02%")))
+    assert percent["break_even_price"] == pytest.approx(plain["break_even_price"], rel=1e-15)
+    assert percent["funding_per_day"]["amount"] == pytest.approx(plain["funding_per_day"]["amount"], rel=1e-15)

@@ -441,6 +441,7 @@ WRONG = {
         "has no line of column names, it begins with 1704067200000, 1, 1.1",
     ),
     "a symbol without a file": (("stubborn.py", "--data", "BTCUSDT="), "--data BTCUSDT= names no file; say SYMBOL=FILE"),
+    "coins that were not counted": ((*GOOD, "--venue", "binance-coinm"), "--cash is coins at binance-coinm, whose contracts settle"),
     "half a percentage": ((*GOOD, "--funding", "a%"), "funding file 'a%' does not exist"),
     "intrabar": ((*GOOD, "--intrabar", "random"), "intrabar is one of"),
     "a folder that is a file": ((*GOOD, "--out", "stubborn.py"), "--out stubborn.py is no folder to write to (File exists)"),
