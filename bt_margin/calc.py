@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .calculator import contract_sheet, evaluate, money_of
+from .loading import fraction
 
 DASH = "-"
 STDIN = "-"
@@ -44,11 +45,6 @@ RATIO_NOTES = {
     "equity/initial": "liquidates near {in_use}",
 }
 COST_PARTS = {"initial_margin": "margin", "open_loss": "open loss", "opening_fee": "fee to open", "closing_fee": "fee to close"}
-
-
-def fraction(text: str) -> float:
-    """Return a rate from ``0.0005`` or ``0.05%``."""
-    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
 
 
 def register(app: typer.Typer) -> None:

@@ -324,9 +324,14 @@ def _sidecars(option: str, texts: Sequence[str], symbols: Mapping[str, str], rea
     return found
 
 
+def fraction(text: str) -> float:
+    """Return a rate from ``0.0005`` or ``0.05%``."""
+    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+
+
 def _rate_or_path(text: str) -> float | str:
     try:
-        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+        return fraction(text)
     except ValueError:
         return text
 
