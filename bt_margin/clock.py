@@ -218,7 +218,7 @@ class BarClock:
         prices = [slot.low, slot.high, *(price for _, price in fills)]
         for order in self.broker.pending:
             is_of_old = order.exectype in (Order.Close, Order.Historical) or (self.broker.p.coc and order.exectype == Order.Market)
-            if is_of_old and self.broker.slot_of(order.data) is slot:
+            if is_of_old and self.broker.slot_for(order) is slot:
                 prices += [price for price in (order.created.price, order.created.pclose, order.pannotated) if price]
         return min(prices), max(prices)
 

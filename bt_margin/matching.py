@@ -68,7 +68,7 @@ class OrderBook(AccountView):
         return self.p.coo or slot.version > self._order_versions.get(order.ref, 0)
 
     def _try_exec(self, order):
-        slot = self.slot_of(order.data)
+        slot = self.slot_for(order)
         if not self._is_new_to(order, slot):
             return
         self._first_tries.setdefault(order.ref, slot.version)
@@ -88,13 +88,13 @@ class OrderBook(AccountView):
         """A limit makes unless it fills at the open of its first bar; everything else takes (R32)."""
         if order.exectype != Order.Limit:
             return False
-        slot = self.slot_of(order.data)
+        slot = self.slot_for(order)
         is_first = self._first_tries.get(order.ref) == slot.version
         limit = order.created.price
         return not (is_first and (limit >= slot.open if order.isbuy() else limit <= slot.open))
 
     def _fee_rate(self, order) -> float:
-        contract = self.slot_of(order.data).position.contract
+        contract = self.slot_for(order).position.contract
         return contract.maker if self._is_maker(order) else contract.taker
 
     def _fill_size(self, order, slot: Slot, price: float, ago: int = 0) -> float:
@@ -110,7 +110,7 @@ class OrderBook(AccountView):
         """Return by symbol the (signed size, worst price) of every order that could fill in this bar."""
         found: dict[str, list[tuple[float, float]]] = {}
         for order in self.pending:
-            slot = self.slot_of(order.data)
+            slot = self.slot_for(order)
             if order.active() and self._is_new_to(order, slot) and not self.is_out_of_date(order):
                 price = self._worst_price(order, slot)
                 if price is not None:
@@ -148,7 +148,7 @@ class OrderBook(AccountView):
         """Fill what the open fills: market orders, limits and stops that gapped, in the host's order."""
         self._triggered_before = {order.ref for order in self.pending if order.triggered}
         for order in list(self.pending):
-            slot = self.slot_of(order.data)
+            slot = self.slot_for(order)
             if order not in self.pending:
                 continue
             if order.expire():
@@ -190,7 +190,7 @@ class OrderBook(AccountView):
         if self.p.intrabar == "close":  # without a path the host's matching has done both
             return
         for order in list(self.pending):
-            slot = self.slot_of(order.data)
+            slot = self.slot_for(order)
             if order not in self.pending or not order.active() or not self._is_new_to(order, slot):
                 continue
             if order.exectype == Order.Close and order.ref not in self._tried:
@@ -207,12 +207,12 @@ class OrderBook(AccountView):
             if order.active()
             and order.ref not in self._tried
             and order.exectype not in (Order.Market, Order.Close, Order.Historical)
-            and self._is_new_to(order, self.slot_of(order.data))
+            and self._is_new_to(order, self.slot_for(order))
         ]
         return [order for order in candidates if order.size]
 
     def _working(self, order) -> WorkingOrder:
-        slot = self.slot_of(order.data)
+        slot = self.slot_for(order)
         self._first_tries.setdefault(order.ref, slot.version)
         is_stop = order.exectype in STOPS and not order.triggered
         limit = order.created.price if order.exectype == Order.Limit else order.created.pricelimit if order.exectype in LIMITS else None

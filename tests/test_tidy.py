@@ -27,6 +27,7 @@ FLOORS = {
     "calculator": 2,
     "clock": 2,
     "comminfo": 2,
+    "desk": 2,
     "feeds": 2,
     "invariants": 2,
     "matching": 2,
