@@ -134,7 +134,7 @@ def test_a_position_at_the_highest_leverage_of_its_tier_is_not_liquidated_as_it_
 
 
 def test_cross_margin_lends_a_position_what_isolated_margin_keeps_from_it():
-    """freqtrade#11916 and #11220: cross mode was wanted. One long of 10, a fall to 50: isolated it costs 100 less 9.09, cross 500 at worst."""
+    """freqtrade#11916 and #11220: cross mode was wanted. 10 long, a fall to 50 and back: isolated it costs 90.91, in cross nothing."""
     bars = frame([STILL, STILL, (100, 100, 50, 100)])
     isolated, cross = play({1: buy(size=10)}, bars), play({1: buy(size=10)}, bars, **CROSS)
     assert isolated.broker.equity == pytest.approx(1_000 - 10 * (100 - LONG_DIES))
@@ -144,7 +144,9 @@ def test_cross_margin_lends_a_position_what_isolated_margin_keeps_from_it():
 
 def pair(first, second):
     """Order both contracts after the first bar: sizes with their signs."""
-    return {1: lambda s: [(s.buy if size > 0 else s.sell)(data, size=abs(size)) for data, size in zip(s.datas, (first, second), strict=True)]}
+    return {
+        1: lambda s: [(s.buy if size > 0 else s.sell)(data, size=abs(size)) for data, size in zip(s.datas, (first, second), strict=True)]
+    }
 
 
 @pytest.mark.parametrize(("other", "equity"), [(110, 1_000 - 30 * 10), (90, 1_000 + 30 * 10)], ids=["it loses", "it earns"])
@@ -200,7 +202,7 @@ def stop(price):
     ids=["nearer than the limit", "beyond the limit", "nearer, but gapped"],
 )
 def test_of_a_stop_and_a_liquidation_in_one_bar_the_nearer_comes_first_unless_the_bar_gapped(stop_price, bar, died, filled_at):
-    """freqtrade#9296, TorchTrade#300: long 1 from 100, limit at 90.909. Where the bar opens at 85 the limit is behind it: bankrupt at 90."""
+    """freqtrade#9296, TorchTrade#300: long 1 from 100, limit at 90.909. A bar that opens at 85 has left it behind: bankrupt at 90."""
     strategy = play({1: buy(), 2: stop(stop_price)}, frame([CALM, CALM, bar]))
     assert bool(liquidations(strategy)) is died
     assert strategy.broker.record.fills[-1].price == pytest.approx(filled_at)
@@ -338,7 +340,9 @@ def test_every_way_to_liquidate_runs_to_the_end_of_the_data(name, margin_mode):
     30 of each at 100 with 1 000: after the second fall, at the latest, nothing of 6 000 can be carried; the last bar is reached.
     """
     fall = frame([STILL, STILL, (100, 100, 80, 80), (80, 80, 60, 60), (60, 60, 50, 50)])
-    strategy = play(pair(30, 30), fall, fall, terms={"profile": name, "liquidation_fee": 0.01, "commission": 0.0005}, margin_mode=margin_mode)
+    strategy = play(
+        pair(30, 30), fall, fall, terms={"profile": name, "liquidation_fee": 0.01, "commission": 0.0005}, margin_mode=margin_mode
+    )
     assert len(strategy) == 5
     assert {row.symbol for row in liquidations(strategy)} == {"AAA", "BBB"}
     assert strategy.broker.equity >= 0
@@ -396,13 +400,17 @@ def test_buying_more_all_the_way_down_makes_no_fortune_of_a_dead_account():
 
 
 def test_bars_alone_are_enough_to_liquidate():
-    """nautilus#3788 and #57: an engine was asked for; the one there is waits for quotes, and left 9 964 of 10 000 with 9x and a halved price.
+    """nautilus#3788, PR#4077 and #57: the engine there is waits for quotes, and left 9 964 of 10 000 with 9x and a halved price.
 
     90 long at 1 000 with 10 000 cross gap to 500: 45 000 are lost, 10 000 are there, the fund pays 35 000.
     """
     strategy = play({1: buy(size=90)}, frame([at(1_000), at(1_000), at(500)]), cash=10_000, **CROSS)
     (row,) = liquidations(strategy)
-    assert (row.from_insurance_fund, strategy.broker.equity, strategy.position.size) == (pytest.approx(35_000), pytest.approx(0, abs=1e-9), 0)
+    assert (row.from_insurance_fund, strategy.broker.equity, strategy.position.size) == (
+        pytest.approx(35_000),
+        pytest.approx(0, abs=1e-9),
+        0,
+    )
 
 
 def test_funding_that_drains_a_position_liquidates_it():

@@ -59,7 +59,7 @@ def test_a_fraction_is_cut_to_whole_lots_and_not_to_whole_numbers(asked, taken):
 
 
 def test_less_than_a_lot_is_rejected_aloud_with_what_the_smallest_order_needs():
-    """kernc/backtesting.py#1198: the order was gone. 0.0004 of a lot of 0.001: a lot needs 0.001 x 100 / 10 = 0.01, 100 would have fitted."""
+    """kernc/backtesting.py#1198: the order was gone. 0.0004 of lots of 0.001: a lot needs 0.001 x 100 / 10 = 0.01, and 100 fit."""
     strategy = play({1: buy(size=0.0004)}, frame([STILL] * 3), terms={"lot": 0.001}, **CROSS)
     assert outcomes(strategy) == [("Rejected", 0)]
     assert numbers(info_of(strategy, 0)) == pytest.approx((0.01, 1_000, 100))
@@ -117,7 +117,7 @@ def test_an_order_is_judged_beside_what_is_held_already():
 
 
 def test_a_second_short_is_paid_from_what_the_first_has_left():
-    """virattt/ai-hedge-fund#418: the check took all cash, which the first short had raised. 70 of AAA take 700; 40 of BBB need 400 of 300."""
+    """virattt/ai-hedge-fund#418: the check took all cash, raised by the first short. 70 of AAA take 700; 40 of BBB need 400 of 300."""
     script = {1: lambda s: s.sell(s.datas[0], size=70), 2: lambda s: s.sell(s.datas[1], size=40), 3: lambda s: s.sell(s.datas[1], size=30)}
     strategy = play(script, frame([STILL] * 5), frame([STILL] * 5), **CROSS)
     assert outcomes(strategy) == [("Completed", -70), ("Margin", 0), ("Completed", -30)]
@@ -185,7 +185,7 @@ def test_what_a_short_is_worth_and_the_size_of_that_worth_are_inverse():
 
 
 def test_a_short_sale_brings_no_cash():
-    """community 2858: cash rose with every short. 20 short at 100 with 10x take 200, and give them back as they are bought at 90, with 200."""
+    """community 2858: cash rose with every short. 20 short at 100 take 200, and give them back as they are bought at 90, with 200."""
     strategy = play({1: sell(size=20), 3: close}, frame([STILL, STILL, at(90), at(90), at(90)]), **CROSS)
     assert strategy.cash == [1_000, 1_000 - 200, 1_000 + 200 - 20 * 90 / 10, 1_200, 1_200]
 
@@ -204,12 +204,16 @@ def test_a_position_bought_with_everything_can_be_sold():
 def test_a_trailing_stop_that_reduces_needs_no_cash():
     """nautilus#3256: a trailing stop of an all-in long was checked against cash. It trails 4 behind 110 and sells at 106."""
     trail = sell(size=10, exectype=bt.Order.StopTrail, trailamount=4)
-    strategy = play({1: buy(size=10), 2: trail}, frame([STILL, STILL, at(110), (110, 110, 105, 105), at(105)]), terms={"leverage": 1}, **CROSS)
+    strategy = play(
+        {1: buy(size=10), 2: trail}, frame([STILL, STILL, at(110), (110, 110, 105, 105), at(105)]), terms={"leverage": 1}, **CROSS
+    )
     assert outcomes(strategy) == [("Completed", 10), ("Completed", -10)]
     assert strategy.broker.equity == 1_000 + 10 * 6
 
 
-@pytest.mark.parametrize("exit_order", [sell(size=100, exectype=bt.Order.Limit, price=96), sell(size=100, exectype=bt.Order.Stop, price=94), close])
+@pytest.mark.parametrize(
+    "exit_order", [sell(size=100, exectype=bt.Order.Limit, price=96), sell(size=100, exectype=bt.Order.Stop, price=94), close]
+)
 def test_an_exit_is_taken_where_less_than_nothing_is_free(exit_order):
     """nautilus#2505: orders that reduce were refused. 100 long with all of 1 000; at 95 equity is 500 and 950 are in use."""
     strategy = play({1: buy(size=100), 3: exit_order}, frame([STILL, STILL, at(95), at(95), (95, 97, 93, 95), at(95)]), **CROSS)
