@@ -48,6 +48,13 @@ def test_the_extreme_that_liquidates_is_that_of_the_mark_where_there_is_one():
     assert [row.mark_price for row in liquidations(killed)] == [pytest.approx(LONG_DIES)]
 
 
+def test_a_position_can_die_in_the_bar_that_opened_it():
+    """kernc/backtesting.py#939: also where nothing of it was there before. Bought at the open of 100, the low of that bar is 80."""
+    strategy = play({1: buy()}, frame([CALM, (100, 101, 80, 100)]))
+    assert [(row.trigger, row.mark_price) for row in liquidations(strategy)] == [("path", pytest.approx(LONG_DIES))]
+    assert strategy.broker.equity == pytest.approx(1_000 - 100 + LONG_DIES)
+
+
 def test_a_price_that_comes_back_does_not_bring_a_liquidated_position_back():
     """polakowo/vectorbt#187: the curve crossed the liquidation and recovered. 10 - (100 - 90.909) = 0.909 of the margin comes back."""
     strategy = play({1: buy()}, frame([CALM, CALM, (100, 101, 80, 100), at(100), at(200)]))
@@ -95,6 +102,18 @@ def test_a_fully_paid_long_dies_only_where_the_price_is_nothing():
     strategy = play({1: buy()}, frame([STILL, STILL, (100, 100, 1, 1)]), terms={"leverage": 1})
     assert strategy.broker.liquidation_price(strategy.data) is None
     assert (liquidations(strategy), strategy.broker.equity) == ([], 901)
+
+
+def test_at_1x_it_is_the_inverse_long_that_can_die_and_the_short_that_cannot():
+    """HKUDS/Vibe-Trading#1291: of inverse contracts it is the other way round. 1 000 at 100 are 10 coins, and 10 coins are behind them.
+
+    Long 10 + 1 000 (1/100 - 1/p) = 0.01 x 1 000 / p, at 1 010 / 20 = 50.5; short 10 - 10 + 1 000 / p = 10 / p at no price.
+    """
+    terms = {"kind": "inverse", "currency": "BTC", "leverage": 1}
+    bars = frame([STILL, STILL, (100, 1_000, 40, 100)])
+    long, short = play({1: buy(size=1_000)}, bars, terms=terms, cash=10), play({1: sell(size=1_000)}, bars, terms=terms, cash=10)
+    assert [row.mark_price for row in liquidations(long)] == [pytest.approx(50.5)]
+    assert (liquidations(short), short.broker.equity) == ([], pytest.approx(10))
 
 
 # -- tiers ---------------------------------------------------------------------------------------------------------------
@@ -207,6 +226,15 @@ def test_of_a_stop_and_a_liquidation_in_one_bar_the_nearer_comes_first_unless_th
     assert bool(liquidations(strategy)) is died
     assert strategy.broker.record.fills[-1].price == pytest.approx(filled_at)
     assert strategy.position.size == 0
+
+
+def test_of_a_target_and_a_liquidation_in_one_bar_the_worse_is_taken_and_called_possible():
+    """TorchTrade#300: on opposite sides of the entry a bar does not tell which came first. Target 105, limit 90.909, range 80 to 106."""
+    script = {1: buy(), 2: sell(exectype=bt.Order.Limit, price=105)}
+    bars = frame([CALM, CALM, (100, 106, 80, 99)])
+    feared, hoped = play(script, bars), play(script, bars, intrabar="favourable")
+    assert [row.certainty for row in liquidations(feared)] == ["possible"]
+    assert (liquidations(hoped), hoped.broker.equity) == ([], 1_005)
 
 
 def test_a_limit_that_is_crossed_between_two_bars_liquidates_at_the_next_open():

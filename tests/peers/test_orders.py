@@ -222,6 +222,18 @@ def test_an_exit_is_taken_where_less_than_nothing_is_free(exit_order):
     assert [status for status, _ in outcomes(strategy)] == ["Completed", "Completed"]
 
 
+def test_a_stop_and_a_target_of_all_that_is_held_both_rest_where_nothing_is_free():
+    """nautilus#2505: each reduces what is held, whatever else is queued. 100 long with all of 1 000: both are taken and reserve nothing."""
+
+    def both(strategy):
+        strategy.sell(size=100, exectype=bt.Order.Limit, price=105)
+        strategy.sell(size=100, exectype=bt.Order.Stop, price=95)
+
+    strategy = play({1: buy(size=100), 2: both}, frame([STILL] * 4), **CROSS)
+    assert outcomes(strategy) == [("Completed", 100), ("Accepted", 0), ("Accepted", 0)]
+    assert (strategy.cash[-1], strategy.broker.account.order_margin) == (0, 0)
+
+
 def test_a_reversal_is_a_close_and_an_opening_and_only_the_opening_needs_margin():
     """nautilus#2505, and the host's T5: 100 long take all; 150 are sold. Closing frees 1 000, the 50 short take 500."""
     strategy = play({1: buy(size=100), 2: sell(size=150)}, frame([STILL] * 4), **CROSS)
