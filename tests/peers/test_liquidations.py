@@ -76,17 +76,18 @@ def test_a_short_loses_no_more_than_the_account_however_far_the_price_runs():
 # -- maintenance ---------------------------------------------------------------------------------------------------------
 
 
-def test_equity_at_maintenance_margin_liquidates_and_a_hair_above_it_does_not():
-    """community 577: no maintenance margin in the host. 50 long at 100 with 1 000 cross die where 1 000 + 50 (p - 100) = 0.5 p.
+@pytest.mark.parametrize("intrabar", ["adverse", "close"])
+@pytest.mark.parametrize(("low", "died"), [(50, True), (50.001, False)], ids=["at it", "a hair above"])
+def test_equity_at_maintenance_margin_liquidates_and_a_hair_above_it_does_not(low, died, intrabar):
+    """community 577: no maintenance margin in the host. 16 long from 100 with 1 000, 25 % maintained: 1 000 + 16 (p - 100) = 4 p at 50.
 
-    That is p = 4 000 / 49.5 = 80.808; with maintenance 0 they would have lived to 80.
+    There 200 are left and 200 are maintained; with maintenance 0 they would have lived to 37.50.
     """
-    fatal = 4_000 / 49.5
-    killed = play({1: buy(size=50)}, frame([STILL, STILL, (100, 100, fatal - 0.001, 100)]), **CROSS)
-    spared = play({1: buy(size=50)}, frame([STILL, STILL, (100, 100, fatal + 0.001, 100)]), **CROSS)
-    assert [row.mark_price for row in liquidations(killed)] == [pytest.approx(fatal)]
-    assert liquidations(spared) == []
-    assert spared.broker.maintenance_margin() == 0.01 * 50 * 100
+    bars = frame([STILL, STILL, (100, 100, low, low)])
+    strategy = play({1: buy(size=16)}, bars, terms={"tiers": 0.25, "leverage": 2}, intrabar=intrabar, **CROSS)
+    assert [row.mark_price for row in liquidations(strategy)] == ([50] if died else [])
+    assert strategy.broker.equity == pytest.approx(1_000 + 16 * (low - 100))
+    assert strategy.broker.maintenance_margin() == (0 if died else pytest.approx(0.25 * 16 * low))
 
 
 def test_a_fully_paid_short_can_be_liquidated():
