@@ -188,7 +188,7 @@ def draw_margin_ratio(axes: "Axes", result: Result, start: "pd.Timestamp") -> No
     panel_title(
         axes,
         f"Margin ratio at closes = maintenance margin / equity of {whose}",
-        *([("✖ liquidated inside a bar, at 1", RED)] if len(deaths) else []),
+        *([("✖ liquidated between closes, at 1", RED)] if len(deaths) else []),
     )
     if np.isnan(ratio).all():
         axes.text(0.5, 0.25, "no position was held at the close of a bar", transform=axes.transAxes, ha="center", size=14, color=GREY)
