@@ -242,7 +242,7 @@ class OrderDesk(OrderBook):
         self._ococheck(order)
         self._bracketize(order, cancel=True)
 
-    def _judge(self, order, batch: "Batch") -> None:
+    def _judge(self, order, batch: "Batch", *, may_shrink: bool = True) -> None:
         """Accept an order and reserve what it may open, or refuse it."""
         slot = self.slot_for(order)
         self._use_terms_of_today(slot)
@@ -255,11 +255,11 @@ class OrderDesk(OrderBook):
             closed, opened = size, 0.0  # reduces what is really held, whatever else is queued
         refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, batch), batch.credit, resting) if opened else None
         if refused is not None and not closed:
-            if self.p.unfunded != "shrink" or not self._can_shrink(refused, slot, price):
+            if self.p.unfunded == "shrink" and may_shrink and self._can_shrink(refused, slot, price):
+                self._shrink(order, refused)
+                self._judge(order, batch, may_shrink=False)
+            else:
                 self._refuse(order, refused)
-                return
-            self._shrink(order, refused)
-            self._judge(order, batch)
             return
         self.account.reserve(resting._replace(share=0.0 if refused is not None else self._share(slot, resting)))
         self.submit_accept(order)
