@@ -6,7 +6,7 @@
 Ticks are drawn, candles made of them, and each model is shown the candles alone. The path models are ``plan_path``, the
 code that a backtest uses, with the rules by which the bar clock calls it; a test runs some of the positions through a
 whole backtest. Mark price is last price. There are no fees, the maintenance rate is flat and a liquidated wallet is
-forfeited. All draws are seeded, so the tables are the same wherever NumPy is.
+forfeited. All draws are seeded: a run on the same machine writes the same tables.
 """
 
 import argparse
@@ -34,7 +34,6 @@ PRICE, RATE, CORRELATION = 100.0, 0.005, 0.8
 CHUNK = 250  # positions whose ticks are in memory at once
 SAME = 1e-9  # results that differ by less, as a share of margin, are the same
 
-PATHS = tuple(model for model in INTRABAR if model != "close")
 MODELS = (*INTRABAR, "orders first", "liquidation first")
 LEVERAGES, SIGMAS = (5.0, 20.0, 50.0, 100.0), (0.002, 0.005, 0.02)
 FIXED, SCALED = "fixed", "scaled"  # exits 0.2 to 3 % away; 0.1 to 1.5 times as far away as the liquidation price
