@@ -42,6 +42,8 @@ def run(
     progress: Progress | None = None,
     spot: Mapping[str, float] | None = None,
     fee: float | tuple[float, float] | None = None,
+    unfunded: str = "reject",
+    filters: str = "round",
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
@@ -62,7 +64,8 @@ def run(
     _check_strategy(strategy, params)
     feeds = _feeds(data, mark, funding, venues.load(venues.GENERIC.name if venue is None else venue))
     cerebro = _cerebro(feeds, strategy, params, sizer)
-    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
+    broker_params = {"intrabar": intrabar, "on_liquidation": on_liquidation, "unfunded": unfunded, "filters": filters, "check": check}
+    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, **broker_params)
     terms = {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
     if baseline:
         _check_stock(terms)
