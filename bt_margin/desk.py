@@ -61,11 +61,12 @@ class OrderDesk(OrderBook):
 
     def _whole_lots(self, data, size):
         """Return the size in whole lots, or as it is where nothing would be left: ``submit`` then refuses it."""
-        contract = self.slot_of(data).position.contract
+        contract = self.legs_of(data)[0].position.contract
         return (contract.floor_size(size) or size) if isfinite(size) else size
 
     def submit(self, order, check=True):
         """Take an order in, or reject what no venue would take."""
+        self._take_side(order)
         slot = self.slot_for(order)
         self._order_versions[order.ref] = slot.version
         reason = None if order.info.get("liquidation") else self._reject_reason(order, slot)
@@ -84,7 +85,7 @@ class OrderDesk(OrderBook):
         for price in (order.created.price, order.created.pricelimit):
             if price is not None and not (isfinite(price) and price > 0):
                 return f"{slot.symbol}: an order price is a positive number, was {price}"
-        return None
+        return self._side_reason(order)
 
     def _reject(self, order, reason: str):
         """Give an order the status Rejected, with the reason and the numbers a refusal for margin has."""
@@ -105,7 +106,7 @@ class OrderDesk(OrderBook):
         order.info["reason"] = reason
         order.info["needed"] = self._need_of_a_lot(slot, price) if price is not None else None
         order.info["available"] = self.available_margin
-        order.info["max_size"] = self.max_size(order.data, order.isbuy()) if price is not None and self._is_funded else None
+        order.info["max_size"] = self._max_size(slot, order.isbuy()) if price is not None and self._is_funded else None
 
     def _take_children(self, order):
         parent = super()._take_children(order)
@@ -138,6 +139,8 @@ class OrderDesk(OrderBook):
         price = order.data.open[0] if self.p.coo and order.exectype == Order.Market else order.created.price
         held = batch.held(slot, group, size)
         closed, opened = split_fill(held, size)
+        if self._closes(size, slot):  # what is beyond its leg is cut off at the fill
+            size, opened = closed, 0.0
         if slot.position.size * size < 0 and abs(size) <= abs(slot.position.size):
             opened = 0.0  # reduces what is really held, whatever else is queued
         credit = batch.credit + self.account.group_reservation(group)
@@ -192,6 +195,14 @@ class OrderDesk(OrderBook):
         order.info["available"], order.info["max_size"] = (refused.available, refused.max_size)
         self._note_refusal(order)
         order.margin()
+        self.notify(order)
+        self._ococheck(order)
+        self._bracketize(order, cancel=True)
+
+    def _cut(self, order, slot: Slot) -> None:
+        """Cancel what is left of an order that would take its leg of a hedge beyond flat (R25)."""
+        order.info["reason"] = f"{slot.symbol}: no more was held that this order could close; its rest is cancelled"
+        order.cancel()
         self.notify(order)
         self._ococheck(order)
         self._bracketize(order, cancel=True)

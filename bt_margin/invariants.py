@@ -82,10 +82,10 @@ class Audit:
 
     def _check_host(self, broker: "MarginBroker") -> None:
         for slot in broker.slots.values():
-            position = slot.position
-            shown = broker.positions[slot.data]
-            assert shown.size == position.size and shown.price == position.entry_price, (
-                f"{slot.symbol}: the host shows {shown}, the account {position}"
+            position, shown = slot.position, broker.positions[slot.data]
+            assert (shown.size, shown.price) == broker.net_of(slot.data), f"{slot.symbol}: the host shows {shown}, the account {position}"
+            assert slot.side is None or position.size * broker.account.legs[slot.symbol].sign >= 0, (
+                f"{slot.symbol}: the leg holds {position.size} of the other side"
             )
             lot = position.contract.lot
             assert not lot or position.size == round(position.size / lot) * lot, (

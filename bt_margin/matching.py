@@ -246,7 +246,7 @@ class OrderBook(AccountView):
         self._try_apart(order, lambda reached: self._execute(reached, ago=0, price=price))
 
     def cancel_orders_of(self, symbol: str) -> None:
-        """Cancel every order of a contract that is about to be liquidated (R17)."""
+        """Cancel every order of a contract that is about to be liquidated (R17), those of both legs of a hedge."""
         data = self.slots[symbol].data
         for order in [order for order in self.pending if order.data is data]:
             self.cancel(order)

@@ -20,6 +20,7 @@ from .tiers import Bracket, TierTable, maintenance_margin
 Marks = Mapping[str, float]
 
 MARGIN_MODES = ("cross", "isolated")
+SIDES = ("LONG", "SHORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +214,17 @@ class Liquidated(NamedTuple):
     forfeited: float
 
 
+class Leg(NamedTuple):
+    """One of the two positions of a hedged contract: its sign, and the symbols of both."""
+
+    sign: float
+    symbols: tuple[str, str]
+
+
 class MarginAccount:
     """Wallets and positions of one trader at one venue.
+
+    A contract has one position, or in hedge mode two, under the symbols ``SYMBOL:LONG`` and ``SYMBOL:SHORT`` (R25).
 
     >>> account = MarginAccount()
     >>> account.add_contract(Contract("BTCUSDT"), leverage=10, margin_mode="isolated")
@@ -231,6 +241,7 @@ class MarginAccount:
         self.journal: Journal | None = Journal.empty()
         self.wallets: dict[str, float] = {CROSS: 0.0}
         self.positions: dict[str, Position] = {}
+        self.legs: dict[str, Leg] = {}
         self.turnover = 0.0
         self._reserved: dict[int, Reservation] = {}
         self._order_margin: float | None = 0.0
@@ -256,6 +267,48 @@ class MarginAccount:
         self.positions[symbol] = Position(contract, leverage, CROSS, contract.tiers.at(time), contract, rules, is_plain=is_plain)
         self.set_tiers(symbol, time)
         self.set_margin_mode(symbol, margin_mode)
+
+    def add_hedge(self, contract: Contract, *, leverage: float, margin_mode: str, rules: Terms = ALWAYS_PLAIN, time: float = 0.0) -> None:
+        """Open a contract for a long and a short side by side, each a position with tiers and, isolated, a wallet of its own (R25).
+
+        Spot, which is never short, has no two sides.
+
+        >>> account = MarginAccount()
+        >>> account.add_hedge(Contract("BTCUSDT"), leverage=10, margin_mode="isolated")
+        >>> list(account.wallets)
+        ['wallet:cross', 'wallet:BTCUSDT:LONG', 'wallet:BTCUSDT:SHORT']
+        """
+        if contract.kind == "spot":
+            raise ValueError(f"{contract.symbol}: spot is never short and has no hedge mode; add it as a contract")
+        symbols = (f"{contract.symbol}:LONG", f"{contract.symbol}:SHORT")
+        for symbol, sign in zip(symbols, (1.0, -1.0), strict=True):
+            self.add_contract(replace(contract, symbol=symbol), leverage=leverage, margin_mode=margin_mode, rules=rules, time=time)
+            self.legs[symbol] = Leg(sign, symbols)
+
+    def symbols_of(self, symbol: str) -> tuple[str, ...]:
+        """Return the symbols of all positions of one contract: both legs of a hedge, else the one given."""
+        return self.legs[symbol].symbols if symbol in self.legs else (symbol,)
+
+    def joint(self, position: Position) -> list[Position]:
+        """Return what is held of one contract in one wallet, whose marks move together: a position, in cross both legs of a hedge."""
+        symbol = position.contract.symbol
+        if symbol not in self.legs or position.is_isolated:
+            return [position]
+        return [self.positions[leg] for leg in self.legs[symbol].symbols if leg == symbol or self.positions[leg].size]
+
+    def fillable(self, symbol: str, size: float) -> float:
+        """Return how much of a fill (signed) a position takes: a leg of a hedge is closed to flat and never crosses zero (R25).
+
+        >>> account = MarginAccount()
+        >>> account.add_hedge(Contract("BTCUSDT"), leverage=10, margin_mode="cross")
+        >>> account.positions["BTCUSDT:LONG"].size = 2.0
+        >>> account.fillable("BTCUSDT:LONG", -3.0), account.fillable("BTCUSDT:SHORT", 3.0)
+        (-2.0, 0.0)
+        """
+        held = self.positions[symbol].size
+        if symbol not in self.legs or size * self.legs[symbol].sign > 0 or abs(size) <= abs(held):
+            return size
+        return -held or 0.0
 
     def set_leverage(self, symbol: str, leverage: float) -> None:
         """Change a contract's leverage, which moves no money and leaves a closing fee that was set aside as it is.
@@ -466,8 +519,11 @@ class MarginAccount:
     def execute(
         self, symbol: str, *, size: float, price: float, fee_rate: float, marks: Marks, time: float
     ) -> tuple[Booking, Refusal | None]:
-        """Book what fits of an order's fill: the closing part always, the opening part if it is funded (R7)."""
-        closed, opened = split_fill(self.positions[symbol].size, size)
+        """Book what fits of an order's fill: the closing part always, the opening part if it is funded (R7).
+
+        What is beyond ``fillable`` is left out.
+        """
+        closed, opened = split_fill(self.positions[symbol].size, self.fillable(symbol, size))
         booked = Booking(0.0, 0.0, 0.0, 0.0, 0.0)
         if closed:
             booked = self.apply_fill(symbol, size=closed, price=price, fee_rate=fee_rate, time=time)
@@ -663,6 +719,7 @@ class MarginAccount:
         copy.journal = None
         copy.wallets = dict(self.wallets)
         copy.positions = {symbol: replace(position) for symbol, position in self.positions.items()}
+        copy.legs = self.legs
         copy.turnover = self.turnover
         copy._reserved = dict(self._reserved)
         copy._order_margin = None

@@ -322,7 +322,7 @@ class _Walk:
             cooldown=self.cooldown,
             last=self._last_prices(),
             has_failed=True,
-            **marks_of_bar(self.account.positions, self._ranges()),
+            **marks_of_bar(self.account, self._ranges()),
         )
         for step in steps:
             cancelled = self.profile.cancelled_symbols(self.account, step.symbol)
@@ -388,16 +388,18 @@ class _Walk:
         self._record("fill", order.ref, price)
         reserved = self.account.reservation(order.ref)
         self.account.release_group(order.oco)
+        is_cut = self.account.fillable(order.symbol, order.size) != order.size  # the rest of it is cancelled
         booked, refused = self.account.execute(
             order.symbol, size=order.size, price=price, fee_rate=order.fee_rate, marks=self.marks, time=0.0
         )
+        is_over = not order.rest or refused is not None or is_cut
         if booked.opened and self.late:
             self._pay_late(order.symbol, booked.opened)
         self.orders.remove(order)
-        if order.rest and refused is None and reserved:
+        if not is_over and reserved:
             share = abs(order.rest) / (abs(order.rest) + abs(order.size))
             self.account.reserve(order.ref, reserved * share, symbol=order.symbol, group=order.oco)
-        ends_bracket = order.bracket is not None and (not order.rest or refused is not None)
+        ends_bracket = order.bracket is not None and is_over
         for other in list(self.orders):
             if other.oco == order.oco or (ends_bracket and other.bracket == order.bracket):
                 self._end(other)
