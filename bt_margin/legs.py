@@ -67,7 +67,7 @@ class Legs(bt.brokers.BackBroker):
         The net has the size of both together and the entry price of the larger one.
         """
         if side is None:
-            return super().getposition(data)
+            return self.positions[data]
         position = self.slot_of(data, side).position
         return bt.position.Position(position.size, position.entry_price)
 

@@ -208,8 +208,9 @@ def test_a_second_exit_of_a_closed_leg_is_cancelled_at_its_fill():
 
 
 def test_the_notifications_of_a_cut_order_are_partial_and_cancelled():
-    strategy, _ = run_watched({1: long_only, 2: lambda s: s.sell(size=3, **LONG)}, frame([CALM] * 4))
+    strategy, trades = run_watched({1: long_only, 2: lambda s: s.sell(size=3, **LONG)}, frame([CALM] * 4))
     assert strategy.heard[-4:] == ["Submitted", "Accepted", "Partial", "Canceled"]
+    assert trades == [("LONG", "open"), ("LONG", "closed")]
 
 
 def test_opening_orders_of_both_sides_reserve_in_full():
