@@ -58,7 +58,7 @@ class Legs(bt.brokers.BackBroker):
             return self.slot_of(data, side)
         held = [leg for leg in legs if leg.position.size]
         if len(held) > 1:
-            raise ValueError(f"{legs[0].name}: a long and a short are held, each with a wallet of its own; say side='LONG' or side='SHORT'")
+            raise ValueError(f"{legs[0].name}: a long and a short are held and this is of one of them; say side='LONG' or side='SHORT'")
         return held[0] if held else legs[0]
 
     def getposition(self, data, side=None):

@@ -239,6 +239,7 @@ NOTES = {
         (
             ("the mark is the median of oracle, book and other venues' perpetuals", "mark candles: yours"),
             ("an order is worth 10 USDC at least; prices have five digits", "`min_notional` and `tick`: none"),
+            ("a contract has one net position and no hedge mode", "`position_mode` is not refused: leave it at one_way"),
         ),
     ),
     "dydx": Notes(
@@ -271,6 +272,7 @@ NOTES = {
             "fills better than the price offered to the book; here always at it",
             "positions are chosen pseudo-randomly, within limits for each block; here the largest loss goes first",
         ),
+        (("a contract has one net position and no hedge mode", "`position_mode` is not refused: leave it at one_way"),),
     ),
     "gate": Notes(
         "Gate USDT perpetuals",

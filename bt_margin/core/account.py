@@ -259,6 +259,8 @@ class MarginAccount:
         symbol = contract.symbol
         if wallet_of(symbol) == CROSS:
             raise ValueError(f"{symbol}: this name is the shared wallet's; give the contract another")
+        if symbol in self.legs:
+            raise ValueError(f"{symbol}: this name is that of a leg of a hedge; give the contract another")
         _check_spot(contract, leverage)
         check_leverage(symbol, leverage, max((table.brackets for table in contract.tiers.tables), key=lambda b: b[0].max_leverage))
         rules = ALWAYS_PLAIN if contract.kind == "spot" else rules
@@ -281,6 +283,9 @@ class MarginAccount:
         if contract.kind == "spot":
             raise ValueError(f"{contract.symbol}: spot is never short and has no hedge mode; add it as a contract")
         symbols = (f"{contract.symbol}:LONG", f"{contract.symbol}:SHORT")
+        taken = [symbol for symbol in symbols if symbol in self.positions]
+        if taken:
+            raise ValueError(f"{taken[0]}: a contract has this name, which is that of a leg of {contract.symbol}; give one of them another")
         for symbol, sign in zip(symbols, (1.0, -1.0), strict=True):
             self.add_contract(replace(contract, symbol=symbol), leverage=leverage, margin_mode=margin_mode, rules=rules, time=time)
             self.legs[symbol] = Leg(sign, symbols)

@@ -55,6 +55,16 @@ def test_spot_has_no_legs():
         MarginAccount().add_hedge(Contract("BTC", kind="spot"), leverage=1, margin_mode="cross")
 
 
+def test_a_leg_and_another_contract_cannot_have_one_name():
+    account = hedged()
+    with pytest.raises(ValueError, match="BTC:LONG: this name is that of a leg of a hedge"):
+        account.add_contract(Contract("BTC:LONG"), leverage=1, margin_mode="cross")
+    other = MarginAccount()
+    other.add_contract(Contract("BTC:SHORT", kind="spot"), leverage=1, margin_mode="cross")
+    with pytest.raises(ValueError, match="BTC:SHORT: a contract has this name"):
+        other.add_hedge(Contract("BTC"), leverage=1, margin_mode="cross")
+
+
 def test_the_shared_price_is_solved_in_the_tiers_that_hold_each_leg_there():
     """Binance: LP = (W + cL + cS - L eL + S eS) / (L rL + S rS - L + S), with the tiers at LP."""
     account = hedged(long=3, short=1, tiers=[(100, 0.01, 50), (200, 0.02, 25), (None, 0.05, 10)])

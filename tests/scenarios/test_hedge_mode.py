@@ -342,7 +342,7 @@ def test_margin_is_added_to_the_leg_that_is_named():
     broker.remove_margin(data, 2, side="SHORT")
     assert broker.account.wallets["wallet:AAA:SHORT"] == 13
     for ask in (lambda: broker.add_margin(data, 5), lambda: broker.liquidation_price(data), lambda: broker.bankruptcy_price(data)):
-        with pytest.raises(ValueError, match="AAA: a long and a short are held, each with a wallet of its own; say side='LONG'"):
+        with pytest.raises(ValueError, match="AAA: a long and a short are held and this is of one of them; say side='LONG'"):
             ask()
 
 
@@ -360,6 +360,19 @@ def test_spot_has_one_position_in_hedge_mode():
     assert list(strategy.broker.account.positions) == ["AAA"]
     assert states(strategy) == [("Completed", 1), ("Rejected", 0)]
     assert "spot has one position and no position_side" in reasons(strategy)[1]
+
+
+def test_a_resampled_copy_has_legs_of_its_own():
+    cerebro = bt.Cerebro()
+    cerebro.broker = MarginBroker(position_mode="hedge", check=True)
+    data = PerpData(dataname=frame([CALM] * 6), name="AAA")
+    cerebro.adddata(data)
+    cerebro.resampledata(data, timeframe=bt.TimeFrame.Minutes, compression=180)
+    cerebro.addstrategy(Watched, script={3: both})
+    strategy = cerebro.run()[0]
+    assert list(strategy.broker.slots) == ["AAA:LONG", "AAA:SHORT", "AAA#1:LONG", "AAA#1:SHORT"]
+    assert Result(strategy).symbols == ["AAA"]
+    assert len(strategy.broker.record.fills) == 2
 
 
 def test_what_hedge_mode_cannot_do_is_refused_with_a_sentence():
