@@ -43,6 +43,8 @@ def run(
     spot: Mapping[str, float] | None = None,
     fee: float | tuple[float, float] | None = None,
     position_mode: str = "one_way",
+    unfunded: str = "reject",
+    filters: str = "round",
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
@@ -63,8 +65,9 @@ def run(
     _check_strategy(strategy, params)
     feeds = _feeds(data, mark, funding, venues.load(venues.GENERIC.name if venue is None else venue))
     cerebro = _cerebro(feeds, strategy, params, sizer)
-    rules = {"position_mode": position_mode, "intrabar": intrabar, "on_liquidation": on_liquidation, "check": check}
-    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, **rules)
+    broker_params = {"position_mode": position_mode, "intrabar": intrabar, "on_liquidation": on_liquidation, "check": check}
+    broker_params |= {"unfunded": unfunded, "filters": filters}
+    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, **broker_params)
     terms = {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
     if baseline:
         _check_stock(terms, position_mode)

@@ -371,8 +371,8 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
         console.print(liquidation_table(result, SHOWN))
     if result.fills.empty:
         console.print("No order was filled.")
-    for reason in result.refusals["reason"].head(1):
-        console.print(f"First refusal: {reason}.", highlight=False, markup=False, soft_wrap=True)
+    for message in result.refusals["message"].head(1):
+        console.print(f"First refusal: {message}.", highlight=False, markup=False, soft_wrap=True)
     console.print("Stated policies: " + "; ".join(result.summary["flags"]) + ".", highlight=False, markup=False)
     for path in written:
         console.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)

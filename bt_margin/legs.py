@@ -104,7 +104,7 @@ class Legs(bt.brokers.BackBroker):
         if side is not None and not info.get("liquidation"):
             order.tradeid = f"{side}:{order.tradeid}" if order.tradeid else side
 
-    def _side_reason(self, order: Any) -> str | None:
+    def _side_refusal(self, order: Any) -> str | None:
         """Return why the side of an order is none that it can trade on, None where it is."""
         side, slot = order.info.get("position_side"), self.slot_for(order)
         if slot.side is None:
@@ -114,16 +114,11 @@ class Legs(bt.brokers.BackBroker):
                 f"{slot.name}: in hedge mode an order names its leg, position_side='LONG' or position_side='SHORT'; "
                 "to close one use broker.close_side(data, side)"
             )
-        if side not in SIDES:
-            return f"{slot.name}: position_side is 'LONG' or 'SHORT', was {side!r}"
-        if order.parent is None and self._closes(order.size, slot) and not slot.position.size:
-            return f"{slot.symbol}: nothing is held that this order could close; send it once the leg is open, or as the exit of a bracket"
-        return None
+        return None if side in SIDES else f"{slot.name}: position_side is 'LONG' or 'SHORT', was {side!r}"
 
-    @staticmethod
-    def _closes(size: float, slot: Slot) -> bool:
-        """Whether an order of a size (signed) can only make the leg of a hedge smaller."""
-        return slot.side is not None and (size > 0) == (slot.side == "SHORT")
+    def reduces(self, order: Any) -> bool:
+        """Whether an order can only close: a reduce-only one, and in hedge mode one against its leg (R25)."""
+        return bool(order.info.get("reduce_only")) or self.account.only_closes(self.slot_for(order).symbol, order.size)
 
 
 def _no_sides(slot: Slot, name: str) -> str:

@@ -174,8 +174,8 @@ def test_refused_orders_are_counted_and_the_first_says_why(capsys, folder):
     refusals = pd.read_csv("o/refusals.csv")
     assert code == 0
     assert len(refusals) > 1
-    assert f"First refusal: {refusals['reason'][0]}." in out
-    assert "lower the size to" in refusals["reason"][0]
+    assert f"First refusal: {refusals['message'][0]}." in out
+    assert "lower the size to" in refusals["message"][0]
     assert json.loads(Path("o/summary.json").read_text())["summary"]["orders_refused"] == len(refusals)
 
 

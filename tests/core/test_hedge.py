@@ -27,26 +27,17 @@ def at(mark):
     return {LONG: mark, SHORT: mark}
 
 
-def execute(account, symbol, size):
-    return account.execute(symbol, size=size, price=100, fee_rate=0, marks=at(100), time=0)
-
-
-def test_a_fill_beyond_its_leg_is_booked_as_far_as_the_leg_goes():
-    account = hedged(long=2, short=1)
-    booked, refused = execute(account, LONG, -3)
-    assert (booked.closed, booked.opened, refused) == (-2, 0, None)
-    assert [account.positions[leg].size for leg in (LONG, SHORT)] == [0, -1]
-
-
-def test_a_fill_against_an_empty_leg_books_nothing():
+def test_an_order_against_its_leg_only_closes():
     account = hedged(short=1)
-    assert execute(account, LONG, -1) == ((0, 0, 0, 0, 0), None)
-    assert execute(account, SHORT, -1)[0].opened == -1
+    assert [account.only_closes(LONG, size) for size in (1, -1)] == [False, True]
+    assert [account.only_closes(SHORT, size) for size in (1, -1)] == [True, False]
+    account.add_contract(Contract("ETH"), leverage=1, margin_mode="cross")
+    assert not account.only_closes("ETH", -1)
 
 
 def test_a_copy_of_the_account_keeps_its_legs():
     copy = hedged(long=1).clone()
-    assert copy.fillable(LONG, -2) == -1
+    assert copy.only_closes(LONG, -2)
     assert copy.symbols_of(SHORT) == (LONG, SHORT)
 
 

@@ -42,8 +42,9 @@ def states(strategy):
     return [order[:2] for order in strategy.orders.values()]
 
 
-def reasons(strategy):
-    return [order[4].get("reason") for order in strategy.orders.values()]
+def said(strategy):
+    """Return the reason and the sentence of each order, in the order they were sent."""
+    return [(order[4].get("reason"), order[4].get("message")) for order in strategy.orders.values()]
 
 
 # -- two positions of one contract -----------------------------------------------------------------------------------
@@ -190,8 +191,8 @@ def test_an_order_closes_its_leg_and_never_crosses_zero(cash):
     bars = frame([CALM, CALM, (100, 105, 88, 100), CALM])
     strategy = hedge({1: long_only, 2: exits}, bars, margin_mode="cross", cash=cash)
     assert bool(strategy.broker.record.walked_bars) == (cash == 13)
-    assert states(strategy)[1] == ("Canceled", -1)
-    assert "no more was held" in reasons(strategy)[1]
+    assert states(strategy)[1] == ("Completed", -1)
+    assert list(strategy.orders.values())[1][4]["asked_size"] == -3
     assert sizes(strategy) == (0, 0)
     assert strategy.broker.equity == cash + 4
 
@@ -203,13 +204,38 @@ def test_a_second_exit_of_a_closed_leg_is_cancelled_at_its_fill():
 
     strategy = hedge({1: long_only, 2: exits}, frame([CALM, CALM, (100, 106, 100, 106), CALM]))
     assert states(strategy) == [("Completed", 1), ("Completed", -1), ("Canceled", 0)]
+    assert said(strategy)[2] == ("reduce_only", "AAA:LONG: a closing order of -1 finds nothing to close any more")
     assert sizes(strategy) == (0, 0)
     assert strategy.broker.equity == 1_000 + 4
 
 
-def test_the_notifications_of_a_cut_order_are_partial_and_cancelled():
+def test_an_exit_may_be_sent_with_the_opening_that_it_closes():
+    def in_and_out(strategy):
+        long_only(strategy)
+        strategy.sell(size=1, exectype=bt.Order.Stop, price=96, **LONG)
+
+    strategy = hedge({1: in_and_out}, frame([CALM, CALM, (100, 100, 95, 95), CALM]))
+    assert states(strategy) == [("Completed", 1), ("Completed", -1)]
+    assert strategy.broker.equity == 1_000 - 4
+
+
+@pytest.mark.parametrize("cash", [1_000, 11.5], ids=["host's matching", "on the path"])
+def test_exits_of_a_leg_that_is_closed_already_end_together(cash):
+    def bracket(strategy):
+        strategy.sell(size=1, **SHORT)
+        strategy.buy_bracket(size=0.1, exectype=bt.Order.Market, stopprice=90, limitprice=102, **LONG)
+
+    bars = frame([CALM, CALM, CALM, (100, 101.2, 99, 100), (100, 110, 99, 100), CALM])
+    strategy = hedge({1: bracket, 3: lambda s: s.broker.close_side(s.data, "LONG")}, bars, margin_mode="cross", cash=cash)
+    assert states(strategy) == [("Completed", -1), ("Completed", 0.1), ("Canceled", 0), ("Canceled", 0), ("Completed", -0.1)]
+    assert bool(strategy.broker.record.walked_bars) == (cash != 1_000)
+    assert said(strategy)[3][0] == "reduce_only"
+    assert sizes(strategy) == (0, -1)
+
+
+def test_an_order_cut_to_its_leg_ends_its_trade():
     strategy, trades = run_watched({1: long_only, 2: lambda s: s.sell(size=3, **LONG)}, frame([CALM] * 4))
-    assert strategy.heard[-4:] == ["Submitted", "Accepted", "Partial", "Canceled"]
+    assert strategy.heard[-3:] == ["Submitted", "Accepted", "Completed"]
     assert trades == [("LONG", "open"), ("LONG", "closed")]
 
 
@@ -229,7 +255,7 @@ def test_exits_reserve_nothing_and_lend_no_room_to_what_opens_after_them():
         long_only(strategy, size=99)
 
     strategy = hedge({1: long_only, 2: orders}, frame([STILL] * 4))
-    assert states(strategy) == [("Completed", 1), ("Canceled", -1), ("Completed", 99)]
+    assert states(strategy) == [("Completed", 1), ("Completed", -1), ("Completed", 99)]
     assert strategy.broker.initial_margin() == 990
 
 
@@ -238,7 +264,11 @@ REFUSED = {
     "close()": (lambda s: s.close(), "to close one use broker.close_side(data, side)"),
     "a word": (lambda s: s.buy(size=1, position_side="long"), "AAA: position_side is 'LONG' or 'SHORT', was 'long'"),
     "a list": (lambda s: s.buy(size=1, position_side=["LONG"]), "AAA: position_side is 'LONG' or 'SHORT', was ['LONG']"),
-    "nothing to close": (lambda s: s.buy(size=1, **SHORT), "AAA:SHORT: nothing is held that this order could close"),
+    "nothing to close": (lambda s: s.buy(size=1, **SHORT), "AAA:SHORT: a closing order of 1 finds nothing to close, the position is flat"),
+    "reduce-only, and it opens": (
+        lambda s: long_only(s, reduce_only=True),
+        "AAA:LONG: a reduce-only order of 1 finds nothing to close, the position is 1",
+    ),
 }
 
 
@@ -247,15 +277,19 @@ def test_an_order_without_a_leg_to_change_is_rejected(case):
     order, sentence = REFUSED[case]
     strategy = hedge({1: long_only, 2: order}, frame([CALM] * 4))
     assert states(strategy)[1] == ("Rejected", 0)
-    assert sentence in reasons(strategy)[1]
-    assert Result(strategy).refusals["reason"].tolist() == [reasons(strategy)[1]]
+    reason, message = said(strategy)[1]
+    assert reason == ("reduce_only" if "finds nothing" in sentence else "position_side")
+    assert sentence in message
+    assert Result(strategy).refusals["message"].tolist() == [message]
     assert sizes(strategy) == (1, 0)
 
 
 def test_a_side_in_one_way_mode_is_rejected():
     strategy = play({1: long_only}, frame([CALM] * 3))
     assert states(strategy) == [("Rejected", 0)]
-    assert reasons(strategy) == ["AAA: a position_side belongs to hedge mode; leave it out, or run with position_mode='hedge', was 'LONG'"]
+    assert [message for _, message in said(strategy)] == [
+        "AAA: a position_side belongs to hedge mode; leave it out, or run with position_mode='hedge', was 'LONG'"
+    ]
 
 
 def test_the_exits_of_a_bracket_close_their_own_leg():
@@ -359,7 +393,7 @@ def test_spot_has_one_position_in_hedge_mode():
     strategy = hedge({1: lambda s: s.buy(size=1), 2: long_only}, frame([CALM] * 4), terms=terms, margin_mode="cross")
     assert list(strategy.broker.account.positions) == ["AAA"]
     assert states(strategy) == [("Completed", 1), ("Rejected", 0)]
-    assert "spot has one position and no position_side" in reasons(strategy)[1]
+    assert "spot has one position and no position_side" in said(strategy)[1][1]
 
 
 def test_a_resampled_copy_has_legs_of_its_own():
