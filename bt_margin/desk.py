@@ -76,7 +76,8 @@ class OrderDesk(OrderBook):
         """Place a buy order: ``Strategy.buy`` with the venue's own words besides.
 
         ``post_only=True``: a limit that is cancelled rather than filled at once. ``reduce_only=True``: an order that closes what
-        is held and never opens; it needs no margin.
+        is held and never opens; it needs no margin. ``position_side='LONG'`` or ``'SHORT'``: in hedge mode the leg that it changes;
+        an order against its leg is reduce-only.
         """
         return super().buy(owner, data, *self._whole_lots(data, size, kwargs), *args, **kwargs)
 
