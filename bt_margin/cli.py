@@ -64,6 +64,7 @@ class Plan:
     fee: str | None = None
     intrabar: str = "adverse"
     baseline: bool = False
+    stamp: str = "open"
 
     def command(self) -> str:
         """Return the command line that carries this plan out."""
@@ -119,6 +120,7 @@ def run(
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
     intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable or close.")] = Plan.intrabar,
     baseline: Annotated[bool, typer.Option("--baseline", help="Run stock Backtrader too.")] = False,
+    stamp: Annotated[str, typer.Option(help="What the time of a row is: the open or the close of its bar.")] = Plan.stamp,
     out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
@@ -143,6 +145,7 @@ def run(
         fee,
         intrabar,
         baseline,
+        stamp,
     )
     _check_folder(out)
     result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
@@ -165,9 +168,6 @@ def demo(
     )
     _tell(result, plan, written, as_json=as_json, note=DEMO_NOTE)
     _stop_if_cut_short(result, plan)
-
-
-calc.register(app)
 
 
 calc.register(app)
@@ -278,7 +278,7 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str.lower),
         "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
-        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules),
+        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules, plan.stamp.lower()),
         "venue": plan.venue.lower(),
         "fee": None if plan.fee is None else fee_from(plan.fee),
         "cash": plan.cash,
@@ -381,14 +381,13 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
 
 
 def _check_folder(path: Path | None) -> None:
-    """Make the folder and try to write there before a run is worked out that could not be kept."""
+    """Try to write in the folder, or in the nearest one above it that is there, before a run is worked out that could not be kept."""
     if path is None:
         return
     from tempfile import TemporaryFile
 
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path):
+        with TemporaryFile(dir=next(place for place in (path, *path.parents) if place.exists())):
             pass
     except OSError as error:
         raise ValueError(f"--out {path} is no folder to write to ({error.strerror}); name one that is") from error
@@ -423,6 +422,7 @@ def _write(path: Path, save: Callable[[Path], Any]) -> Path:
 
     draft = path.with_name(f".{token_hex(4)}.{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # not before: a run that ends early leaves no empty folder
         save(draft)
         draft.replace(path)
     except OSError as error:
