@@ -42,6 +42,7 @@ def run(
     progress: Progress | None = None,
     spot: Mapping[str, float] | None = None,
     fee: float | tuple[float, float] | None = None,
+    position_mode: str = "one_way",
     unfunded: str = "reject",
     filters: str = "round",
 ) -> Result:
@@ -55,8 +56,8 @@ def run(
     every order as a number. The rest is ``plug``'s.
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
-    and sizer; ``result.baseline`` is what it says the account was worth. Contracts that it cannot trade, inverse ones and
-    those of another multiplier than 1, are refused with it.
+    and sizer; ``result.baseline`` is what it says the account was worth. What it cannot trade, inverse contracts, those of
+    another multiplier than 1 and hedge mode, is refused with it.
 
     ``progress`` is called about a thousand times a run with the share that is done, 0 to 1 (of both runs, if there are
     two). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
@@ -64,11 +65,12 @@ def run(
     _check_strategy(strategy, params)
     feeds = _feeds(data, mark, funding, venues.load(venues.GENERIC.name if venue is None else venue))
     cerebro = _cerebro(feeds, strategy, params, sizer)
-    broker_params = {"intrabar": intrabar, "on_liquidation": on_liquidation, "unfunded": unfunded, "filters": filters, "check": check}
+    broker_params = {"position_mode": position_mode, "intrabar": intrabar, "on_liquidation": on_liquidation, "check": check}
+    broker_params |= {"unfunded": unfunded, "filters": filters}
     plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, **broker_params)
     terms = {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
     if baseline:
-        _check_stock(terms)
+        _check_stock(terms, position_mode)
     watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline)
     if watch is not None:
         cerebro.addanalyzer(_Progress, watch=watch)
@@ -218,8 +220,10 @@ class _ValueByBar(bt.Analyzer):
         self.p.rows.append((seconds(newest), self.strategy.broker.getvalue()))
 
 
-def _check_stock(terms: Mapping[str, PerpCommInfo]) -> None:
-    """Raise ValueError for contracts that stock Backtrader's broker cannot trade."""
+def _check_stock(terms: Mapping[str, PerpCommInfo], position_mode: str) -> None:
+    """Raise ValueError for what stock Backtrader's broker cannot trade."""
+    if position_mode == "hedge":
+        raise ValueError("stock Backtrader holds no long beside a short, so in hedge mode there is no baseline; leave it out")
     for symbol, comminfo in terms.items():
         if comminfo.p.kind == "inverse" or comminfo.p.mult != 1:
             what = "an inverse contract" if comminfo.p.kind == "inverse" else f"a contract of {comminfo.p.mult:g} base units"

@@ -17,11 +17,11 @@ from backtrader import Order
 
 from .clock import INTRABAR, BarClock
 from .comminfo import PerpCommInfo, one_currency, utc
-from .core.account import MARGIN_MODES, Booking, MarginAccount, Position, Step
+from .core.account import MARGIN_MODES, SIDES, Booking, MarginAccount, Position, Step
 from .core.contract import RESIDUE
 from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
-from .desk import FILTERS, UNFUNDED, OrderDesk, resize
+from .desk import FILTERS, UNFUNDED, OrderDesk, closing, resize
 from .invariants import Audit
 from .matching import LIMITS
 from .record import FillRow, LiquidationRow, Record
@@ -30,6 +30,7 @@ from .thresholds import Thresholds
 from .view import check_cash, expect
 
 ON_LIQUIDATION = ("continue", "stop")
+POSITION_MODES = ("one_way", "hedge")
 
 
 class MarginBroker(OrderDesk):
@@ -39,6 +40,8 @@ class MarginBroker(OrderDesk):
 
       - ``cash`` (default: ``10000``): the first deposit
       - ``margin_mode`` (default: ``'cross'``): 'cross' or 'isolated'; a contract's own comminfo may say otherwise
+      - ``position_mode`` (default: ``'one_way'``): 'hedge' holds a long and a short of one contract side by side; every order then
+        says ``position_side='LONG'`` or ``'SHORT'``, and ``close_side`` closes one of them
       - ``intrabar`` (default: ``'adverse'``): which of the two paths, low first or high first, a dangerous bar takes:
         'adverse' the one that leaves less equity, 'favourable' the other, 'close' none (tests at open and close only)
       - ``on_liquidation`` (default: ``'continue'``): 'stop' ends the run once the strategy has seen a liquidation
@@ -56,6 +59,7 @@ class MarginBroker(OrderDesk):
         ("cash", 10_000.0),
         ("commission", PerpCommInfo()),
         ("margin_mode", "cross"),
+        ("position_mode", "one_way"),
         ("intrabar", "adverse"),
         ("on_liquidation", "continue"),
         ("stamp", None),
@@ -71,6 +75,7 @@ class MarginBroker(OrderDesk):
 
     def __init__(self):
         expect("margin_mode", self.p.margin_mode, MARGIN_MODES)
+        expect("position_mode", self.p.position_mode, POSITION_MODES)
         expect("intrabar", self.p.intrabar, INTRABAR)
         expect("on_liquidation", self.p.on_liquidation, ON_LIQUIDATION)
         expect("stamp", self.p.stamp, (None, "open", "close"))
@@ -96,7 +101,8 @@ class MarginBroker(OrderDesk):
         self.fresh: list[Slot] = []
         self.profile: Profile = PROFILES["market"]
         self.now = 0.0
-        self._slot_by_data: dict[int, Slot] = {}
+        self.contracts: dict[str, tuple[Slot, ...]] = {}
+        self._legs_by_data: dict[int, tuple[Slot, ...]] = {}
         self._order_versions: dict[int, int] = {}
         self._first_tries: dict[int, int] = {}
         self._tried: set[int] = set()
@@ -119,55 +125,56 @@ class MarginBroker(OrderDesk):
         self._cash_addition.extend(self._early_cash)
         if self._fundhist:
             raise ValueError("a fund history replaces equity and cannot be combined with margin; remove set_fund_history")
+        if self._userhist and self.is_hedging:
+            raise ValueError("an order history names no sides and cannot be replayed in hedge mode; remove add_order_history")
         for data in self.cerebro.datas:
-            self._open_slot(data)
+            self._open_slots(data)
         terms = [self.getcommissioninfo(slot.data) for slot in self.slots.values()]
         profiles = {own.profile for own in terms if own.p.kind != "spot"}  # spot needs no margin, and is sold as its wallet's others are
         if len(profiles) > 1:
             named = ", ".join(sorted(profile.name for profile in profiles))
             raise ValueError(f"all contracts of one broker share a liquidation profile, were {named}")
         self.profile = profiles.pop() if profiles else self.profile
-        self.currency = one_currency((slot.data._name or slot.symbol, self.getcommissioninfo(slot.data)) for slot in self.slots.values())
+        self.currency = one_currency((slot.data._name or slot.name, self.getcommissioninfo(slot.data)) for slot in self.slots.values())
 
-    def _open_slot(self, data: Any) -> None:
+    def _open_slots(self, data: Any) -> None:
+        """Open a contract for a data: one slot, in hedge mode one for each side but of spot, which is never short."""
         if data._compensate is not None:
             raise ValueError(f"{data._name}: data.compensate() is not possible under margin, every data is a contract of its own")
         if not data._name and isinstance(data, bt.feed.DataClone):
             data._name = data.p.dataname._name  # a resampled copy trades on the terms of its source
-        symbol = self._free_symbol(data)
+        name = self._free_symbol(data)
         comminfo = self.getcommissioninfo(data)
         if not isinstance(comminfo, PerpCommInfo):
             raise ValueError(
-                f"{symbol}: MarginBroker needs a PerpCommInfo, was {type(comminfo).__name__}; use PerpCommInfo(...) or setcommission()"
+                f"{name}: MarginBroker needs a PerpCommInfo, was {type(comminfo).__name__}; use PerpCommInfo(...) or setcommission()"
             )
-        contract = comminfo.contract(symbol)
+        contract = comminfo.contract(name)
         margin_mode = comminfo.p.margin_mode or self.p.margin_mode
-        self.account.add_contract(
-            contract, leverage=comminfo.p.leverage, margin_mode=margin_mode, rules=comminfo.rules, orders=comminfo.p.order_terms
-        )
-        funding = self._funding.get(symbol, self._funding.get("") if contract.kind != "spot" else None)
-        slot = Slot(data, symbol, self.account.positions[symbol], funding, stamps_are_opens=self.p.stamp == "open", number=len(self.slots))
-        if slot.series is None and slot.schedule is not None and self.p.stamp is None:
+        sides = SIDES if self.is_hedging and contract.kind != "spot" else (None,)
+        add = self.account.add_contract if sides == (None,) else self.account.add_hedge
+        add(contract, leverage=comminfo.p.leverage, margin_mode=margin_mode, rules=comminfo.rules, orders=comminfo.p.order_terms)
+        funding = self._funding.get(name, self._funding.get("") if contract.kind != "spot" else None)
+        legs = tuple(self._open_slot(data, name, side, funding) for side in sides)
+        self.contracts[name] = self._legs_by_data[id(data)] = legs
+        if legs[0].series is None and legs[0].schedule is not None and self.p.stamp is None:
             warnings.warn(
-                f"{symbol}: funding is given but not what the feed's stamps mean; bars are taken as stamped at their close. "
+                f"{name}: funding is given but not what the feed's stamps mean; bars are taken as stamped at their close. "
                 "Say MarginBroker(stamp='open') or stamp='close'.",
                 stacklevel=2,
             )
+
+    def _open_slot(self, data: Any, name: str, side: str | None, funding: FundingSchedule | None) -> Slot:
+        symbol = name if side is None else f"{name}:{side}"
+        position, number = self.account.positions[symbol], len(self.slots)
+        slot = Slot(data, symbol, position, funding, stamps_are_opens=self.p.stamp == "open", number=number, side=side)
         self.slots[symbol] = slot
-        self._slot_by_data[id(data)] = slot
+        return slot
 
     def _free_symbol(self, data: Any) -> str:
         """Return the data's name as a symbol, numbered where another data (a resampled copy, say) has it already."""
-        name = data._name or f"data{len(self.slots)}"
-        return name if name not in self.slots else f"{name}#{len(self.slots)}"
-
-    def slot_of(self, data: Any) -> Slot:
-        """Return the slot of a data of this run."""
-        return self._slot_by_data[id(data)]
-
-    def slot_for(self, order: Any) -> Slot:
-        """Return the slot that an order changes."""
-        return self.slot_of(order.data)
+        name = data._name or f"data{len(self.contracts)}"
+        return name if name not in self.contracts else f"{name}#{len(self.contracts)}"
 
     def setcommission(
         self,
@@ -317,7 +324,7 @@ class MarginBroker(OrderDesk):
         size = self._fill_size(order, slot, price, ago or 0)
         if not size:
             return
-        if order.info.get("reduce_only"):
+        if self.reduces(order):
             size = self._cut_to_position(order, slot, size)
             if not size:
                 return
@@ -343,13 +350,14 @@ class MarginBroker(OrderDesk):
             self._refuse(order, refused)
 
     def _cut_to_position(self, order, slot: Slot, size: float) -> float:
-        """Return what a reduce-only order may fill: at most what is held; the order is cut to it, or ends where that is nothing."""
+        """Return what an order that only closes may fill: at most what is held; it is cut to that, or ends where that is nothing."""
         held = slot.position.size
         if held * size >= 0:
-            self._say_why(order, "reduce_only", f"{slot.symbol}: a reduce-only order of {size:g} finds nothing to close any more")
+            self._say_why(order, "reduce_only", f"{slot.symbol}: {closing(order)} of {size:g} finds nothing to close any more")
             order.cancel()
             self.notify(order)
             self._ococheck(order)
+            self._bracketize(order, cancel=True)
             return 0.0
         most = -held
         if abs(order.executed.remsize) > abs(most):
@@ -369,13 +377,13 @@ class MarginBroker(OrderDesk):
             closed = -lot
         shown = self.positions[order.data]
         shown.update(filled, price, order.data.datetime.datetime())
-        shown.size, shown.price = slot.position.size, slot.position.entry_price
+        shown.size, shown.price = self.net_of(order.data)
         margin = slot.position.opening_margin(filled, price)
         order.execute(
             when, filled, price,
             closed, comminfo.getvaluesize(-closed, entry_price), booked.closing_fee,
             booked.opened, comminfo.getvaluesize(booked.opened, price), booked.opening_fee,
-            margin, booked.realized_pnl, shown.size, shown.price,
+            margin, booked.realized_pnl, slot.position.size, slot.position.entry_price,
         )  # fmt: skip
         order.addcomminfo(comminfo)
         self._keep_lots(slot, order, closed, booked.opened)
@@ -402,7 +410,7 @@ class MarginBroker(OrderDesk):
     def show_liquidation(self, step: Step, row: LiquidationRow) -> None:
         """Show a booked step to the host: one completed order for each owner and trade id that held the position."""
         slot = self.slots[step.symbol]
-        position, lots = slot.position, dict(slot.lots) or {(None, 0): step.size + slot.position.size}
+        position, lots = slot.position, dict(slot.lots) or {(None, slot.side or 0): step.size + slot.position.size}
         slot.lots.clear()
         gone = step.size / (step.size + position.size) if position.size else 1.0
         gross = sum(abs(size) for size in lots.values())
@@ -416,10 +424,10 @@ class MarginBroker(OrderDesk):
             shown = self.positions[slot.data]
             comminfo = self.getcommissioninfo(slot.data)
             shown.update(-size if position.size else -shown.size, step.price, slot.data.datetime.datetime())
-            shown.size, shown.price = position.size, position.entry_price
+            shown.size, shown.price = self.net_of(slot.data)
             order.execute(
                 slot.data.datetime[0], -size, step.price, -size, comminfo.getvaluesize(size, row.entry_price), row.fee * share,
-                0.0, 0.0, 0.0, 0.0, pnl, shown.size, shown.price,
+                0.0, 0.0, 0.0, 0.0, pnl, position.size, position.entry_price,
             )  # fmt: skip
             order.addcomminfo(comminfo)
             self.notify(order)
@@ -431,10 +439,11 @@ class MarginBroker(OrderDesk):
 
     def _liquidation_order(self, slot: Slot, owner: Any, tradeid: int, size: float, row: LiquidationRow):
         place = super().sell if size > 0 else super().buy
+        leg = {} if slot.side is None else {"position_side": slot.side}
         order = place(
             owner, slot.data, abs(size), exectype=Order.Market, tradeid=tradeid, _checksubmit=False,
             liquidation=True, reason="liquidation", mark_price=row.mark_price,
-            message=f"{slot.symbol}: liquidated at mark {row.mark_price:.8g} ({row.trigger})",
+            message=f"{slot.symbol}: liquidated at mark {row.mark_price:.8g} ({row.trigger})", **leg,
         )  # fmt: skip
         self.pending.remove(order)
         return order

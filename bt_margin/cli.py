@@ -55,6 +55,7 @@ class Plan:
     venue: str = "binance"
     leverage: str = "1"
     margin_mode: str = "cross"
+    position_mode: str = "one_way"
     cash: float = 10_000.0
     start: str | None = None
     end: str | None = None
@@ -110,6 +111,7 @@ def run(
     venue: Annotated[str, typer.Option(help="Whose tiers, fees and lots; 'generic' takes any symbol.")] = Plan.venue,
     leverage: Annotated[str, typer.Option(help="One for all, or SYMBOL=5,SYMBOL=20.")] = Plan.leverage,
     margin_mode: Annotated[str, typer.Option(help="cross, isolated, or SYMBOL=cross,SYMBOL=isolated.")] = Plan.margin_mode,
+    position_mode: Annotated[str, typer.Option(help="one_way, or hedge: a long and a short of one contract.")] = Plan.position_mode,
     cash: Annotated[float, typer.Option(help="First deposit.")] = Plan.cash,
     start: Annotated[str | None, typer.Option(help="First day or time of the candles, UTC.")] = None,
     end: Annotated[str | None, typer.Option(help="Last day or time of the candles, UTC.")] = None,
@@ -134,6 +136,7 @@ def run(
         venue,
         leverage,
         margin_mode,
+        position_mode,
         cash,
         start,
         end,
@@ -279,6 +282,7 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "venue": plan.venue.lower(),
         "fee": None if plan.fee is None else fee_from(plan.fee),
         "cash": plan.cash,
+        "position_mode": plan.position_mode.lower().replace("-", "_"),
         "intrabar": plan.intrabar.lower().replace("favorable", "favourable"),
         "baseline": plan.baseline,
     }

@@ -16,7 +16,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import takewhile
+from itertools import groupby, takewhile
 from math import inf, isnan, nextafter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,6 +58,7 @@ class BarClock:
     def __init__(self, broker: "MarginBroker") -> None:
         self.broker = broker
         self.account = broker.account
+        self.is_hedging = broker.is_hedging
         self.record = broker.record
         self.marks: dict[str, float] = broker.marks
         self.held: list[tuple[Slot, Position]] = []
@@ -116,8 +117,12 @@ class BarClock:
             self._test("fill", self._closing(fresh))
 
     def _worst_equity(self) -> float:
-        """Return equity with every position at its own worst mark of the bar."""
-        return self.account.wallet_balance + sum(position.unrealized_pnl(slot.worst_mark()) for slot, position in self.held)
+        """Return equity with every contract at its own worst mark of the bar, which is one for both legs of a hedge."""
+        worst = self.account.wallet_balance
+        for _, legs in groupby(self.held, key=lambda held: held[0].name):
+            slots, positions = zip(*legs, strict=True)
+            worst += min(sum(position.unrealized_pnl(mark) for position in positions) for mark in _mark_range(slots[0]))
+        return worst
 
     def _run_walked(self, fresh: Sequence["Slot"]) -> None:
         self.record.walked_bars += 1
@@ -319,14 +324,16 @@ class BarClock:
         position = self.account.positions[symbol]
         if not position.size:
             return False
-        best, extremes = dict(self.marks), [self.marks[symbol]]
+        best, extremes, legs = dict(self.marks), [self.marks[symbol]], self.account.symbols_of(symbol)
         for track in tracks:
             other, ends = self.account.positions[track.symbol], (track.mark_low, track.mark_high)
             if track.symbol == symbol:
                 extremes = [*ends]
-            elif other.size:
+            elif other.size and track.symbol not in legs:
                 best[track.symbol] = max(ends, key=partial(_headroom_share, other))
-        return any(self.broker.profile.fails(self.account.risk(position.wallet, {**best, symbol: mark})) for mark in extremes)
+        return any(
+            self.broker.profile.fails(self.account.risk(position.wallet, {**best, **dict.fromkeys(legs, mark)})) for mark in extremes
+        )
 
     def _check_plan(self, plan: Plan, tracks: Sequence[Track]) -> None:
         marks = {**self.marks, **{track.symbol: track.mark_close for track in tracks}}
@@ -400,7 +407,7 @@ class BarClock:
             cooldown=self.cooldown,
             last=moment.last,
             has_failed=True,
-            **marks_of_bar(self.account.positions, ahead if moment.ahead is None else moment.ahead),
+            **marks_of_bar(self.account, ahead if moment.ahead is None else moment.ahead),
         )
         taken = {step.symbol for step in steps}
         worst = {symbol: worst_mark(held[symbol], ahead[symbol]) for symbol in taken}
@@ -517,6 +524,8 @@ class BarClock:
             balance, since, fee = wallets[position.wallet], slot.terms_since, position.set_aside[1]
             holdings.extend((row, slot.number, size, entry_price, mark, balance, is_isolated, leverage, since, fee))
             maintenance += maintenance_margin(position.brackets, value)
+        if self.is_hedging:
+            lowest = self._worst_equity()
         if self.held:
             self.record.bars_held += 1
             if self.least_headroom is None or self.walked or self.least_headroom < self.record.closest_call * 2:
@@ -552,17 +561,19 @@ class BarClock:
             wallets[position.wallet] += at_close[id(position)]
         for slot, position in self.held:
             if slot.is_fresh:
-                apart = wallets[position.wallet] - at_close[id(position)]
+                joint = self.account.joint(position)
+                apart = wallets[position.wallet] - sum(at_close[id(leg)] for leg in joint)
                 for mark in (slot.mark_close,) if has_fills else _judged_marks(slot, position):
-                    headroom = apart + _headroom_share(position, mark)
+                    headroom = apart + sum(_headroom_share(leg, mark) for leg in joint)
                     self._note_distance(slot, position, headroom / position.notional(mark), mark)
 
     def _note_distance(self, slot: "Slot", position: Position, headroom: float, worst: float) -> None:
         """Note the distance to a liquidation price unless ``headroom``, a fraction of notional, shows that it is no record."""
-        closest = self.record.closest_call
-        if headroom >= _record_headroom(position, closest):
+        closest, joint = self.record.closest_call, self.account.joint(position)
+        if len(joint) == 1 and headroom >= _record_headroom(position, closest):
             return
-        price = account_liquidation_price(self.account, slot.symbol, {**self.marks, slot.symbol: worst})
+        marks = {**self.marks, **dict.fromkeys((leg.contract.symbol for leg in joint), worst)}
+        price = account_liquidation_price(self.account, slot.symbol, marks)
         if price is not None:
             self.record.closest_call = min(closest, abs(worst - price) / worst if headroom > 0 else 0.0)
 

@@ -256,7 +256,7 @@ class OrderBook(AccountView):
             fee_rate=self._fee_rate(order),
             oco=self._ocos[order.ref],
             bracket=order.parent.ref if order.parent is not None else None,
-            reduces=bool(order.info.get("reduce_only")),
+            reduces=self.reduces(order),
         )
 
     def trigger(self, ref: int) -> None:
@@ -271,7 +271,7 @@ class OrderBook(AccountView):
         self._try_apart(order, lambda reached: self._execute(reached, ago=0, price=price))
 
     def cancel_orders_of(self, symbol: str) -> None:
-        """Cancel every order of a contract that is about to be liquidated (R17)."""
+        """Cancel every order of a contract that is about to be liquidated (R17), those of both legs of a hedge."""
         data = self.slots[symbol].data
         for order in [order for order in self.pending if order.data is data]:
             self.cancel(order)

@@ -1,7 +1,7 @@
 """What a run leaves behind besides the journal: one row a bar, and the fills, funding and liquidations.
 
 The broker writes it, results and pictures read it. Times are seconds since 1970 UTC; a bar's time is its closing
-instant.
+instant. In hedge mode a row is of one leg, and its symbol ``SYMBOL:LONG`` or ``SYMBOL:SHORT``.
 """
 
 from array import array

@@ -19,7 +19,7 @@ from .core.account import Position
 from .core.contract import Contract
 from .core.funding import FundingSchedule
 from .core.ledger import CROSS, Journal, Row, wallet_of
-from .core.liquidation import is_paid_for, jumps, liquidation_price
+from .core.liquidation import is_paid_for, joint_liquidation_price, jumps, liquidation_price
 from .core.terms import terms_at
 from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
@@ -251,7 +251,7 @@ class Result:
 
     @property
     def _last_known(self) -> float:
-        series = [self._broker.slots[symbol].series for symbol in self.symbols]
+        series = [slot.series for slot in self._slots.values()]
         return max((known.stamps[-1] for known in series if known is not None), default=self._times[-1])
 
     @property
@@ -291,6 +291,7 @@ class Result:
             "leverage": {symbol: comminfo.p.leverage for symbol, comminfo in terms.items()},
             "margin_mode": {symbol: comminfo.p.margin_mode or broker.p.margin_mode for symbol, comminfo in terms.items()},
             "cash": self._start_cash,
+            "position_mode": broker.p.position_mode,
             "intrabar": broker.p.intrabar,
             "on_liquidation": broker.p.on_liquidation,
             "profile": broker.profile.name,
@@ -312,14 +313,24 @@ class Result:
     def symbols(self) -> list[str]:
         """The contracts of the run, in the order their datas were added; resampled copies left out unless traded."""
         traded = {fill.symbol for fill in self._record.fills}
-        return [symbol for symbol in self._broker.slots if symbol in traded or "#" not in symbol]
+        contracts = self._broker.contracts.items()
+        return [name for name, legs in contracts if "#" not in name or any(leg.symbol in traded for leg in legs)]
+
+    def legs(self, symbol: str) -> list[str]:
+        """Return the symbols that a contract's rows carry: its own, in hedge mode 'SYMBOL:LONG' and 'SYMBOL:SHORT'."""
+        return [leg.symbol for leg in self._broker.contracts[symbol]]
+
+    @property
+    def _slots(self) -> dict[str, Any]:
+        """The slot of each contract, in hedge mode the long leg's: what both have in common."""
+        return {symbol: self._broker.contracts[symbol][0] for symbol in self.symbols}
 
     def _terms(self) -> dict[str, Any]:
-        return {symbol: self._broker.getcommissioninfo(self._broker.slots[symbol].data) for symbol in self.symbols}
+        return {symbol: self._broker.getcommissioninfo(slot.data) for symbol, slot in self._slots.items()}
 
     def _flags(self) -> list[str]:
         """Return the stated policies that this run used, a sentence each (R30)."""
-        slots = {symbol: self._broker.slots[symbol] for symbol in self.symbols}
+        slots = self._slots
         groups = {
             "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
             "generic tiers (flat 0.5 %)": [symbol for symbol, comminfo in self._terms().items() if comminfo.is_generic],
@@ -330,7 +341,7 @@ class Result:
         }
         for slot in slots.values():
             for policy in _term_flags(slot.position, self._broker.currency):
-                groups.setdefault(policy, []).append(slot.symbol)
+                groups.setdefault(policy, []).append(slot.name)
         flags = [f"{policy}: {', '.join(symbols)}" for policy, symbols in groups.items() if symbols]
         first, last = self._times[0] - self.bar_seconds, self._times[-1]
         for symbol, slot in slots.items():
@@ -372,7 +383,8 @@ class Result:
     def positions(self) -> "pd.DataFrame":
         """What was held at the close of each bar: size (signed), entry, closing mark, liquidation price (NaN where none).
 
-        The liquidation price is the mark at which the position's wallet would fail, the other marks as at that close.
+        The liquidation price is the mark at which the position's wallet would fail, the other marks as at that close. In hedge
+        mode each leg is a row; in cross both have one price.
         """
         import numpy as np
         import pandas as pd
@@ -398,8 +410,13 @@ class Result:
             held = [_Holding(slots[int(number)], *rest) for _, number, *rest in bar]
             shared = sum(holding.headroom for holding in held if not holding.is_isolated) if len(held) > 1 else 0.0
             for holding in held:
-                carried = shared - holding.headroom if len(held) > 1 and not holding.is_isolated else 0.0
+                joint = [other for other in held if other.slot.name == holding.slot.name] if not holding.is_isolated else [holding]
+                carried = shared - sum(other.headroom for other in joint) if len(held) > 1 and not holding.is_isolated else 0.0
                 collateral, number = holding.wallet_balance + carried, holding.slot.number
+                if len(joint) > 1:
+                    price = joint_liquidation_price(joint, collateral=collateral, mark_price=holding.mark_price)
+                    yield nan if price is None else price
+                    continue
                 problem = holding.problem(collateral)
                 if holding.contract.kind == "spot" and _owes_nothing(holding, held):
                     yield nan  # nothing is borrowed, nothing can be called
@@ -410,7 +427,7 @@ class Result:
 
     @cached_property
     def margin_ratios(self) -> "pd.DataFrame":
-        """Maintenance margin / equity of each wallet that was ever used, by bar time: a column 'cross', or a contract's symbol.
+        """Maintenance margin / equity of each wallet that was ever used, by bar time: a column 'cross', or a contract's (a leg's) symbol.
 
         A wallet is liquidated at 1 by what it holds itself, whatever the account has besides. Of closes; NaN where a wallet
         held nothing then, or its equity was 0 or less.
@@ -428,7 +445,7 @@ class Result:
         wallets = held.groupby(["row", "wallet"]).agg({"wallet_balance": "first", "profit": "sum", "maintenance": "sum"})
         equity = wallets["wallet_balance"] + wallets["profit"]
         ratios = (wallets["maintenance"] / equity.where(equity > 0)).unstack("wallet")
-        order = [name for name in (CROSS.removeprefix("wallet:"), *self.symbols) if name in ratios]
+        order = [name for name in (CROSS.removeprefix("wallet:"), *self._broker.slots) if name in ratios]
         return ratios.reindex(range(len(self._times)))[order].set_index(self.equity.index)
 
     @cached_property
@@ -484,7 +501,7 @@ class Result:
         """Return a contract's candles by bar time (default: the first contract's), as the strategy saw them."""
         import pandas as pd
 
-        slot = self._broker.slots[self.symbols[0] if symbol is None else symbol]
+        slot = self._broker.contracts[self.symbols[0] if symbol is None else symbol][0]
         data, size = slot.data, len(slot.data)
         times = [round((day - EPOCH) * DAY, 3) for day in data.datetime.get(size=size)]
         prices = {name: list(getattr(data, name).get(size=size)) for name in ("open", "high", "low", "close")}

@@ -25,6 +25,7 @@ def heading(result: Result) -> str:
     params = ", ".join(f"{name}={value}" for name, value in settings["params"].items())
     modes = settings["margin_mode"]
     rules = ", ".join(f"{symbol} {leverage:g}x {modes[symbol]}" for symbol, leverage in settings["leverage"].items())
+    rules += ", hedge mode" if settings["position_mode"] == "hedge" else ""
     span = settings["data"]
     return (
         f"{settings['strategy']}({params}) on {rules}, {settings['venue']} rules, {_minute(span['first'])} to {_minute(span['last'])} UTC"
@@ -83,7 +84,7 @@ def liquidation_table(result: Result, most: int) -> Table:
 
     The symbol is left out where there is one only, and how sure they are where all are certain.
     """
-    rows, several = result.liquidations, len(result.symbols) > 1
+    rows, several = result.liquidations, sum(len(result.legs(symbol)) for symbol in result.symbols) > 1
     unsure = not (rows["certainty"] == "certain").all()
     table = Table(title=f"Liquidations ({len(rows)})", title_justify="left", caption=_caption(rows, most), caption_justify="left")
     texts, numbers = ["UTC", *(["symbol"] if several else [])], ["size", "entry", "mark", "lost", "prevented by"]

@@ -9,8 +9,6 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any
 
-import backtrader as bt
-
 from .comminfo import utc
 from .core.account import MarginAccount, Position, check_leverage, is_number
 from .core.contract import split_fill
@@ -18,17 +16,17 @@ from .core.ledger import CROSS, Journal
 from .core.liquidation import account_adl_score, account_bankruptcy_price, account_liquidation_price
 from .core.orders import opened_by
 from .core.profiles import Profile
+from .legs import Legs
 from .slots import Slot
 
 RATIOS = ("maintenance/equity", "equity/maintenance", "equity/notional", "equity/initial")
 
 
-class AccountView(bt.brokers.BackBroker):
+class AccountView(Legs):
     """The part of MarginBroker that answers for the account."""
 
     account: MarginAccount
     marks: dict[str, float]
-    slots: dict[str, Slot]
     profile: Profile
     now: float
     _available: float | None
@@ -53,11 +51,11 @@ class AccountView(bt.brokers.BackBroker):
         return max(self._available, 0.0)
 
     def initial_margin(self, data=None) -> float:
-        """Return the initial margin of one data's position, or of all."""
+        """Return the initial margin of one data's position (in hedge mode of both), or of all."""
         return sum(p.initial_margin(self._mark(p)) for p in self._positions_of(data))
 
     def maintenance_margin(self, data=None) -> float:
-        """Return the maintenance margin of one data's position, or of all."""
+        """Return the maintenance margin of one data's position (in hedge mode of both), or of all."""
         return sum(p.maintenance_margin(self._mark(p)) for p in self._positions_of(data))
 
     def margin_ratio(self, convention=None) -> float | None:
@@ -78,36 +76,61 @@ class AccountView(bt.brokers.BackBroker):
         }[convention]
         return above / below if notional and below else None
 
-    def liquidation_price(self, data) -> float | None:
-        """Return the mark at which the data's position would be liquidated, the other marks fixed; None if at none."""
-        return account_liquidation_price(self.account, self.slot_of(data).symbol, self.marks)
+    def liquidation_price(self, data, side=None) -> float | None:
+        """Return the mark at which the data's position would be liquidated, the other marks fixed; None if at none.
 
-    def bankruptcy_price(self, data) -> float | None:
-        """Return the mark at which the equity of the position's wallet is 0, the other marks fixed; None if at none."""
-        return account_bankruptcy_price(self.account, self.slot_of(data).symbol, self.marks)
+        In hedge mode both legs move together: in cross they share one price, isolated ones have one each, and where both
+        are held a ``side`` says whose is asked for.
+        """
+        return account_liquidation_price(self.account, self._priced_leg(data, side).symbol, self.marks)
 
-    def adl_score(self, data) -> float | None:
+    def bankruptcy_price(self, data, side=None) -> float | None:
+        """Return the mark at which the equity of the position's wallet is 0, the other marks fixed; None if at none.
+
+        ``side`` as in ``liquidation_price``.
+        """
+        return account_bankruptcy_price(self.account, self._priced_leg(data, side).symbol, self.marks)
+
+    def _priced_leg(self, data, side: str | None) -> Slot:
+        legs = self.legs_of(data)
+        if side is None and not legs[0].position.is_isolated:
+            return next((leg for leg in legs if leg.position.size), legs[0])
+        return self.held_leg(data, side)
+
+    def adl_score(self, data, side=None) -> float | None:
         """Return how far the data's position leads the queue for auto-deleveraging, by the venue's formula.
 
-        None where no source has that formula (see ``Profile.adl``), and for what is not queued: nothing held or earned.
+        None where no source has that formula (see ``Profile.adl``), and for what is not queued: nothing held or earned. In
+        hedge mode each ``side`` is queued for itself.
         """
         rule = self.profile.adl
-        return None if rule is None else account_adl_score(rule, self.account, self.slot_of(data).symbol, self.marks)
+        return None if rule is None else account_adl_score(rule, self.account, self.held_leg(data, side).symbol, self.marks)
 
-    def max_size(self, data, isbuy, price=None) -> float:
+    def max_size(self, data, isbuy, price=None, side=None) -> float:
         """Return the largest size an order at a price (default: the close) may have: what it closes plus what it may open.
 
-        Resting orders of the same side count against the tiers (R4), and what is reserved for them is not available.
+        Resting orders of the same side count against the tiers (R4), and what is reserved for them is not available. In
+        hedge mode ``side`` names the leg, which an order closes to flat and no further.
         """
-        slot = self.slot_of(data)
+        return self._max_size(self.slot_of(data, side), isbuy, price)
+
+    def _max_size(self, slot: Slot, isbuy: bool, price: Any = None) -> float:
+        data = slot.data
         if price is not None and not (is_number(price) and price > 0):
             raise ValueError(f"{slot.symbol}: max_size takes a price above 0, or none for the close, was {price!r}")
         price = data.close[0] if price is None else price
         self._use_terms_of_today(slot)
         side = 1 if isbuy else -1
         held, resting = slot.position.size, self._resting_size(slot, side)
+        if self.account.only_closes(slot.symbol, side):
+            return abs(held)
         credit = self.account.slack(slot.symbol, is_short=not isbuy)
-        opening = {"price": price, "fee_rate": slot.position.contract.taker, "marks": self._marks_with(slot), "credit": credit}
+        opening: dict[str, Any] = {
+            "price": price,
+            "fee_rate": slot.position.contract.taker,
+            "marks": self._marks_with(slot),
+            "credit": credit,
+        }
         if held * side >= 0:
             return self.account.max_opening(slot.symbol, **opening, besides=held + resting, is_short=not isbuy)
         trial = self.account.clone()
@@ -149,7 +172,7 @@ class AccountView(bt.brokers.BackBroker):
         return self.marks[position.contract.symbol]
 
     def _positions_of(self, data) -> Iterator[Position]:
-        slots = self.slots.values() if data is None else (self.slot_of(data),)
+        slots = self.slots.values() if data is None else self.legs_of(data)
         return (slot.position for slot in slots if slot.position.size)
 
     def get_cash(self):
@@ -213,8 +236,8 @@ class AccountView(bt.brokers.BackBroker):
         return self.get_value(datas=datas, lever=lever)
 
     def _notional_at_close(self, data) -> float:
-        position = self.slot_of(data).position
-        return position.notional(data.close[0]) * (1 if position.size > 0 else -1) if position.size else 0.0
+        positions = [leg.position for leg in self.legs_of(data) if leg.position.size]
+        return sum(position.notional(data.close[0]) * (1 if position.size > 0 else -1) for position in positions) if positions else 0.0
 
     def get_leverage(self):
         """Return the effective leverage: gross notional over equity."""
@@ -225,38 +248,47 @@ class AccountView(bt.brokers.BackBroker):
         return next((known.status for known in self.orders if known.ref == order.ref), order.status)
 
     def set_leverage(self, data, leverage):
-        """Change a contract's leverage.
+        """Change a contract's leverage, in hedge mode that of both legs.
 
         Raising moves no money. Lowering is refused on an open isolated position, and in cross where the larger
         initial margin is not available (R10).
         """
-        slot = self.slot_of(data)
+        legs = self.legs_of(data)
+        for slot in legs:
+            self._use_terms_of_today(slot)
+            check_leverage(slot.symbol, leverage, slot.position.table.brackets)
+        if leverage < legs[0].position.leverage:
+            self._check_lower_leverage(legs, leverage)
+        for slot in legs:
+            self._check_tier(slot, leverage)
+        for slot in legs:
+            self.account.set_leverage(slot.symbol, leverage)
+        self._available = None
+
+    def _check_tier(self, slot: Slot, leverage: float) -> None:
+        """Raise ValueError where what is held is larger than the tiers allow at a leverage."""
         position = slot.position
-        self._use_terms_of_today(slot)
-        check_leverage(slot.symbol, leverage, position.table.brackets)
-        if leverage < position.leverage:
-            self._check_lower_leverage(slot, leverage)
         limit = position.table.max_notional(leverage)
         measure = position.measure(position.size, self._mark(position)) if position.size else 0.0
         if measure > limit:
             what = "notional" if position.is_plain else f"a size in its tiers' {position.table.unit} of"
             raise ValueError(f"{slot.symbol}: a position of {what} {measure:.8g} allows no {leverage:g}x, its tier ends at {limit:.8g}")
-        self.account.set_leverage(slot.symbol, leverage)
-        self._available = None
 
-    def _check_lower_leverage(self, slot: Slot, leverage: float) -> None:
-        position = slot.position
-        if position.is_isolated and position.size:
-            raise ValueError(
-                f"{slot.symbol}: the leverage of an open isolated position cannot fall from {position.leverage:g} to {leverage:g}; "
-                "add margin or close it"
-            )
-        more = self.account.order_margin_of(slot.symbol, leverage=leverage) - self.account.order_margin_of(slot.symbol)
-        if position.size:
-            more += self._more_margin(position, leverage)
+    def _check_lower_leverage(self, legs: Sequence[Slot], leverage: float) -> None:
+        more = 0.0
+        for slot in legs:
+            position = slot.position
+            if position.is_isolated and position.size:
+                raise ValueError(
+                    f"{slot.symbol}: the leverage of an open isolated position cannot fall from {position.leverage:g} to {leverage:g}; "
+                    "add margin or close it"
+                )
+            more += self.account.order_margin_of(slot.symbol, leverage=leverage) - self.account.order_margin_of(slot.symbol)
+            if position.size:
+                more += self._more_margin(position, leverage)
         free = self.account.available_margin(self.marks)
         if more > free:
-            raise ValueError(f"{slot.symbol}: {leverage:g}x needs {more:.8g} more initial margin, available is {max(free, 0.0):.8g}")
+            raise ValueError(f"{legs[0].name}: {leverage:g}x needs {more:.8g} more initial margin, available is {max(free, 0.0):.8g}")
 
     def _more_margin(self, position: Position, leverage: float) -> float:
         """Return by how much the initial margin of a position is larger at another leverage."""
@@ -266,16 +298,17 @@ class AccountView(bt.brokers.BackBroker):
         return replace(position, leverage=leverage).initial_margin(mark_price) - position.initial_margin(mark_price)
 
     def set_margin_mode(self, data, margin_mode):
-        """Choose 'cross' or 'isolated' for a contract that is flat and has no open orders."""
-        slot = self.slot_of(data)
+        """Choose 'cross' or 'isolated' for a contract that is flat, in hedge mode on both sides, and has no open orders."""
+        legs = self.legs_of(data)
         live = sum(order.data is data for order in (*self.pending, *self.submitted))
         if live:
-            raise ValueError(f"{slot.symbol}: the margin mode cannot change with {live} open orders; cancel them first")
-        self.account.set_margin_mode(slot.symbol, margin_mode)
+            raise ValueError(f"{legs[0].name}: the margin mode cannot change with {live} open orders; cancel them first")
+        for slot in sorted(legs, key=lambda leg: not leg.position.size):  # what is held is refused before anything has changed
+            self.account.set_margin_mode(slot.symbol, margin_mode)
 
-    def add_margin(self, data, amount):
-        """Move money from the cross wallet into an open isolated position's own."""
-        slot = self._isolated_slot(data, amount)
+    def add_margin(self, data, amount, side=None):
+        """Move money from the cross wallet into an open isolated position's own; where both legs are open a ``side`` says whose."""
+        slot = self._isolated_slot(data, amount, side)
         free = self.account.spendable(slot.symbol, self.marks)
         if amount > free:
             raise ValueError(f"{slot.symbol}: cannot add {amount:.8g} of margin, {max(free, 0.0):.8g} is available")
@@ -283,9 +316,12 @@ class AccountView(bt.brokers.BackBroker):
         self._available = None
         self._emit({"kind": "top_up", "time": utc(self.now), "symbol": slot.symbol, "amount": amount})
 
-    def remove_margin(self, data, amount):
-        """Move margin of an open isolated position back to the cross wallet; its initial margin at mark must stay."""
-        slot = self._isolated_slot(data, amount)
+    def remove_margin(self, data, amount, side=None):
+        """Move margin of an open isolated position back to the cross wallet; its initial margin at mark must stay.
+
+        ``side`` as in ``add_margin``.
+        """
+        slot = self._isolated_slot(data, amount, side)
         position = slot.position
         mark_price = self._mark(position)
         kept = position.initial_margin(mark_price) - min(position.unrealized_pnl(mark_price), 0.0)
@@ -295,8 +331,8 @@ class AccountView(bt.brokers.BackBroker):
         self.account.transfer(position.wallet, CROSS, amount, symbol=slot.symbol, time=self.now)
         self._available = None
 
-    def _isolated_slot(self, data, amount: float) -> Slot:
-        slot = self.slot_of(data)
+    def _isolated_slot(self, data, amount: float, side: str | None) -> Slot:
+        slot = self.held_leg(data, side)
         if not (isfinite(amount) and amount > 0):
             raise ValueError(f"{slot.symbol}: an amount of margin is a positive number, was {amount}")
         if not (slot.position.is_isolated and slot.position.size):

@@ -36,6 +36,7 @@ FLOORS = {
     "sizers": 2,
     "slots": 2,
     "thresholds": 2,
+    "legs": 2,
     "view": 2,
     "analyzers": 3,
     "hostplot": 3,

@@ -323,7 +323,7 @@ class _Walk:
             cooldown=self.cooldown,
             last=self._last_prices(),
             has_failed=True,
-            **marks_of_bar(self.account.positions, self._ranges()),
+            **marks_of_bar(self.account, self._ranges()),
         )
         for step in steps:
             cancelled = self.profile.cancelled_symbols(self.account, step.symbol)

@@ -206,7 +206,7 @@ def _judged(result: Result) -> "tuple[pd.DataFrame, str]":
     """
     frame, modes = result.equity, result.settings["margin_mode"]
     held = result.margin_ratios
-    isolated = [symbol for symbol in result.symbols if modes[symbol] == "isolated" or symbol in held]
+    isolated = [symbol for symbol in result.symbols if modes[symbol] == "isolated" or any(leg in held for leg in result.legs(symbol))]
     if not isolated:
         ratio = frame["margin_ratio"]
         return ratio.where(ratio >= 0).to_frame(), "the account"

@@ -140,4 +140,5 @@ def rules(settings: dict[str, Any]) -> str:
     groups: dict[str, list[str]] = {}
     for symbol, leverage in settings["leverage"].items():
         groups.setdefault(f"{leverage:g}x {settings['margin_mode'][symbol]}", []).append(symbol)
-    return ", ".join(f"{named(symbols)} {terms}" for terms, symbols in groups.items())
+    modes = ["hedge mode"] if settings["position_mode"] == "hedge" else []
+    return ", ".join([*(f"{named(symbols)} {terms}" for terms, symbols in groups.items()), *modes])
