@@ -33,6 +33,7 @@ FLOORS = {
     "matching": 2,
     "plug": 2,
     "record": 2,
+    "screen": 2,
     "sizers": 2,
     "slots": 2,
     "thresholds": 2,
