@@ -40,7 +40,8 @@ class MarginBroker(OrderDesk):
       - ``cash`` (default: ``10000``): the first deposit
       - ``margin_mode`` (default: ``'cross'``): 'cross' or 'isolated'; a contract's own comminfo may say otherwise
       - ``intrabar`` (default: ``'adverse'``): which of the two paths, low first or high first, a dangerous bar takes:
-        'adverse' the one that leaves less equity, 'favourable' the other, 'close' none (tests at open and close only)
+        'adverse' the one that leaves less equity, 'favourable' the other, 'worst' where all contracts meet at their own worse
+        extremes (a bound), 'close' none (tests at open and close only)
       - ``on_liquidation`` (default: ``'continue'``): 'stop' ends the run once the strategy has seen a liquidation
       - ``stamp`` (default: ``None``): what the stamps of feeds other than PerpData mean, 'open' or 'close' (assumed)
       - ``warning_rate``, ``call_rate`` (default: ``None``): rates of equity to maintenance margin above 1 (3.0, 1.5, say). Where

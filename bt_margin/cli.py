@@ -115,7 +115,7 @@ def run(
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the strategy.")] = None,
     sizer: Annotated[str | None, typer.Option(help="Size of every order, or PercentSizer:percents=50, file.py:Class.")] = None,
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
-    intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable or close.")] = Plan.intrabar,
+    intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable, worst or close.")] = Plan.intrabar,
     baseline: Annotated[bool, typer.Option("--baseline", help="Run stock Backtrader too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,

@@ -25,7 +25,7 @@ from .core.account import Position, Step
 from .core.funding import funding_payment
 from .core.ledger import CROSS, MONEY_TOLERANCE
 from .core.liquidation import account_liquidation_price, jumps
-from .core.path import LateStamp, PathEvent, PathStamp, Plan, Track, plan_path
+from .core.path import PATHS, LateStamp, PathEvent, PathStamp, Plan, Track, plan_bar
 from .core.profiles import Cooldown, marks_of_bar, plan_liquidation
 from .core.rescue import Range, Rescue, rescue, worst_mark
 from .core.tiers import maintenance_margin
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .core.funding import Settlement
     from .slots import Slot
 
-INTRABAR = ("adverse", "favourable", "close")
+INTRABAR = (*PATHS, "close")
 
 
 class Moment(NamedTuple):
@@ -203,22 +203,18 @@ class BarClock:
             for slot in fresh
             for s in slot.late_stamps()
         ]
-        orders = self.broker.working_orders()
-        profile, seconds = self.broker.profile, opening.bar_seconds
-        plan = partial(
-            plan_path,
-            *(self.account, tracks, orders, stamps, profile),
+        seconds = opening.bar_seconds
+        ends = plan_bar(
+            *(self.account, tracks, self.broker.working_orders(), stamps, self.broker.profile),
             opening=opening.now,
             bar_seconds=seconds,
             cooldown=self.cooldown,
             late=late,
         )
-        low_first, high_first = plan(low_first=True), plan(low_first=False)
-        prefers_low = low_first.equity <= high_first.equity
-        if self.broker.p.intrabar == "favourable":
-            prefers_low = low_first.equity > high_first.equity
-        chosen = low_first if prefers_low else high_first
-        in_both = low_first.liquidated & high_first.liquidated  # of each contract, the fewer steps
+        self.record.ambiguous_bars += ends.is_ambiguous
+        self.record.only_worst_bars += ends.is_only_worst
+        chosen: Plan = getattr(ends, self.broker.p.intrabar)
+        in_both = ends.adverse.liquidated & ends.favourable.liquidated  # of each contract, the fewer steps
         certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, tracks)})
         self.lowest_equity = min(self.lowest_equity, chosen.lowest_equity)
         self.is_on_path = True
@@ -240,7 +236,8 @@ class BarClock:
             mark = self.marks[slot.symbol]
             return Track(slot.symbol, mark, mark, mark, mark, None)
         last = (slot.open, slot.high, slot.low, slot.close)
-        return Track(slot.symbol, slot.mark_open, slot.mark_high, slot.mark_low, slot.mark_close, last)
+        series = next(other.symbol for other in self.broker.slots.values() if other.data is slot.data)  # legs share their prices
+        return Track(slot.symbol, slot.mark_open, slot.mark_high, slot.mark_low, slot.mark_close, last, series)
 
     def _fails_alone(self, symbol: str, tracks: Sequence[Track]) -> bool:
         """Whether one of a position's own extremes fails its wallet with every other contract at its best."""

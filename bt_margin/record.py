@@ -126,7 +126,9 @@ class Record:
     ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
     which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind it, the leverage that
     is set, since when its tier table and margin terms are in force (-inf: the first ones), and the closing fee that was
-    set aside for each contract of an isolated position.
+    set aside for each contract of an isolated position. Of the ``walked_bars``, whose path was planned,
+    ``ambiguous_bars`` are those on which the two market paths differ in what they liquidate or fill, and
+    ``only_worst_bars`` those on which a contract is liquidated by 'worst' alone.
     """
 
     bars: array = field(default_factory=lambda: array("d"))
@@ -139,6 +141,8 @@ class Record:
     closest_call: float = inf
     bars_held: int = 0
     walked_bars: int = 0
+    ambiguous_bars: int = 0
+    only_worst_bars: int = 0
     gap_stamps: int = 0
 
     def __len__(self) -> int:

@@ -198,6 +198,8 @@ class Result:
         - ``trades`` closed positions, ``open_trades`` those still held, ``orders_refused``, ``win_rate`` closed with a profit after costs
         - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit of forced fills less fees and forfeits
         - ``liquidations``, ``possible_liquidations`` (those of them that only one of the two paths has)
+        - ``ambiguous`` bars on which the two paths differ in what they liquidate or which orders they fill, ``only_worst`` those
+          on which a contract is liquidated by ``intrabar='worst'`` alone; both of the bars that were walked
         - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
           price as a fraction of mark, None where none was ever in reach
         - ``time_in_market`` share of bars that ended with a position, ``bars``
@@ -226,6 +228,8 @@ class Result:
             "liquidations": len(record.liquidations),
             "possible_liquidations": sum(row.certainty == "possible" for row in record.liquidations),
             "liquidation_loss": sum((row.loss for row in record.liquidations), 0.0),
+            "ambiguous": record.ambiguous_bars,
+            "only_worst": record.only_worst_bars,
             "insurance_fund": self.insurance_fund,
             "closest_call": record.closest_call if record.closest_call < inf else None,
             "time_in_market": record.bars_held / len(record),
