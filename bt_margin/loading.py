@@ -24,7 +24,8 @@ from zlib import crc32
 import backtrader as bt
 
 from . import sizers
-from .feeds import EmptyWindowError, LocalTimeWarning, PerpData
+from .feeds import EmptyWindowError, PerpData
+from .frames import LocalTimeWarning
 from .venues import Venue, plain_symbol
 
 T = TypeVar("T")

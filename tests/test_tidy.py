@@ -29,6 +29,7 @@ FLOORS = {
     "comminfo": 2,
     "desk": 2,
     "feeds": 2,
+    "frames": 2,
     "invariants": 2,
     "matching": 2,
     "plug": 2,
