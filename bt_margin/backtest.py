@@ -42,12 +42,16 @@ def run(
     progress: Progress | None = None,
     spot: Mapping[str, float] | None = None,
     fee: float | tuple[float, float] | None = None,
+    detail: Any = None,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
     ``data`` maps each symbol to a DataFrame, the path of a CSV or Parquet file, or a PerpData. ``mark`` and ``funding``
     are given to the feeds made here (see PerpData): one for the only symbol, or a mapping by symbol; a number as
     ``funding`` may stand for all, and is charged as often as the venue charges.
+
+    ``detail`` is given to the feeds likewise: finer bars (a frame, a path, or a function of (start, end)), which decide what
+    happened inside the bars that could liquidate.
 
     ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
     every order as a number. The rest is ``plug``'s.
@@ -60,7 +64,7 @@ def run(
     two). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
     """
     _check_strategy(strategy, params)
-    feeds = _feeds(data, mark, funding, venues.load(venues.GENERIC.name if venue is None else venue))
+    feeds = _feeds(data, mark, funding, detail, venues.load(venues.GENERIC.name if venue is None else venue))
     cerebro = _cerebro(feeds, strategy, params, sizer)
     plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
     terms = {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
@@ -117,25 +121,25 @@ def _check_params(owner: type, params_class: Any, given: Mapping[str, Any]) -> N
         raise ValueError(f"{owner.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
 
 
-def _feeds(data: Mapping[str, Any], mark: Any, funding: Any, rules: venues.Venue) -> list[PerpData]:
+def _feeds(data: Mapping[str, Any], mark: Any, funding: Any, detail: Any, rules: venues.Venue) -> list[PerpData]:
     if not isinstance(data, Mapping) or not data:
         was = "empty" if isinstance(data, Mapping) else f"a {type(data).__name__}"
         raise ValueError(f"data maps each symbol to its candles, such as {{'BTCUSDT': frame}}, was {was}")
-    marks, rates = _apart("mark", mark, data), _apart("funding", funding, data)
+    given = {what: _apart(what, value, data) for what, value in (("mark", mark), ("funding", funding), ("detail", detail))}
     feeds = []
     for symbol, source in data.items():
+        own = {what: values[symbol] for what, values in given.items()}
         if isinstance(source, PerpData):
-            if marks[symbol] is not None or rates[symbol] is not None:
-                raise ValueError(f"{symbol}: its PerpData has mark and funding of its own; give them there or not at all")
+            if any(value is not None for value in own.values()):
+                raise ValueError(f"{symbol}: its PerpData has mark, funding and detail of its own; give them there or not at all")
             feeds.append(_copy(source, name=symbol))
         else:
-            hours = rules.funding_hours(symbol)
-            feeds.append(PerpData(dataname=source, name=symbol, mark=marks[symbol], funding=rates[symbol], funding_hours=hours))
+            feeds.append(PerpData(dataname=source, name=symbol, funding_hours=rules.funding_hours(symbol), **own))
     return feeds
 
 
 def _apart(what: str, value: Any, symbols: Mapping[str, Any]) -> dict[str, Any]:
-    """Return mark or funding by symbol; a series is one contract's, so only a number may stand for several."""
+    """Return mark, funding or detail by symbol; a series is one contract's, so only a number may stand for several."""
     if not (value is None or isinstance(value, Mapping | int | float) or len(symbols) == 1):
         raise ValueError(f"{what} is one contract's, but there are {', '.join(symbols)}; give a mapping by symbol")
     return by_symbol(what, value, symbols)

@@ -141,6 +141,9 @@ class MarginBroker(OrderDesk):
                 "Say MarginBroker(stamp='open') or stamp='close'.",
                 stacklevel=2,
             )
+        if slot.detail is not None and (self.p.intrabar == "close" or data.replaying):
+            why = "intrabar='close' looks inside no bar" if self.p.intrabar == "close" else "a replayed bar is not known before its end"
+            raise ValueError(f"{symbol}: {why}, so its detail would never be read; leave detail out")
         self.slots[symbol] = slot
         self._slot_by_data[id(data)] = slot
 

@@ -14,7 +14,7 @@ bar takes the host's own matching, in the host's order, so that a run without da
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
 from math import inf, isnan, nextafter
@@ -29,6 +29,7 @@ from .core.path import PATHS, LateStamp, PathEvent, PathStamp, Plan, Track, plan
 from .core.profiles import Cooldown, marks_of_bar, plan_liquidation
 from .core.rescue import Range, Rescue, rescue, worst_mark
 from .core.tiers import maintenance_margin
+from .detail import in_parts
 from .record import FundingRow, LiquidationRow
 from .screen import headroom_share, mark_range
 
@@ -43,13 +44,15 @@ INTRABAR = (*PATHS, "close")
 class Moment(NamedTuple):
     """An instant of a bar: its time, the length of the bar, the last prices where they are known.
 
-    ``ahead`` are the lowest and highest marks from there on, of an instant on the path; elsewhere they are the bar's.
+    ``ahead`` are the lowest and highest marks from there on, of an instant on the path; elsewhere they are the bar's. They
+    are known where finer bars tell them, and do not depend on which path the bar is said to take.
     """
 
     now: float
     bar_seconds: float
     last: dict[str, float]
     ahead: dict[str, tuple[float, float]] | None = None
+    is_known: bool = False
 
 
 class BarClock:
@@ -204,8 +207,11 @@ class BarClock:
             for s in slot.late_stamps()
         ]
         seconds = opening.bar_seconds
+        orders = self.broker.working_orders()
+        detail = self._detail_of(fresh, tracks, {order.symbol for order in orders})
         ends = plan_bar(
-            *(self.account, tracks, self.broker.working_orders(), stamps, self.broker.profile),
+            *(self.account, tracks, orders, stamps, self.broker.profile),
+            detail=detail,
             opening=opening.now,
             bar_seconds=seconds,
             cooldown=self.cooldown,
@@ -214,22 +220,55 @@ class BarClock:
         self.record.ambiguous_bars += ends.is_ambiguous
         self.record.only_worst_bars += ends.is_only_worst
         chosen: Plan = getattr(ends, self.broker.p.intrabar)
-        in_both = ends.adverse.liquidated & ends.favourable.liquidated  # of each contract, the fewer steps
-        certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, tracks)})
-        self.lowest_equity = min(self.lowest_equity, chosen.lowest_equity)
-        self.is_on_path = True
-        for event in chosen.events:
-            self.marks.update(event.marks)
-            if event.kind == "liquidation":
-                moment = Moment(opening.now + event.fraction * seconds, seconds, event.last, event.ahead)
-                for symbol in {step.symbol for step in self._liquidate(str(event.subject), "path", certain, moment)}:
-                    if not self._fails_alone(symbol, tracks):  # what is left of it, which the other path may spare
-                        del certain[symbol]
-            else:
-                self._apply_event(event)
-        self.is_on_path = False
+        self._repeat(chosen, ends.adverse.liquidated & ends.favourable.liquidated, tracks, detail, opening)
         if self.broker.p.check and self.broker.p.filler is None:
             self._check_plan(chosen, tracks)
+
+    def _repeat(
+        self,
+        plan: Plan,
+        in_both: Counter[str],
+        tracks: Sequence[Track],
+        detail: Sequence[dict[str, Track]],
+        opening: Moment,
+    ) -> None:
+        """Let the events of a plan happen; ``in_both`` counts the steps of each contract that both market paths have.
+
+        Where detail tells what every contract did in a part of the bar, it is the part's extremes that make a step certain.
+        """
+        certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, tracks)})
+        self.lowest_equity = min(self.lowest_equity, plan.lowest_equity)
+        self.is_on_path = True
+        for event in plan.events:
+            self.marks.update(event.marks)
+            if event.kind != "liquidation":
+                self._apply_event(event)
+                continue
+            then = tracks
+            if detail:
+                then = [detail[event.part].get(track.symbol, track) for track in tracks]
+                certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, then)})
+            now = opening.now + event.fraction * opening.bar_seconds
+            moment = Moment(now, opening.bar_seconds, event.last, event.ahead, bool(detail))
+            steps = self._liquidate(str(event.subject), "path", certain, moment)
+            in_both.subtract(step.symbol for step in steps)
+            for symbol in {step.symbol for step in steps}:
+                if not self._fails_alone(symbol, then):  # what is left of it, which the other path may spare
+                    del certain[symbol]
+        self.is_on_path = False
+
+    def _detail_of(self, fresh: Sequence["Slot"], tracks: Sequence[Track], ordered: Collection[str]) -> list[dict[str, Track]]:
+        """Return the finer tracks of what is held or ordered, by equal parts of the bar; none of bars of different spans."""
+        stirred = [slot for slot in fresh if slot.position.size or slot.symbol in ordered]
+        is_one_span = len({(slot.open_time, slot.close_time) for slot in stirred}) == 1
+        fine = {}
+        for slot in stirred:
+            if slot.detail is not None:
+                bars = slot.detail.bars(slot) if is_one_span else None
+                (self.record.undetailed if bars is None else self.record.detailed)[slot.symbol] += 1
+                if bars is not None:
+                    fine[slot.symbol] = bars
+        return in_parts(fine, tracks)
 
     def _track(self, slot: "Slot") -> Track:
         if not slot.is_fresh:
@@ -314,6 +353,8 @@ class BarClock:
         ``certain`` counts the steps of each contract that are certain still; without it all are.
         """
         ahead, due = self._marks_ahead(trigger), self._funding_ahead(trigger)
+        if moment.is_known and moment.ahead is not None:
+            ahead = {symbol: Range(*moment.ahead[symbol]) for symbol in ahead}
         held = {symbol: self.account.positions[symbol] for symbol in ahead}
         steps = plan_liquidation(
             self.account,

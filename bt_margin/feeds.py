@@ -17,6 +17,7 @@ from typing import Any
 import backtrader as bt
 
 from .core.funding import FundingSchedule
+from .detail import Detail
 from .frames import (
     DAY,
     HOUR,
@@ -55,7 +56,7 @@ class PerpSeries:
 
     ``stamps`` are delivered stamps in seconds since 1970-01-01 UTC, one for each bar; the mark columns are as long, or
     None where no mark was given. ``constant_funding`` is the rate where one was assumed for every ``funding_hours``. ``gaps``
-    counts the bars missing between the first and the last.
+    counts the bars missing between the first and the last. ``detail`` has finer bars inside these.
     """
 
     stamps: "array[float]"
@@ -68,6 +69,7 @@ class PerpSeries:
     constant_funding: float | None
     funding_hours: float
     gaps: int
+    detail: Detail | None = None
 
     def row_at(self, time: float) -> int:
         """Return the row delivered at a time (seconds, UTC), or the last one before it; -1 if there is none."""
@@ -101,6 +103,12 @@ class PerpData(bt.feed.DataBase):
 
       - ``grace_seconds`` (default: ``0.0``): a position opened up to so long after a stamp pays it too
 
+      - ``detail`` (default: ``None``): finer bars of the same contract, which decide what happened inside a bar where its four
+        prices do not: a DataFrame, a path, or a function of (start, end), two UTC datetimes, that returns a DataFrame of that
+        span or None. Times, prices and marks as of ``dataname``. A path or function is read on the first bar that could
+        liquidate. The finer bars fill each bar and are of its prices, up to a millionth; where some are missing the bar takes
+        its path, and results say how often. Without marks of their own, theirs are last clipped to the mark of the bar.
+
       - ``timeframe``, ``compression`` (default: ``None``): found from the bar length: whole days are ``Days``, whole
         minutes ``Minutes``, whole seconds ``Seconds``. Giving one leaves the other at the host's default.
 
@@ -121,6 +129,7 @@ class PerpData(bt.feed.DataBase):
         ("funding", None),
         ("funding_hours", 8.0),
         ("grace_seconds", 0.0),
+        ("detail", None),
         ("timeframe", None),
         ("compression", None),
     )
@@ -197,6 +206,7 @@ class PerpData(bt.feed.DataBase):
             constant_funding=float(self.p.funding) if _is_number(self.p.funding) else None,
             funding_hours=self.p.funding_hours,
             gaps=int((delivered[-1] - delivered[0]) // bar) - (len(stamps) - 1),
+            detail=None if self.p.detail is None else Detail(self.p.detail, title, stamp=self.p.stamp),
         )
 
     def _schedule(self, table: "Table", title: str, *, first: float, last: float) -> FundingSchedule | None:

@@ -199,7 +199,8 @@ class Result:
         - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit of forced fills less fees and forfeits
         - ``liquidations``, ``possible_liquidations`` (those of them that only one of the two paths has)
         - ``ambiguous`` bars on which the two paths differ in what they liquidate or which orders they fill, ``only_worst`` those
-          on which a contract is liquidated by ``intrabar='worst'`` alone; both of the bars that were walked
+          on which a contract is liquidated by ``intrabar='worst'`` alone; both of the bars that were walked; ``detailed`` those of
+          them that finer bars decided, counted for each contract
         - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
           price as a fraction of mark, None where none was ever in reach
         - ``time_in_market`` share of bars that ended with a position, ``bars``
@@ -230,6 +231,7 @@ class Result:
             "liquidation_loss": sum((row.loss for row in record.liquidations), 0.0),
             "ambiguous": record.ambiguous_bars,
             "only_worst": record.only_worst_bars,
+            "detailed": sum(record.detailed.values()),
             "insurance_fund": self.insurance_fund,
             "closest_call": record.closest_call if record.closest_call < inf else None,
             "time_in_market": record.bars_held / len(record),
@@ -296,6 +298,7 @@ class Result:
             "margin_mode": {symbol: comminfo.p.margin_mode or broker.p.margin_mode for symbol, comminfo in terms.items()},
             "cash": self._start_cash,
             "intrabar": broker.p.intrabar,
+            "detail": [symbol for symbol in self.symbols if broker.slots[symbol].detail is not None],
             "on_liquidation": broker.p.on_liquidation,
             "profile": broker.profile.name,
             "currency": broker.currency,
@@ -330,6 +333,9 @@ class Result:
             **_constant_funding(slots),
             "funding at mark, no oracle price was given": [symbol for symbol, slot in slots.items() if _lacks_oracle(slot)],
             "no trading fees": [symbol for symbol, comminfo in self._terms().items() if not (comminfo.p.commission or comminfo.p.maker)],
+            "detail without marks, fine mark is fine last clipped to the bar's mark": [
+                symbol for symbol, slot in slots.items() if slot.has_own_mark and slot.detail is not None and slot.detail.has_marks is False
+            ],
             "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None and slot.position.contract.kind != "spot"],
         }
         for slot in slots.values():
@@ -347,6 +353,10 @@ class Result:
             flags.extend(_funding_flag(symbol, slot.schedule, *span))
         if self._record.gap_stamps:
             flags.append(f"funding stamps in data gaps, settled at the last known mark: {self._record.gap_stamps}")
+        for symbol, count in self._record.undetailed.items():
+            flags.append(
+                f"detail missing, the path of the bar was walked: {symbol} {count} of {count + self._record.detailed[symbol]} bars"
+            )
         flags.append(f"intrabar: {self._broker.p.intrabar}")
         if self.ended_early:
             flags.append(f"ended {iso(last)}, before the data does, {iso(self._last_known)}")

@@ -28,6 +28,7 @@ FLOORS = {
     "clock": 2,
     "comminfo": 2,
     "desk": 2,
+    "detail": 2,
     "feeds": 2,
     "frames": 2,
     "invariants": 2,

@@ -99,7 +99,7 @@ class PathEvent(NamedTuple):
 
     Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``liquidation`` (wallet). ``marks`` and ``last`` are the
     prices of the instant, ``fraction`` (0 to 1) is its place in the bar; of a liquidation, ``ahead`` are the lowest and the
-    highest mark of each contract from there on.
+    highest mark of each contract from there on. ``part`` is the one of the bar's parts that it lies in, where there are several.
     """
 
     kind: str
@@ -109,6 +109,7 @@ class PathEvent(NamedTuple):
     last: dict[str, float]
     fraction: float
     ahead: dict[str, tuple[float, float]]
+    part: int = 0
 
 
 class Plan(NamedTuple):
@@ -687,7 +688,7 @@ class _Walk:
 
     def _record(self, kind: str, subject: object, price: float) -> None:
         ahead = self._ranges() if kind == "liquidation" else {}
-        self.events.append(PathEvent(kind, subject, price, dict(self.marks), self._last_prices(), self.place, ahead))
+        self.events.append(PathEvent(kind, subject, price, dict(self.marks), self._last_prices(), self.place, ahead, self.number))
 
 
 def _grid(corners: Sequence[float], parts: int) -> list[float]:
