@@ -14,13 +14,14 @@ from . import venues
 from .comminfo import PerpCommInfo
 from .feeds import PerpData
 from .plug import START_CASH, by_symbol, plug
-from .result import Baseline, Result
+from .result import Baseline, Bounds, Result
 from .slots import seconds
 
 Sizer = type[bt.Sizer] | tuple[type[bt.Sizer], Mapping[str, Any]] | float
 Progress = Callable[[float], bool | None]
 
 AMOUNTS = ("stake", "percents")  # of the host's sizers, which take any number for them and then order nothing, or the reverse
+BOUNDS = ("favourable", "worst")  # the paths of the best and the worst end
 REPORTS = 1_000  # how often a run says how far it is
 
 
@@ -43,6 +44,7 @@ def run(
     spot: Mapping[str, float] | None = None,
     fee: float | tuple[float, float] | None = None,
     detail: Any = None,
+    bounds: bool = False,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
@@ -60,29 +62,77 @@ def run(
     and sizer; ``result.baseline`` is what it says the account was worth. Contracts that it cannot trade, inverse ones and
     those of another multiplier than 1, are refused with it.
 
-    ``progress`` is called about a thousand times a run with the share that is done, 0 to 1 (of both runs, if there are
-    two). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
+    ``bounds=True`` runs the same twice more, by ``intrabar='favourable'`` and ``'worst'``; ``result.bounds`` has both
+    Results. Once their accounts differ, so may what the strategy does with them.
+
+    ``progress`` is called about a thousand times a run with the share that is done, 0 to 1 (of all runs, if there are
+    several). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
     """
     _check_strategy(strategy, params)
     feeds = _feeds(data, mark, funding, detail, venues.load(venues.GENERIC.name if venue is None else venue))
-    cerebro = _cerebro(feeds, strategy, params, sizer)
-    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
-    terms = {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
-    if baseline:
-        _check_stock(terms)
-    watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline)
-    if watch is not None:
-        cerebro.addanalyzer(_Progress, watch=watch)
-    finished = _run(cerebro, strategy, feeds)
-    stock = None
-    if baseline and (watch is None or not watch.is_over):
-        again = _cerebro([_copy(feed) for feed in feeds], strategy, params, sizer)
-        if watch is not None:
-            again.addanalyzer(_Progress, watch=watch)
-        stock = _run_stock(again, terms, cash)
-        if watch is not None and watch.is_over:
-            stock = None  # half a claim is none
-    return Result(finished, baseline=stock)
+    watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline + len(BOUNDS) * bounds)
+    given = {"spot": spot, "fee": fee, "on_liquidation": on_liquidation, "check": check}
+    terms = {"venue": venue, "leverage": leverage, "margin_mode": margin_mode, "cash": cash, **given}
+    runs = _Runs(feeds, strategy, params, sizer, terms, watch)
+    finished = runs.play(intrabar, is_for_stock=baseline)
+    stock = runs.play_stock(finished.cerebro, cash) if baseline and not runs.is_over else None
+    return Result(finished, baseline=stock, bounds=runs.play_bounds() if bounds else None)
+
+
+class _Runs:
+    """The runs of one backtest, each in a Cerebro of its own."""
+
+    def __init__(
+        self,
+        feeds: list[PerpData],
+        strategy: type[bt.Strategy],
+        params: Mapping[str, Any] | None,
+        sizer: Sizer | None,
+        terms: Mapping[str, Any],
+        watch: "_Watch | None",
+    ) -> None:
+        self.feeds, self.strategy, self.params, self.sizer, self.terms, self.watch = feeds, strategy, params, sizer, terms, watch
+        self.is_used = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was asked to end."""
+        return self.watch is not None and self.watch.is_over
+
+    def _ready(self) -> tuple[bt.Cerebro, list[PerpData]]:
+        feeds = [_copy(feed) for feed in self.feeds] if self.is_used else self.feeds
+        self.is_used = True
+        return _cerebro(feeds, self.strategy, self.params, self.sizer), feeds
+
+    def play(self, intrabar: str, *, is_for_stock: bool = False) -> bt.Strategy:
+        """Run under margin and return the finished strategy; ``is_for_stock``: contracts that stock Backtrader cannot trade are refused."""
+        cerebro, feeds = self._ready()
+        plug(cerebro, intrabar=intrabar, **self.terms)
+        if is_for_stock:
+            _check_stock(_terms(cerebro, feeds))
+        self._watch(cerebro)
+        return _run(cerebro, self.strategy, feeds)
+
+    def play_stock(self, plugged: bt.Cerebro, cash: float) -> Baseline | None:
+        """Run stock Backtrader's broker on the terms of a Cerebro that has run; None where it was cut short, for half a claim is none."""
+        cerebro, _ = self._ready()
+        self._watch(cerebro)
+        stock = _run_stock(cerebro, _terms(plugged, self.feeds), cash)
+        return None if self.is_over else stock
+
+    def play_bounds(self) -> Bounds | None:
+        """Run by the best and by the worst path; None where that was cut short."""
+        ends: list[Result] = []
+        ends.extend(Result(self.play(path)) for path in BOUNDS if not self.is_over)
+        return None if self.is_over else Bounds(*ends)
+
+    def _watch(self, cerebro: bt.Cerebro) -> None:
+        if self.watch is not None:
+            cerebro.addanalyzer(_Progress, watch=self.watch)
+
+
+def _terms(cerebro: bt.Cerebro, feeds: list[PerpData]) -> dict[str, PerpCommInfo]:
+    return {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
 
 
 def _run(cerebro: bt.Cerebro, strategy: type[bt.Strategy], feeds: list[PerpData]) -> bt.Strategy:

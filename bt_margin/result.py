@@ -7,7 +7,7 @@ import json
 import platform
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -71,6 +71,34 @@ class Baseline(NamedTuple):
     values: Sequence[float]
     failure: str = ""
     first_fill: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The same backtest by the path of each bar that leaves most (``best``) and by the one that is a bound (``worst``).
+
+    They bound what bars hide on each bar from a given state, not the outcome: once they part, they trade on other accounts.
+    """
+
+    best: "Result"
+    worst: "Result"
+
+    @cached_property
+    def equity(self) -> "pd.DataFrame":
+        """Equity at the close of each bar under both, columns ``best`` and ``worst``; the last one stands where a run has ended."""
+        import pandas as pd
+
+        return pd.DataFrame({"best": self.best.equity["equity"], "worst": self.worst.equity["equity"]}).ffill()
+
+    @property
+    def ends(self) -> "tuple[tuple[str, Result], ...]":
+        """Both Results with their names."""
+        return ("best", self.best), ("worst", self.worst)
+
+    @property
+    def liquidations(self) -> tuple[int, int]:
+        """How many liquidations the best and the worst end have."""
+        return self.best.summary["liquidations"], self.worst.summary["liquidations"]
 
 
 class _Holding:
@@ -152,10 +180,11 @@ class Result:
       - ``trades``: closed positions from flat to flat, TRADE_COLUMNS, rebuilt from the fills
       - ``insurance_fund``: what the fund gained from this account (negative: what it paid)
       - ``baseline``: stock Backtrader's value by bar time, or None where it was not run
+      - ``bounds``: the same run under both ends of what bars hide, see ``Bounds``, or None where they were not run
       - ``strategy``: the finished strategy; ``settings``: how it was run
     """
 
-    def __init__(self, strategy: Any, *, baseline: Baseline | None = None) -> None:
+    def __init__(self, strategy: Any, *, baseline: Baseline | None = None, bounds: Bounds | None = None) -> None:
         broker = strategy.broker
         record = getattr(broker, "record", None)
         if not isinstance(record, Record):
@@ -163,7 +192,7 @@ class Result:
             raise ValueError(f"a Result is read from a run with a MarginBroker, this one had a {kind}; use plug(cerebro, ...) before run()")
         if not len(record):
             raise ValueError("a Result is read from a finished run, this one has no bar yet; call cerebro.run() first")
-        self.strategy = strategy
+        self.strategy, self.bounds = strategy, bounds
         self._broker, self._record, self._stock = broker, record, baseline
         self._times = record.column("time")
         self._ledger: Journal = broker.journal
@@ -507,7 +536,10 @@ class Result:
     # -- for machines ------------------------------------------------------------------------------------------------
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column."""
+        """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column.
+
+        ``bounds`` has the summary and the equity of both ends.
+        """
         tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "refusals", "warnings", "funding", "journal")}
         whole = {
             "settings": self.settings,
@@ -516,8 +548,13 @@ class Result:
             "equity": _columns(self.equity),
             "positions": _columns(self.positions),
             "baseline": None if self.baseline is None else _columns(self.baseline.to_frame()),
+            "bounds": None if self.bounds is None else {name: _end(end) for name, end in self.bounds.ends},
         }
         return json.dumps(plain(whole), indent=indent, allow_nan=False)
+
+
+def _end(result: Result) -> dict[str, Any]:
+    return {"summary": result.summary, "equity": _columns(result.equity)}
 
 
 def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
