@@ -5,11 +5,12 @@ of one hour from 01:00; detail is of four quarters of an hour unless it says oth
 """
 
 import backtrader as bt
+import numpy as np
 import pandas as pd
 import pytest
 from playing import CALM, buy, frame, play, rate_column, sell
 
-from bt_margin import PerpData, Result
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result
 
 LIMIT_PRICE = 90 / 0.99
 STOP, LIMIT, TRAIL = bt.Order.Stop, bt.Order.Limit, bt.Order.StopTrail
@@ -324,3 +325,98 @@ def test_detail_of_local_time_with_its_zone_and_of_closes_is_the_same():
 def test_detail_that_would_never_be_read_is_refused():
     with pytest.raises(ValueError, match="AAA: intrabar='close' looks inside no bar"):
         play({}, BOTH_WAYS, detail=[quarters(UP_THEN_DOWN)], intrabar="close")
+
+
+# -- real prices -------------------------------------------------------------------------------------------------------
+
+
+class Everyday(bt.Strategy):
+    """Buys or sells 1 at the first open after each midnight and closes at the open 20 hours later, with a target on the way."""
+
+    target = None
+
+    def next(self):
+        hour = self.data.datetime.datetime(0)  # delivered at its close, when the next bar opens
+        if (hour.hour, hour.minute) == (0, 0):
+            side, sign = (self.buy, 1) if hour.day % 2 else (self.sell, -1)
+            side(size=1)
+            self.target = (self.sell if sign > 0 else self.buy)(size=1, exectype=LIMIT, price=self.data.close[0] * (1 + sign * 0.005))
+        elif (hour.hour, hour.minute) == (20, 0) and self.target is not None:
+            self.cancel(self.target)
+            self.close()
+
+
+def month(reference) -> pd.DataFrame:
+    """Return one-minute candles of BTCUSDT on Binance in May 2025."""
+    path = reference / "data" / "series" / "binance-BTCUSDT-1m-futures-2025-05_06.parquet"
+    candles = pd.read_parquet(path)
+    candles = candles if isinstance(candles.index, pd.DatetimeIndex) else candles.set_index("datetime")
+    candles.index = pd.to_datetime(candles.index, utc=True)
+    return candles.loc["2025-05-01":"2025-05-31", ["open", "high", "low", "close", "volume"]]
+
+
+def traded(candles, detail=None, *, leverage=100):
+    """Return what was filled, liquidations told apart, and the finished broker; isolated at 100x, so that most days are close."""
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000_000, margin_mode="isolated", check=True)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=leverage, tiers=0.004, liquidation_fee=0.0))
+    cerebro.adddata(PerpData(dataname=candles, name="BTCUSDT", detail=detail))
+    cerebro.addstrategy(Everyday)
+    broker = cerebro.run()[0].broker
+    hours = [(row.time - 1e-6) // 3600 for row in broker.record.fills]
+    return [(hour, row.size, row.liquidation, row.price) for hour, row in zip(hours, broker.record.fills, strict=True)], broker
+
+
+def in_hours(minutes) -> pd.DataFrame:
+    return minutes.resample("1h").agg({"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"})
+
+
+def test_hours_with_minutes_inside_end_every_position_as_the_minutes_themselves_do(reference):
+    minutes = month(reference)
+    by_minute, _ = traded(minutes)
+    by_hour, broker = traded(in_hours(minutes), detail=minutes)
+    alone, _ = traded(in_hours(minutes))
+    assert sum(is_liquidation for _, _, is_liquidation, _ in by_minute) >= 8
+    assert by_hour == as_near(by_minute)
+    assert (broker.record.undetailed, broker.record.ambiguous_bars) == ({}, 0)
+    assert broker.record.walked_bars < len(minutes) / 60 / 10
+    assert [row[:3] for row in alone] != [row[:3] for row in by_minute], "without detail some hours are read wrongly"
+
+
+def as_near(rows) -> list[tuple]:
+    return [(*row[:-1], pytest.approx(row[-1], rel=1e-12)) for row in rows]
+
+
+def jumpy(seed: int, days: int = 8) -> pd.DataFrame:
+    """Return minutes that swing a little inside and jump now and then between each other."""
+    draw = np.random.default_rng(seed)
+    rows = days * 1_440
+    steps = np.where(draw.random(rows) < 0.02, draw.normal(0, 0.006, rows), 0.0)
+    moves = draw.normal(0, 0.0005, rows)
+    close = 100 * np.exp(np.cumsum(steps + moves))
+    opened = close / np.exp(moves)
+    high = np.maximum(opened, close) * np.exp(np.abs(draw.normal(0, 0.0004, rows)))
+    low = np.minimum(opened, close) * np.exp(-np.abs(draw.normal(0, 0.0004, rows)))
+    index = pd.date_range("2024-01-01", periods=rows, freq="min", tz="UTC")
+    return pd.DataFrame({"open": opened, "high": high, "low": low, "close": close, "volume": 1.0}, index=index)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hours_with_minutes_that_jump_end_every_position_as_the_minutes_do(seed):
+    """A target on an hour without danger is filled as stock Backtrader fills it, at its price, where a minute jumped past it."""
+    minutes = jumpy(seed)
+    by_minute, _ = traded(minutes)
+    by_hour, _ = traded(in_hours(minutes), detail=minutes)
+    assert [row[:3] for row in by_hour] == [row[:3] for row in by_minute]
+    deaths_of = [[row for row in rows if row[2]] for rows in (by_hour, by_minute)]
+    assert len(deaths_of[0]) >= 2
+    assert deaths_of[0] == as_near(deaths_of[1])
+
+
+def test_detail_changes_nothing_where_no_bar_could_liquidate():
+    """The screen lets every bar pass, so the runs are those of stock Backtrader, and detail is not asked."""
+    shelf = Shelf(jumpy(1))
+    calm, _ = traded(in_hours(jumpy(1)), leverage=1)
+    beside, broker = traded(in_hours(jumpy(1)), detail=shelf, leverage=1)
+    assert beside == calm
+    assert (shelf.asked, broker.record.walked_bars) == ([], 0)
