@@ -43,6 +43,8 @@ def run(
     progress: Progress | None = None,
     spot: Mapping[str, float] | None = None,
     fee: float | tuple[float, float] | None = None,
+    unfunded: str = "reject",
+    filters: str = "round",
     detail: Any = None,
     bounds: bool = False,
 ) -> Result:
@@ -71,7 +73,7 @@ def run(
     _check_strategy(strategy, params)
     feeds = _feeds(data, mark, funding, detail, venues.load(venues.GENERIC.name if venue is None else venue))
     watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline + len(BOUNDS) * bounds)
-    given = {"spot": spot, "fee": fee, "on_liquidation": on_liquidation, "check": check}
+    given = {"spot": spot, "fee": fee, "on_liquidation": on_liquidation, "unfunded": unfunded, "filters": filters, "check": check}
     terms = {"venue": venue, "leverage": leverage, "margin_mode": margin_mode, "cash": cash, **given}
     runs = _Runs(feeds, strategy, params, sizer, terms, watch)
     finished = runs.play(intrabar, is_for_stock=baseline)

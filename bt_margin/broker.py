@@ -21,7 +21,7 @@ from .core.account import MARGIN_MODES, Booking, MarginAccount, Position, Step
 from .core.contract import RESIDUE
 from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
-from .desk import OrderDesk
+from .desk import FILTERS, UNFUNDED, OrderDesk, resize
 from .invariants import Audit
 from .matching import LIMITS
 from .record import FillRow, LiquidationRow, Record
@@ -46,6 +46,10 @@ class MarginBroker(OrderDesk):
       - ``stamp`` (default: ``None``): what the stamps of feeds other than PerpData mean, 'open' or 'close' (assumed)
       - ``warning_rate``, ``call_rate`` (default: ``None``): rates of equity to maintenance margin above 1 (3.0, 1.5, say). Where
         a wallet has fallen to one at a bar's close the strategy's ``notify_margin`` hears 'warning' or 'margin_call'
+      - ``unfunded`` (default: ``'reject'``): what happens to an opening that is not funded or beyond its tiers: 'reject', or 'shrink'
+        to the largest size that fits, at its submission and again at its fill
+      - ``filters`` (default: ``'round'``): what happens to a size off its lot, a price off its tick, a market order above the largest:
+        'round' (sizes down, a buy's price up, a sell's down: never for the better) or 'refuse'
       - ``check`` (default: ``False``): assert the invariants of the account on every bar
     """
 
@@ -58,6 +62,8 @@ class MarginBroker(OrderDesk):
         ("stamp", None),
         ("warning_rate", None),
         ("call_rate", None),
+        ("unfunded", "reject"),
+        ("filters", "round"),
         ("check", False),
     )
 
@@ -69,6 +75,8 @@ class MarginBroker(OrderDesk):
         expect("intrabar", self.p.intrabar, INTRABAR)
         expect("on_liquidation", self.p.on_liquidation, ON_LIQUIDATION)
         expect("stamp", self.p.stamp, (None, "open", "close"))
+        expect("unfunded", self.p.unfunded, UNFUNDED)
+        expect("filters", self.p.filters, FILTERS)
         self._funding: dict[str, FundingSchedule] = {}
         self._early_cash: list[float] = []  # sent before a run: every run begins with it
         self._is_running = False
@@ -78,6 +86,7 @@ class MarginBroker(OrderDesk):
         """Create all state of a run; the host calls this on construction and again at every start."""
         check_cash(self.p.cash)
         self.account = MarginAccount()
+        self.account.shrinks = self.p.unfunded == "shrink"
         self._is_funded = False
         self._is_booting = True  # the host's init assigns ``cash``, which must not be booked
         super().init()
@@ -93,6 +102,8 @@ class MarginBroker(OrderDesk):
         self._first_tries: dict[int, int] = {}
         self._tried: set[int] = set()
         self._triggered_before: set[int] = set()
+        self._triggers: dict[int, float] = {}
+        self._placed_at: dict[int, float] = {}
         self._events: deque[dict[str, Any]] = deque()
         self._available: float | None = None  # as of the last bar; None once the strategy has moved money or terms since
         self._notional = 0.0
@@ -132,7 +143,9 @@ class MarginBroker(OrderDesk):
             )
         contract = comminfo.contract(symbol)
         margin_mode = comminfo.p.margin_mode or self.p.margin_mode
-        self.account.add_contract(contract, leverage=comminfo.p.leverage, margin_mode=margin_mode, rules=comminfo.rules)
+        self.account.add_contract(
+            contract, leverage=comminfo.p.leverage, margin_mode=margin_mode, rules=comminfo.rules, orders=comminfo.p.order_terms
+        )
         funding = self._funding.get(symbol, self._funding.get("") if contract.kind != "spot" else None)
         slot = Slot(data, symbol, self.account.positions[symbol], funding, stamps_are_opens=self.p.stamp == "open", number=len(self.slots))
         if slot.series is None and slot.schedule is not None and self.p.stamp is None:
@@ -308,24 +321,44 @@ class MarginBroker(OrderDesk):
         size = self._fill_size(order, slot, price, ago or 0)
         if not size:
             return
+        if order.info.get("reduce_only"):
+            size = self._cut_to_position(order, slot, size)
+            if not size:
+                return
         before, group = (slot.position.size, slot.position.entry_price), self._ocos[order.ref]
-        reserved = self.account.reservation(order.ref)
+        resting = self.account.resting(order.ref)
         self.account.release_group(group)
         maker, rate = self._is_maker(order), self._fee_rate(order)
         booked, refused = self.account.execute(slot.symbol, size=size, price=price, fee_rate=rate, marks=self.marks, time=self.now)
-        filled = size if refused is None else booked.closed
+        filled = size if refused is None else booked.closed + booked.opened
+        if refused is not None and booked.opened:  # shrunk: nothing of it is left for another bar
+            resize(order, order.size - order.executed.remsize + filled)
+            refused = None
         if filled:
             self._show_fill(order, slot, booked, filled, price, before, dtcoc or order.data.datetime[ago or 0])
             fee = booked.closing_fee + booked.opening_fee
             self.record.fills.append(FillRow(self.now, slot.symbol, filled, price, fee, booked.realized_pnl, maker, False, order.ref))
             self.clock.pay_late(slot, booked.opened, at_open=order.exectype == Order.Market or price == slot.open)
-            if order.alive() and reserved and refused is None:
-                rest = abs(order.executed.remsize)
-                self.account.reserve(order.ref, reserved * rest / (rest + abs(size)), symbol=slot.symbol, group=group)
+            if order.alive() and resting is not None and refused is None:
+                self.account.reserve(resting._replace(size=order.executed.remsize))
             self.notify(order)
             self._ococheck(order)
         if refused is not None:
             self._refuse(order, refused)
+
+    def _cut_to_position(self, order, slot: Slot, size: float) -> float:
+        """Return what a reduce-only order may fill: at most what is held; the order is cut to it, or ends where that is nothing."""
+        held = slot.position.size
+        if held * size >= 0:
+            self._say_why(order, "reduce_only", f"{slot.symbol}: a reduce-only order of {size:g} finds nothing to close any more")
+            order.cancel()
+            self.notify(order)
+            self._ococheck(order)
+            return 0.0
+        most = -held
+        if abs(order.executed.remsize) > abs(most):
+            resize(order, order.size - order.executed.remsize + most)
+        return size if abs(size) < abs(most) else most
 
     def _show_fill(self, order, slot: Slot, booked: Booking, filled: float, price: float, before: tuple[float, float], when: float) -> None:
         """Mirror a booked fill into the host's position and order.
@@ -404,7 +437,8 @@ class MarginBroker(OrderDesk):
         place = super().sell if size > 0 else super().buy
         order = place(
             owner, slot.data, abs(size), exectype=Order.Market, tradeid=tradeid, _checksubmit=False,
-            liquidation=True, reason=f"{slot.symbol}: liquidated at mark {row.mark_price:.8g} ({row.trigger})", mark_price=row.mark_price,
+            liquidation=True, reason="liquidation", mark_price=row.mark_price,
+            message=f"{slot.symbol}: liquidated at mark {row.mark_price:.8g} ({row.trigger})",
         )  # fmt: skip
         self.pending.remove(order)
         return order

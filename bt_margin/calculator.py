@@ -235,6 +235,10 @@ class _Book:
 
     def __init__(self, account: Mapping[str, Any]) -> None:
         fields = _Fields(account, "the account", ACCOUNT_FIELDS)
+        if fields.entry.get("wallet_balance") is None and fields.entry.get("positions") is None:
+            raise ValueError(
+                "the account has neither wallet_balance nor positions; give one or both, each position with size and entry_price"
+            )
         self.flags: list[str] = []
         self.day = fields.text("date", "") or None
         self.venue = _venue(fields.text("venue", "generic"), self.day)
@@ -305,9 +309,10 @@ class _Book:
         if rows is not None:
             return _own_table(rows, mode, unit, fields.where)
         if listed is None and self.venue.name != "generic":
+            symbol = fields.text("symbol", "") or "a position without a symbol"
             known = ", ".join(sorted({contract.symbol for contract in self.venue.contracts.values()}))
             raise ValueError(
-                f"{fields.where}: {self.venue.name} has no tiers for it here (known: {known}); give the position tiers of its own"
+                f"{fields.where}: {self.venue.name} has no tiers for {symbol} here (known: {known}); give the position tiers of its own"
             )
         if listed is None:
             self.flags.append(f"{fields.where}: no tiers, a flat maintenance rate of {GENERIC_RATE:g} stands in")

@@ -63,6 +63,7 @@ class Plan:
     fee: str | None = None
     intrabar: str = "adverse"
     baseline: bool = False
+    stamp: str = "open"
     detail: Sequence[str] = ()
     bounds: bool = False
 
@@ -119,6 +120,7 @@ def run(
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
     intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable, worst or close.")] = Plan.intrabar,
     baseline: Annotated[bool, typer.Option("--baseline", help="Run stock Backtrader too.")] = False,
+    stamp: Annotated[str, typer.Option(help="What the time of a row is: the open or the close of its bar.")] = Plan.stamp,
     detail: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Finer candles that decide inside a bar, FILE or SYMBOL=FILE.")
     ] = None,
@@ -131,23 +133,8 @@ def run(
     if not files:
         raise ValueError("a run needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
     plan = Plan(
-        strategy,
-        files,
-        mark or (),
-        funding or (),
-        venue,
-        leverage,
-        margin_mode,
-        cash,
-        start,
-        end,
-        param or (),
-        sizer,
-        fee,
-        intrabar,
-        baseline,
-        detail or (),
-        bounds,
+        *(strategy, files, mark or (), funding or (), venue, leverage, margin_mode, cash, start, end),
+        *(param or (), sizer, fee, intrabar, baseline, stamp, detail or (), bounds),
     )
     _check_folder(out)
     result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
@@ -170,9 +157,6 @@ def demo(
     )
     _tell(result, plan, written, as_json=as_json, note=DEMO_NOTE)
     _stop_if_cut_short(result, plan)
-
-
-calc.register(app)
 
 
 calc.register(app)
@@ -285,7 +269,7 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str.lower),
         "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
-        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules, plan.detail),
+        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules, plan.stamp.lower(), plan.detail),
         "venue": plan.venue.lower(),
         "fee": None if plan.fee is None else fee_from(plan.fee),
         "cash": plan.cash,
@@ -387,8 +371,8 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
         console.print(liquidation_table(result, SHOWN))
     if result.fills.empty:
         console.print("No order was filled.")
-    for reason in result.refusals["reason"].head(1):
-        console.print(f"First refusal: {reason}.", highlight=False, markup=False, soft_wrap=True)
+    for message in result.refusals["message"].head(1):
+        console.print(f"First refusal: {message}.", highlight=False, markup=False, soft_wrap=True)
     console.print("Stated policies: " + "; ".join(result.summary["flags"]) + ".", highlight=False, markup=False)
     for path in written:
         console.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
@@ -397,14 +381,13 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
 
 
 def _check_folder(path: Path | None) -> None:
-    """Make the folder and try to write there before a run is worked out that could not be kept."""
+    """Try to write in the folder, or in the nearest one above it that is there, before a run is worked out that could not be kept."""
     if path is None:
         return
     from tempfile import TemporaryFile
 
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path):
+        with TemporaryFile(dir=next(place for place in (path, *path.parents) if place.exists())):
             pass
     except OSError as error:
         raise ValueError(f"--out {path} is no folder to write to ({error.strerror}); name one that is") from error
@@ -441,6 +424,7 @@ def _write(path: Path, save: Callable[[Path], Any]) -> Path:
 
     draft = path.with_name(f".{token_hex(4)}.{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # not before: a run that ends early leaves no empty folder
         save(draft)
         draft.replace(path)
     except OSError as error:

@@ -8,11 +8,12 @@ import backtrader as bt
 
 from .core.account import is_number
 from .core.contract import GENERIC_TIERS, Contract, settlement_currency, shared_currency
+from .core.orders import USUAL, OrderTerms
 from .core.profiles import PROFILES, Profile
 from .core.terms import ALWAYS_PLAIN, MarginTerms, Terms
 from .core.tiers import TierSchedule, TierTable
 
-NUMBERS = ("commission", "maker", "mult", "lot", "liquidation_fee")
+NUMBERS = ("commission", "maker", "mult", "lot", "liquidation_fee", "tick", "min_size", "min_notional")
 
 Tiers = TierTable | TierSchedule | Sequence[Sequence[float | None]] | float | None
 
@@ -27,6 +28,10 @@ class PerpCommInfo(bt.CommInfoBase):
       - ``maker`` (default: ``None``): maker fee, a fraction; negative for a rebate; ``None`` takes ``commission``
       - ``mult`` (default: ``1.0``): base units per contract; of an inverse contract its quote value
       - ``lot`` (default: ``0.0``): smallest step of a size; orders are cut down to it; 0 leaves sizes as they are
+      - ``tick`` (default: ``0.0``): smallest step of a price; the broker's ``filters`` says what happens to one off it
+      - ``min_size``, ``max_size`` (default: ``0.0``, ``inf``): the smallest order, the largest market order
+      - ``min_notional`` (default: ``0.0``): the least that an order which opens something may be worth, in quote currency
+      - ``filters_since`` (default: ``-inf``): from when on (seconds UTC) these four hold
       - ``tiers`` (default: ``None``): maintenance margin as a ``TierTable`` (which may be slab, or count base coins or
         contracts), a dated ``TierSchedule``, rows of ``(cap, rate, max_leverage)`` or one flat rate; ``0`` for no
         maintenance margin at all; ``None`` for a flat 0.5 %, which every result then states
@@ -51,6 +56,7 @@ class PerpCommInfo(bt.CommInfoBase):
         funding alone liquidates (OKX)
       - ``funding_price`` (default: ``'mark'``): the price that the venue pays funding by, 'mark' or 'oracle'; where the
         schedule has no prices the mark stands in, and in place of an oracle's every result says so
+      - ``order_terms`` (default: ``OrderTerms()``): what resting orders set aside, of both sides of a contract the larger
 
     Of inverse contracts all money (cash, value, targets, fees, profit) is coin, and ``position.price`` the harmonic mean
     of the entries. Backtrader's ``Trade`` averages entries plainly, so after an addition at another price its ``price`` and
@@ -75,6 +81,12 @@ class PerpCommInfo(bt.CommInfoBase):
         ("dated_fees", ()),
         ("funding_debit", "position"),
         ("funding_price", "mark"),
+        ("tick", 0.0),
+        ("min_size", 0.0),
+        ("max_size", inf),
+        ("min_notional", 0.0),
+        ("filters_since", -inf),
+        ("order_terms", USUAL),
         ("commtype", bt.CommInfoBase.COMM_PERC),
         ("percabs", True),
         ("stocklike", False),
@@ -93,6 +105,10 @@ class PerpCommInfo(bt.CommInfoBase):
             value = getattr(self.p, name)
             if not is_number(value) and (name, value) != ("maker", None):
                 raise ValueError(f"{name} is a finite number, was {value!r}")
+        if not isinstance(self.p.order_terms, OrderTerms):
+            raise ValueError(f"order_terms is an OrderTerms, was {self.p.order_terms!r}")
+        if isinstance(self.p.max_size, bool) or not isinstance(self.p.max_size, int | float):
+            raise ValueError(f"max_size is a number, or inf for none, was {self.p.max_size!r}")
         if not (self.p.currency is None or isinstance(self.p.currency, str)):
             raise ValueError(f"currency is a name such as 'USDT', or None to read it from the symbol, was {self.p.currency!r}")
         self.schedule = tier_schedule(self.p.tiers)
@@ -116,6 +132,11 @@ class PerpCommInfo(bt.CommInfoBase):
             dated_fees=tuple(self.p.dated_fees),
             funding_debit=self.p.funding_debit,
             funding_price=self.p.funding_price,
+            tick=self.p.tick,
+            min_size=self.p.min_size,
+            max_size=self.p.max_size,
+            min_notional=self.p.min_notional,
+            filters_since=self.p.filters_since,
         )
 
     def _rules(self) -> Terms:

@@ -1,18 +1,38 @@
 """The order desk: orders come in, are judged for margin, reserve it, are refused or cancelled.
 
-Overridden here: ``buy``, ``sell`` and ``submit`` (whole lots, what no venue would take), ``check_submitted`` (margin is
-judged in turn, on pseudo-positions), ``notify`` (an order that has ended frees what it had reserved) and ``cancel``.
+Overridden here: ``buy``, ``sell`` and ``submit`` (the venue's filters, what no venue would take), ``check_submitted`` (margin
+is judged in turn, on pseudo-positions), ``notify`` (an order that has ended frees what it had reserved) and ``cancel``.
+
+A refused order has the status Margin (what it needs is not there, or the tiers do not allow it) or Rejected (no venue would
+take it). Its ``info`` says why: ``reason``, one of REASONS; ``message``, the sentence that the log has too; ``needed`` and
+``available``, money; ``max_size``, the largest size that would have fitted. An order that was changed on its way in has
+``asked_size``, ``asked_price`` or ``asked_limit`` there.
 """
 
-from math import isfinite
+import logging
+from math import ceil, floor, isfinite
+from typing import Any
 
 from backtrader import Order
 
+from .comminfo import utc
 from .core.account import Refusal
-from .core.contract import split_fill
-from .matching import OrderBook
+from .core.contract import LOT_SLACK, Contract, split_fill
+from .core.orders import Resting
+from .matching import STOPS, TRAILS, OrderBook
 from .record import Record, RefusalRow
 from .slots import Slot
+
+LOG = logging.getLogger("bt_margin")
+
+FILTERS = ("round", "refuse")
+UNFUNDED = ("reject", "shrink")
+
+REASONS = (
+    *("margin", "tier_cap", "short_spot"),  # the status Margin
+    *("not_started", "size", "price", "lot", "tick", "min_size", "max_size", "min_notional"),  # from here on Rejected
+    *("post_only", "reduce_only", "bracket"),
+)
 
 
 class Batch:
@@ -50,59 +70,133 @@ class OrderDesk(OrderBook):
     """The part of MarginBroker that takes orders in."""
 
     record: Record
+    _placed_at: dict[int, float]  # the mark at which each order was placed, where its margin depends on it
 
     def buy(self, owner, data, size, *args, **kwargs):
-        """Place a buy order of a size cut down to whole lots."""
-        return super().buy(owner, data, self._whole_lots(data, size), *args, **kwargs)
+        """Place a buy order: ``Strategy.buy`` with the venue's own words besides.
+
+        ``post_only=True``: a limit that is cancelled rather than filled at once. ``reduce_only=True``: an order that closes what
+        is held and never opens; it needs no margin.
+        """
+        return super().buy(owner, data, *self._whole_lots(data, size, kwargs), *args, **kwargs)
 
     def sell(self, owner, data, size, *args, **kwargs):
-        """Place a sell order of a size cut down to whole lots."""
-        return super().sell(owner, data, self._whole_lots(data, size), *args, **kwargs)
+        """Place a sell order; see ``buy``."""
+        return super().sell(owner, data, *self._whole_lots(data, size, kwargs), *args, **kwargs)
 
-    def _whole_lots(self, data, size):
-        """Return the size in whole lots, or as it is where nothing would be left: ``submit`` then refuses it."""
+    def _whole_lots(self, data, size, info: dict[str, Any]) -> tuple[float]:
+        """Return the size in whole lots, or as it is where nothing would be left or nothing is rounded: ``submit`` refuses it then."""
         contract = self.slot_of(data).position.contract
-        return (contract.floor_size(size) or size) if isfinite(size) else size
+        whole = contract.floor_size(size) if isfinite(size) and self.p.filters == "round" else 0.0
+        if whole and abs(whole - size) > LOT_SLACK * contract.lot:
+            info["asked_size"] = size
+        return (whole or size,)
 
     def submit(self, order, check=True):
         """Take an order in, or reject what no venue would take."""
         slot = self.slot_for(order)
         self._order_versions[order.ref] = slot.version
-        reason = None if order.info.get("liquidation") else self._reject_reason(order, slot)
-        if reason is None:
+        rejected = None if order.info.get("liquidation") else self._rejection(order, slot)
+        if rejected is None:
+            if slot.position.orders.needs_mark:
+                self._placed_at[order.ref] = slot.present_mark()
             return super().submit(order, check=check)
+        reason, message = rejected
         for other in self._pchildren.pop(order.parent.ref, ()) if order.parent is not None else ():
-            self._reject(other, f"an order of the same bracket was rejected: {reason}")
-        return self._reject(order, reason)
+            self._reject(other, "bracket", f"an order of the same bracket was rejected: {message}")
+        return self._reject(order, reason, message)
 
-    def _reject_reason(self, order, slot: Slot) -> str | None:
-        contract = slot.position.contract
+    def _rejection(self, order, slot: Slot) -> tuple[str, str] | None:
+        """Return why no venue would take an order, after its price and size are brought to the contract's steps."""
+        symbol, contract = slot.symbol, slot.position.contract
         if not len(order.data):
-            return f"{slot.symbol}: no bar has come yet; place orders from the first bar on"
-        if not isfinite(order.size) or not contract.floor_size(order.size):
-            return f"{slot.symbol}: a size of {abs(order.size):.8g} leaves no whole lot of {contract.lot:g}; order at least one lot"
+            return "not_started", f"{symbol}: no bar has come yet; place orders from the first bar on"
+        if not isfinite(order.size):
+            return "size", f"{symbol}: the size of an order is a finite number, was {order.size}"
+        if not contract.floor_size(order.size):
+            return "lot", f"{symbol}: a size of {abs(order.size):.8g} leaves no whole lot of {contract.lot:g}; order at least one lot"
         for price in (order.created.price, order.created.pricelimit):
             if price is not None and not (isfinite(price) and price > 0):
-                return f"{slot.symbol}: an order price is a positive number, was {price}"
+                return "price", f"{symbol}: an order price is a positive number, was {price}"
+        if order.info.get("post_only") and order.exectype != Order.Limit:
+            return "post_only", f"{symbol}: only a limit order can be post-only, this one is {order.getordername()}; leave it out"
+        off_lot = self._off_lot(order, slot, contract)
+        if off_lot is not None or self.now < contract.filters_since:
+            return off_lot
+        return self._off_tick(order, slot, contract) or self._off_size(order, slot, contract)
+
+    def _off_lot(self, order, slot: Slot, contract: Contract) -> tuple[str, str] | None:
+        if self.p.filters == "refuse" and abs(contract.floor_size(order.size) - order.size) > LOT_SLACK * contract.lot:
+            return "lot", f"{slot.symbol}: a size of {abs(order.size):.8g} is no whole number of lots of {contract.lot:g}; round it down"
         return None
 
-    def _reject(self, order, reason: str):
+    def _off_tick(self, order, slot: Slot, contract: Contract) -> tuple[str, str] | None:
+        """Return why a price off its tick is refused; where steps are rounded, bring it to one.
+
+        A buy's price goes up and a sell's down: never for the better.
+        """
+        if not contract.tick or order.exectype in (Order.Market, Order.Close, *TRAILS):
+            return None
+        for name, kept in (("price", "asked_price"), ("pricelimit", "asked_limit")):
+            price = getattr(order.created, name)
+            rounded = price if price is None else _to_tick(price, contract.tick, up=order.isbuy())
+            if rounded != price and self.p.filters == "refuse":
+                return (
+                    "tick",
+                    f"{slot.symbol}: a price of {price:.10g} is no multiple of the tick of {contract.tick:g}; order at {rounded:.10g}",
+                )
+            if rounded != price:
+                order.info[kept] = price
+                setattr(order.created, name, rounded)
+        return None
+
+    def _off_size(self, order, slot: Slot, contract: Contract) -> tuple[str, str] | None:
+        """Return why an order is too small or too large; where sizes are rounded, a market order is cut down to the largest."""
+        size, worth = abs(order.size), contract.notional(order.size, order.created.price)
+        if contract.kind == "inverse":
+            worth = size * contract.multiplier
+        if size < contract.min_size * (1 - LOT_SLACK):
+            return "min_size", f"{slot.symbol}: a size of {size:.8g} is below the smallest order of {contract.min_size:.8g}; order more"
+        if worth < contract.min_notional * (1 - LOT_SLACK) and not self._is_reduction(order, slot):
+            least = f"the smallest order is worth {contract.min_notional:.8g}; order more"
+            return "min_notional", f"{slot.symbol}: {size:.8g} at {order.created.price:.8g} is worth {worth:.8g}, {least}"
+        if order.exectype == Order.Market and size > contract.max_size * (1 + LOT_SLACK):
+            if self.p.filters == "refuse":
+                return "max_size", f"{slot.symbol}: a market order of {size:.8g} is above the largest of {contract.max_size:.8g}; split it"
+            resize(order, contract.floor_size(contract.max_size if order.size > 0 else -contract.max_size))
+        return None
+
+    def _is_reduction(self, order, slot: Slot) -> bool:
+        """Whether an order only closes: an exit of a bracket, a reduce-only order, one against what is held and not larger."""
+        held = slot.position.size
+        closes = held * order.size < 0 and abs(order.size) <= abs(held)
+        return order.parent is not None or bool(order.info.get("reduce_only")) or closes
+
+    def _reject(self, order, reason: str, message: str):
         """Give an order the status Rejected, with the reason and the numbers a refusal for margin has."""
-        self._say_why(order, reason)
+        self._say_why(order, reason, message)
         self._note_refusal(order)
         order.reject()
         self.notify(order)
         return order
 
+    def _bounce(self, order, slot: Slot) -> None:
+        """Reject a post-only limit that would be filled at once."""
+        price = f"{order.created.price:.8g} would be filled at the open of {slot.open:.8g}"
+        self._reject(order, "post_only", f"{slot.symbol}: a post-only limit at {price}")
+        self._ococheck(order)
+        self._bracketize(order, cancel=True)
+
     def _note_refusal(self, order) -> None:
         info = order.info
-        row = (info["reason"], info["needed"], info["available"], info["max_size"], order.ref)
+        LOG.info("%s UTC: %s", utc(self.now).strftime("%Y-%m-%d %H:%M"), info["message"])
+        row = (info["reason"], info["message"], info["needed"], info["available"], info["max_size"], order.ref)
         self.record.refusals.append(RefusalRow(self.now, self.slot_for(order).symbol, order.executed.remsize, *row))
 
-    def _say_why(self, order, reason: str) -> None:
+    def _say_why(self, order, reason: str, message: str) -> None:
         slot = self.slot_for(order)
         price = order.data.close[0] if len(order.data) else None
-        order.info["reason"] = reason
+        order.info["reason"], order.info["message"] = reason, message
         order.info["needed"] = self._need_of_a_lot(slot, price) if price is not None else None
         order.info["available"] = self.available_margin
         order.info["max_size"] = self.max_size(order.data, order.isbuy()) if price is not None and self._is_funded else None
@@ -111,13 +205,14 @@ class OrderDesk(OrderBook):
         parent = super()._take_children(order)
         if parent is None:  # the host has rejected an exit whose entry is gone; its notification shares this info
             slot = self.slot_for(order)
-            self._say_why(order, f"{slot.symbol}: the entry that this exit belongs to was refused or has ended")
+            self._say_why(order, "bracket", f"{slot.symbol}: the entry that this exit belongs to was refused or has ended")
         return parent
 
     def _need_of_a_lot(self, slot: Slot, price: float) -> float:
         """Return what the smallest order takes at a price."""
         contract = slot.position.contract
-        return self.account.opening_need(slot.symbol, size=contract.lot, price=price, fee_rate=contract.taker)
+        mark_price = self._marks_with(slot).get(slot.symbol, price)
+        return self.account.opening_need(slot.symbol, size=contract.lot, price=price, fee_rate=contract.taker, mark_price=mark_price)
 
     def check_submitted(self):
         """Judge submitted orders in turn, on pseudo-positions, at the marks of the bar they were placed on (R7)."""
@@ -126,42 +221,130 @@ class OrderDesk(OrderBook):
             order = self.submitted.popleft()
             if self._take_children(order) is None:
                 continue
-            if order.parent is None:
-                self._judge(order, batch)
-            else:  # the exits of a bracket need nothing, and rest until their entry has filled
+            if order.parent is not None:  # the exits of a bracket need nothing, and rest until their entry has filled
                 self.submit_accept(order)
+            elif order.info.get("reduce_only"):
+                self._judge_reduction(order, batch)
+            else:
+                self._judge(order, batch)
+
+    def _judge_reduction(self, order, batch: "Batch") -> None:
+        """Accept a reduce-only order where it finds something to close; it needs nothing."""
+        slot, group = self.slot_for(order), self._ocos[order.ref]
+        size = order.executed.remsize
+        held = batch.held(slot, group, size)
+        if held * size < 0 or slot.position.size * size < 0:
+            self.submit_accept(order)
+            batch.note(order.ref, slot, group, split_fill(held, size)[0], 0.0)
+            return
+        what = "flat" if not held else f"{held:g}"
+        self._reject(order, "reduce_only", f"{slot.symbol}: a reduce-only order of {size:g} finds nothing to close, the position is {what}")
+        self._ococheck(order)
+        self._bracketize(order, cancel=True)
 
     def _judge(self, order, batch: "Batch") -> None:
         """Accept an order and reserve what it may open, or refuse it."""
         slot = self.slot_for(order)
+        self._use_terms_of_today(slot)
         size, group = order.executed.remsize, self._ocos[order.ref]
         price = order.data.open[0] if self.p.coo and order.exectype == Order.Market else order.created.price
         held = batch.held(slot, group, size)
-        closed, opened = split_fill(held, size)
-        if slot.position.size * size < 0 and abs(size) <= abs(slot.position.size):
-            opened = 0.0  # reduces what is really held, whatever else is queued
-        credit = batch.credit + self.account.group_reservation(group)
-        refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, batch), credit) if opened else None
+        resting = self._as_resting(order, slot, price)
+        closed, opened = split_fill(self._closable(slot, resting, held, batch), size)
+        if resting.rests_as != "limit" and slot.position.size * size < 0 and abs(size) <= abs(slot.position.size):
+            closed, opened = size, 0.0  # reduces what is really held, whatever else is queued
+        refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, batch), batch.credit, resting) if opened else None
         if refused is not None and not closed:
-            self._refuse(order, refused)
+            if self.p.unfunded != "shrink" or not self._can_shrink(refused, slot, price):
+                self._refuse(order, refused)
+                return
+            self._shrink(order, refused)
+            self._judge(order, batch)
             return
+        self.account.reserve(resting._replace(share=0.0 if refused is not None else self._share(slot, resting)))
         self.submit_accept(order)
         batch.note(order.ref, slot, group, size, opened)
-        if opened and refused is None:
-            self._reserve(order, slot, opened, price, group)
         if closed and order.exectype == Order.Market:
             batch.credit += self._freed(slot, closed, price)
 
-    def _opening_refusal(self, slot: Slot, opened: float, price: float, besides: float, credit: float) -> Refusal | None:
-        self._use_terms_of_today(slot)
-        taker = slot.position.contract.taker
-        return self.account.refusal(slot.symbol, size=opened, price=price, fee_rate=taker, marks=self.marks, besides=besides, credit=credit)
+    def submit_accept(self, order):
+        """Put an order into the book; one that the host was told not to check reserves what is there."""
+        is_exempt = order.parent is not None or order.info.get("reduce_only") or order.info.get("liquidation")
+        if not is_exempt and self.account.resting(order.ref) is None:
+            slot = self.slot_for(order)
+            resting = self._as_resting(order, slot, order.created.price)
+            self.account.reserve(resting._replace(share=self._share(slot, resting)))
+        super().submit_accept(order)
 
-    def _reserve(self, order, slot: Slot, opened: float, price: float, group: int) -> None:
-        """Set aside what an opening needs, as far as it is not margin that orders before it have yet to free."""
-        need = self.account.opening_need(slot.symbol, size=opened, price=price, fee_rate=slot.position.contract.taker)
-        free = self.account.spendable(slot.symbol, self.marks) + self.account.group_reservation(group)
-        self.account.reserve(order.ref, min(need, max(free, 0.0)), symbol=slot.symbol, group=group)
+    def _as_resting(self, order, slot: Slot, price: float) -> Resting:
+        """Return an order as margin sees it, at its own price and the last one of its data."""
+        contract = slot.position.contract
+        mark_price = self._placed_at.get(order.ref, price)
+        rests_as = "stop" if order.exectype in STOPS else "limit" if order.exectype == Order.Limit else "market"
+        by = price
+        if rests_as == "limit":
+            last_price = order.created.pclose
+            by = slot.position.orders.price_of_limit(size=order.size, price=price, mark_price=mark_price, last_price=last_price)
+        return self.account.order(
+            slot.symbol,
+            size=order.executed.remsize,
+            price=price,
+            fee_rate=contract.taker,
+            mark_price=mark_price,
+            margin_price=by,
+            ref=order.ref,
+            group=self._ocos[order.ref],
+            rests_as=rests_as,
+        )
+
+    def _closable(self, slot: Slot, resting: Resting, held: float, batch: "Batch") -> float:
+        """Return what of a pseudo-position is left to a limit: those that rest since an earlier bar close it first."""
+        if resting.rests_as != "limit" or held * resting.size >= 0:
+            return held
+        before = [
+            other
+            for other in self.account.orders_of(slot.symbol)
+            if other.rests_as == "limit" and other.group != resting.group and other.size * resting.size > 0 and other.ref not in batch.refs
+        ]
+        left = max(abs(held) - sum(abs(other.size) for other in before), 0.0)
+        return left if held > 0 else -left
+
+    def _opening_refusal(self, slot: Slot, opened: float, price: float, besides: float, credit: float, resting: Resting) -> Refusal | None:
+        taker = slot.position.contract.taker
+        return self.account.refusal(
+            slot.symbol,
+            size=opened,
+            price=price,
+            fee_rate=taker,
+            marks=self._marks_with(slot),
+            besides=besides,
+            credit=credit,
+            order=resting,
+        )
+
+    def _share(self, slot: Slot, resting: Resting) -> float:
+        """Return how much of its need an order sets aside: what is not margin that orders before it have yet to free."""
+        needed = self.account.needed_for(resting)
+        free = max(self.account.spendable(slot.symbol, self.marks), 0.0)
+        if needed <= free:
+            return 1.0
+        covered = self.account.slack(slot.symbol, is_short=resting.size < 0)
+        return (free + covered) / (needed + covered)
+
+    def _can_shrink(self, refused: Refusal, slot: Slot, price: float) -> bool:
+        """Whether what would fit is an order that the venue takes."""
+        contract = slot.position.contract
+        worth = refused.max_size * contract.multiplier * (1 if contract.kind == "inverse" else price)
+        return refused.max_size > 0 and refused.max_size >= contract.min_size and worth >= contract.min_notional
+
+    def _shrink(self, order, refused: Refusal) -> None:
+        """Cut an order, and the exits of its bracket, down to the size that fits."""
+        size = refused.max_size if order.isbuy() else -refused.max_size
+        LOG.info("%s UTC: %s; it was cut to that", utc(self.now).strftime("%Y-%m-%d %H:%M"), refused.message)
+        for child in self._pchildren.get(order.ref, ()):
+            if child is not order and abs(child.executed.remsize) > refused.max_size:
+                resize(child, -size)
+        resize(order, size)
 
     def _besides(self, order, slot: Slot, batch: "Batch") -> float:
         """Return what counts to the same side already: the position and the openings ordered before (R4)."""
@@ -188,7 +371,7 @@ class OrderDesk(OrderBook):
 
     def _refuse(self, order, refused: Refusal) -> None:
         """Give an order the status Margin, with the reason and the numbers in its info."""
-        order.info["reason"], order.info["needed"] = refused.reason, refused.needed
+        order.info["reason"], order.info["message"], order.info["needed"] = refused.reason, refused.message, refused.needed
         order.info["available"], order.info["max_size"] = (refused.available, refused.max_size)
         self._note_refusal(order)
         order.margin()
@@ -203,6 +386,8 @@ class OrderDesk(OrderBook):
             self.account.release(order.ref)
             self._order_versions.pop(order.ref, None)
             self._first_tries.pop(order.ref, None)
+            self._triggers.pop(order.ref, None)
+            self._placed_at.pop(order.ref, None)
         super().notify(order)
 
     def cancel(self, order, bracket=False):
@@ -227,3 +412,20 @@ class OrderDesk(OrderBook):
             self.submitted.remove(other)
             other.cancel()
             self.notify(other)
+
+
+def resize(order, size: float) -> None:
+    """Give an order that has not ended another size; what it was asked for stays in its ``info.asked_size``."""
+    change = size - order.size
+    order.info.setdefault("asked_size", order.size)
+    order.size = order.created.size = size
+    order.created.remsize += change
+    order.executed.remsize += change
+
+
+def _to_tick(price: float, tick: float, *, up: bool) -> float:
+    """Return a price on its grid, the next one up or down where it is between two."""
+    ticks = price / tick
+    if abs(ticks - round(ticks)) <= LOT_SLACK * max(abs(ticks), 1.0):
+        return price
+    return round((ceil(ticks) if up else floor(ticks)) * tick, 12)

@@ -76,12 +76,26 @@ def _frame(source: Any, title: str) -> Any:
     # Before 3.1 the default parser of pandas could be one unit in the last place off what was written.
     exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
     try:
-        return pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, **exact)
+        if not path.stat().st_size:
+            raise pd.errors.EmptyDataError
+        return pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, sep=_separator(path), **exact)
+    except pd.errors.EmptyDataError as error:
+        raise ValueError(f"{title} file {str(source)!r} is empty; expected a line of column names and a row for each stamp") from error
     except ImportError as error:
-        raise ValueError(f"{title} file {str(source)!r} needs a library that is not installed ({error}); or write it as .csv") from error
+        library = "pyarrow" if path.suffix.lower() == ".parquet" else "zstandard"
+        raise ValueError(f"{title} file {str(source)!r} needs {library}: run pip install {library}, or write the file as .csv") from error
     except (ValueError, OSError, EOFError, BadZipFile, LZMAError, zlib.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{title} file {str(source)!r} cannot be read ({reason}), write it anew") from error
+
+
+def _separator(path: Path) -> str:
+    """Return what stands between the columns of a CSV: a semicolon or tab where only one of them is in its line of names."""
+    import pandas as pd
+
+    names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    found = [mark for mark in (";", "\t") if mark in names.iloc[0]] if len(names) == 1 else []
+    return found[0] if len(found) == 1 else ","
 
 
 def _micros(frame: Any, columns: dict[str, Any], title: str) -> tuple[Any, bool]:
@@ -183,7 +197,15 @@ def _check_rising(table: Table) -> None:
         row = int((steps <= 0).argmax()) + 1
         if steps[row - 1] == 0:
             raise ValueError(f"{table.where(row)} has the stamp of the row before it; keep one of the two")
-        raise ValueError(f"{table.where(row)} is earlier than the row before it; sort the rows by time")
+        raise ValueError(f"{table.where(row)} is earlier than the row before it; sort the rows by time{_sorting(table)}")
+
+
+def _sorting(table: Table) -> str:
+    """Return how rows that are in no order or newest first are sorted, as a line of Python to copy."""
+    name = next((table.columns[name] for name in TIME_COLUMNS if name in table.columns), None)
+    if name is None:
+        return ""
+    return f", in Python: pandas.read_csv(FILE, sep=None, engine='python').sort_values({name!r}).to_csv('sorted.csv', index=False)"
 
 
 def bar_micros(table: Table, timeframe: int | None, compression: int | None) -> int:
@@ -242,7 +264,10 @@ def numbers_of(table: Table, name: str) -> Any:
     except (TypeError, ValueError) as error:
         unread = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
         row = int(unread.argmax())
-        raise ValueError(f"{table.where(row)}: {name} must be a number, was {column.iloc[row]!r}; repair or drop the row") from error
+        told = str(column.iloc[row])
+        is_comma = told.count(",") == 1 and told.replace(",", "").strip().isdigit()
+        remedy = "write numbers with a decimal point" if is_comma else "repair or drop the row"
+        raise ValueError(f"{table.where(row)}: {name} must be a number, was {told!r}; {remedy}") from error
 
 
 def refuse_rows(bad: Any, table: Table, rows: Any, fault: str, *values: Any) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import backtrader as bt
 
 from .comminfo import utc
+from .plots.drawing import legible, lettering
 from .slots import seconds
 
 if TYPE_CHECKING:
@@ -54,8 +55,21 @@ def plot(cerebro: bt.Cerebro, *, width: float = 16, height: float = 9, dpi: floa
     for strategy in strategies:
         _check_range(strategy, **call)
     plotter = _plotter_class()(scheme=scheme, size=(width, height), dpi=dpi, **options)
-    figures: list[list[Figure]] = cerebro.plot(plotter, iplot=False, **call)
+    with lettering():
+        figures: list[list[Figure]] = cerebro.plot(plotter, iplot=False, **call)
+        for figure in (figure for row in figures for figure in row):
+            _make_legible(figure)
     return figures
+
+
+def _make_legible(figure: "Figure") -> None:
+    """Write a dot for each letter that no font has; the host makes its texts of names in any script."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if (shown := legible(text.get_text())) != text.get_text():
+            text.set_text(shown)
 
 
 def _drawable(cerebro: bt.Cerebro) -> list[bt.Strategy]:

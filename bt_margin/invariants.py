@@ -76,9 +76,15 @@ class Audit:
             )
 
     def _check_book(self, broker: "MarginBroker") -> None:
-        alive = {order.ref for order in broker.pending if order.alive()}
-        orphans = broker.account.reserved_orders - alive
-        assert not orphans, f"{broker.now}: orders {sorted(orphans)} hold a reservation but live no more"
+        """Every order that rests, and none that has ended, is counted by its margin with the size that may still fill."""
+        resting = {
+            order.ref: order.executed.remsize
+            for order in broker.pending
+            if order.alive() and order.parent is None and not order.info.get("reduce_only") and not broker.is_out_of_date(order)
+        }
+        counted = {ref: order.size for ref in broker.account.reserved_orders if (order := broker.account.resting(ref)) is not None}
+        assert counted == resting, f"{broker.now}: orders rest with {resting}, margin is reserved for {counted}"
+        assert broker.account.order_margin >= 0, f"{broker.now}: order margin {broker.account.order_margin} is below zero"
 
     def _check_host(self, broker: "MarginBroker") -> None:
         for slot in broker.slots.values():

@@ -33,6 +33,10 @@ PACKAGE = Path(__file__).resolve().parent
 HIGHEST_RATE = 0.04  # of funding at one stamp: Hyperliquid's cap, the highest of those sourced
 HIGHEST_FEE = 0.01
 WORDS = {"true": True, "false": False, "none": None}
+SAID = {
+    "give PerpData stamp='close'": "say --stamp close",
+    ", or PerpData a timeframe= of Seconds, Minutes or Days and a compression=": "",
+}
 KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", Real: "a number"}
 
 
@@ -118,6 +122,8 @@ def _class_from(text: str, base: type[T], word: str) -> type[T]:
             raise ValueError(f"{place} has no {word} {name}; it has {', '.join(own) or 'none'}")
         return found
     if not own:
+        if not file and Path(place).is_dir():
+            raise ValueError(f"{place} is a folder; name the {word} in it as {place}/file.py:Class")
         raise ValueError(f"{place} has no {word}; write a class derived from backtrader.{base.__name__} there")
     if len(own) > 1:
         raise ValueError(f"{place} has {len(own)} classes of {word}, {', '.join(own)}; say which: {place}:{next(iter(own))}")
@@ -147,7 +153,11 @@ def _module_called(name: str, word: str) -> ModuleType:
     try:
         with blaming(name, name):
             return import_module(name)
-    except (ModuleNotFoundError, ValueError) as error:
+    except (ModuleNotFoundError, TypeError, ValueError) as error:
+        if Path(name).is_dir():
+            raise ValueError(f"{name} is a folder; name the {word} in it as {name.rstrip('/')}/file.py:Class") from error
+        if Path(name).is_file():
+            raise ValueError(f"{name} is not a Python file; name a {word} as file.py:Class") from error
         raise ValueError(f"there is no module {name!r} ({error}); name a {word} as file.py:Class or module:Class") from error
 
 
@@ -216,6 +226,7 @@ def feeds_from(
     start: str | None,
     end: str | None,
     rules: Venue,
+    stamp: str,
     details: Sequence[str] = (),
 ) -> dict[str, PerpData]:
     """Return the feeds of candle files by symbol, from ``start`` up to ``end`` (see ``window_from``).
@@ -242,6 +253,7 @@ def feeds_from(
     feeds = {}
     for symbol, path in sources.items():
         terms = {"dataname": path, "name": symbol, "mark": marks_of.get(symbol), "funding": funding_of.get(symbol)}
+        terms["stamp"] = stamp
         terms["detail"] = details_of.get(symbol)
         terms["funding_hours"] = rules.funding_hours(symbol)
         feeds[symbol] = _feed(terms, fromdate, todate)
@@ -364,3 +376,12 @@ def _feed(terms: Mapping[str, Any], fromdate: datetime | None, todate: datetime 
         raise ValueError(f"{error.told}, and --start and --end leave none of them; widen them") from error
     except LocalTimeWarning as warned:
         raise ValueError(str(warned)) from warned
+    except ValueError as error:
+        raise ValueError(_as_options(str(error))) from error
+
+
+def _as_options(sentence: str) -> str:
+    """Return a feed's sentence with what it advises said as a command line says it."""
+    for advice, option in SAID.items():
+        sentence = sentence.replace(advice, option)
+    return sentence

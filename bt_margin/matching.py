@@ -27,6 +27,7 @@ class OrderBook(AccountView):
     _first_tries: dict[int, int]
     _tried: set[int]  # tried at the open of a walked bar: not again on this bar
     _triggered_before: set[int]
+    _triggers: dict[int, float]  # at which price each stop-limit was triggered
     _fundval: float
 
     def begin_bar(self) -> None:
@@ -73,7 +74,25 @@ class OrderBook(AccountView):
         if not self._is_new_to(order, slot):
             return
         self._first_tries.setdefault(order.ref, slot.version)
+        if self._crosses_at_once(order, slot) and order.info.get("post_only"):
+            self._bounce(order, slot)
+            return
+        self._note_trigger(order, slot)
         super()._try_exec(order)
+
+    def _crosses_at_once(self, order, slot: Slot) -> bool:
+        """Whether a limit would be filled by the open of the first bar after it was placed."""
+        is_first = order.exectype == Order.Limit and self._first_tries.get(order.ref) == slot.version
+        limit = order.created.price
+        return is_first and (limit >= slot.open if order.isbuy() else limit <= slot.open)
+
+    def _note_trigger(self, order, slot: Slot) -> None:
+        """Remember at which price a stop-limit is triggered, if this bar reaches its stop: it tells whether it then rests."""
+        if order.exectype not in LIMITS or order.exectype == Order.Limit or order.triggered:
+            return
+        stop = order.created.price
+        if slot.high >= stop if order.isbuy() else slot.low <= stop:
+            self._triggers[order.ref] = max(stop, slot.open) if order.isbuy() else min(stop, slot.open)
 
     def _try_exec_limit(self, order, popen, phigh, plow, plimit):
         """Fill a limit at the open where the open is at least as good, else at its own price where the bar reaches it."""
@@ -86,13 +105,16 @@ class OrderBook(AccountView):
             self._execute(order, ago=0, price=plimit)
 
     def _is_maker(self, order) -> bool:
-        """A limit makes unless it fills at the open of its first bar; everything else takes (R32)."""
-        if order.exectype != Order.Limit:
+        """A limit makes if it has rested: unless it fills at the open of its first bar; everything else takes (R32).
+
+        A stop-limit rests where its limit was not yet met when it was triggered.
+        """
+        if order.exectype == Order.Limit:
+            return not self._crosses_at_once(order, self.slot_for(order))
+        if order.exectype not in LIMITS:
             return False
-        slot = self.slot_for(order)
-        is_first = self._first_tries.get(order.ref) == slot.version
-        limit = order.created.price
-        return not (is_first and (limit >= slot.open if order.isbuy() else limit <= slot.open))
+        trigger, limit = self._triggers.get(order.ref, order.created.price), order.created.pricelimit
+        return limit < trigger if order.isbuy() else limit > trigger
 
     def _fee_rate(self, order) -> float:
         contract = self.slot_for(order).position.contract
@@ -156,9 +178,8 @@ class OrderBook(AccountView):
                 self.pending.remove(order)
                 self._expired(order)
             elif order.active() and self._is_new_to(order, slot) and self._fills_at_open(order, slot):
-                self._first_tries.setdefault(order.ref, slot.version)
                 self._tried.add(order.ref)
-                self._try_apart(order, super()._try_exec)
+                self._try_apart(order, self._try_exec)
         self.clock.note_positions(self.slots.values())
 
     def _fills_at_open(self, order, slot: Slot) -> bool:
@@ -171,6 +192,7 @@ class OrderBook(AccountView):
         if order.exectype not in STOPS or not (slot.open >= price if is_buy else slot.open <= price):
             return False
         if order.exectype in LIMITS:  # a stop-limit that gapped is a limit from the open on
+            self._note_trigger(order, slot)
             order.triggered = True
             limit = order.created.pricelimit
             return limit >= slot.open if is_buy else limit <= slot.open
@@ -235,6 +257,7 @@ class OrderBook(AccountView):
             fee_rate=self._fee_rate(order),
             oco=self._ocos[order.ref],
             bracket=order.parent.ref if order.parent is not None else None,
+            reduces=bool(order.info.get("reduce_only")),
             gap_fill=partial(self._gap_price, order, slot),
         )
 
@@ -250,7 +273,9 @@ class OrderBook(AccountView):
 
     def trigger(self, ref: int) -> None:
         """Mark a stop-limit as triggered."""
-        next(order for order in self.pending if order.ref == ref).triggered = True
+        order = next(order for order in self.pending if order.ref == ref)
+        self._note_trigger(order, self.slot_for(order))
+        order.triggered = True
 
     def fill_on_path(self, ref: int, price: float) -> None:
         """Fill an order where the planned path met it."""

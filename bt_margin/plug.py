@@ -22,7 +22,7 @@ START_CASH = 10_000.0
 
 # What a script may have set on the present broker, besides money and fees, and what means the same under margin.
 HOST_PARAMS = ("eosbar", "filler", "slip_perc", "slip_fixed", "slip_open", "slip_match", "slip_limit", "slip_out", "coc", "coo")
-OWN_PARAMS = ("intrabar", "on_liquidation", "stamp", "warning_rate", "call_rate", "check")
+OWN_PARAMS = ("intrabar", "on_liquidation", "stamp", "warning_rate", "call_rate", "unfunded", "filters", "check")
 
 
 def plug(
@@ -44,9 +44,9 @@ def plug(
     perpetuals', so there is no default, and ``leverage`` and ``margin_mode`` need not name these datas. ``fee`` is a fraction
     for maker and taker, or (maker, taker), in place of the venue's dated ones.
 
-    ``params`` go to the MarginBroker: ``intrabar``, ``on_liquidation``, ``stamp``, ``check``, ``warning_rate``, ``call_rate``
-    and the host's own. What the present broker was given of these, slippage and cheat-on-open among them, is kept; its
-    commissions are not, the venue's replace them.
+    ``params`` go to the MarginBroker: ``intrabar``, ``on_liquidation``, ``stamp``, ``check``, ``warning_rate``, ``call_rate``,
+    ``unfunded``, ``filters`` and the host's own. What the present broker was given of these, slippage and cheat-on-open among
+    them, is kept; its commissions are not, the venue's replace them.
 
     ValueError where a data has no name, the venue does not know a symbol, a mapping leaves one out, or the leverage is
     above what the venue allowed when the data begins.
@@ -94,6 +94,12 @@ def _venue_terms(rules: venues.Venue, contract: venues.VenueContract, opening: f
         "margin_terms": rules.terms,
         "funding_debit": funding.debit if funding else "position",
         "funding_price": funding.price if funding else "mark",
+        "order_terms": rules.orders,
+        "tick": contract.tick or 0.0,
+        "min_size": contract.min_size or 0.0,
+        "max_size": contract.max_size or inf,
+        "min_notional": contract.min_notional or 0.0,
+        "filters_since": contract.filters_since,
     }
 
 

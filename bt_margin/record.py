@@ -55,6 +55,7 @@ class FundingRow(NamedTuple):
 class RefusalRow(NamedTuple):
     """One order, or the opening part of one, that was not taken: why, what it needed, what there was, what would have fitted.
 
+    ``reason`` is a word of ``desk.REASONS``, ``message`` the sentence.
     ``needed`` and ``max_size`` are None where no price was known yet.
     """
 
@@ -62,6 +63,7 @@ class RefusalRow(NamedTuple):
     symbol: str
     size: float
     reason: str
+    message: str
     needed: float | None
     available: float
     max_size: float | None

@@ -102,6 +102,15 @@ class Slot:
         if self.open_time >= self.next_tiers:
             self.use_tiers(retier, self.open_time)
 
+    def present_mark(self) -> float:
+        """Return the mark at the close of the bar that the data stands on; bars of idle contracts are not loaded."""
+        if not self.has_own_mark:
+            return float(self.data.close[0])
+        series = self.series
+        assert series is not None
+        assert series.mark_close is not None
+        return float(series.mark_close[self.count - 1 if self.is_bulk else series.row_at(self.close_time)])
+
     def use_tiers(self, retier: Callable[[str, float], None], time: float) -> None:
         """Put the tier table, the margin terms and the fees of an instant in force."""
         self.terms_since = max((date for date in self.change_dates if date <= time), default=-inf)

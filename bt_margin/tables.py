@@ -51,7 +51,7 @@ def summary_table(result: Result) -> Table:
         ("liquidations", DASH, f"{summary['liquidations']}"),
         *_ends(result),
         ("lost in them", DASH, money(summary["liquidation_loss"])),
-        ("closest call", DASH, "liquidated" if summary["liquidations"] else _number(summary["closest_call"], ".2%")),
+        ("closest call", DASH, "liquidated" if summary["liquidations"] else _closest(summary["closest_call"])),
         ("trading fees", DASH, money(summary["fees"])),
         ("funding", DASH, money(summary["funding"])),
         ("time in market", DASH, f"{summary['time_in_market']:.1%}"),
@@ -78,6 +78,10 @@ def _ends(result: Result) -> list[tuple[str, str, str]]:
 def _money(result: Result, amount: float, *, is_rough: bool = False) -> str:
     """Return an amount with its decimals; a rough one of quote money without."""
     return f"{amount:,.{0 if is_rough and result.decimals == 2 else result.decimals}f}"
+
+
+def _closest(share: float | None) -> str:
+    return DASH if share is None else f"{share:.2%} of mark price"
 
 
 def _number(value: float | None, form: str) -> str:

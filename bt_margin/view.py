@@ -16,6 +16,7 @@ from .core.account import MarginAccount, Position, check_leverage, is_number
 from .core.contract import split_fill
 from .core.ledger import CROSS, Journal
 from .core.liquidation import account_adl_score, account_bankruptcy_price, account_liquidation_price
+from .core.orders import opened_by
 from .core.profiles import Profile
 from .slots import Slot
 
@@ -105,12 +106,13 @@ class AccountView(bt.brokers.BackBroker):
         self._use_terms_of_today(slot)
         side = 1 if isbuy else -1
         held, resting = slot.position.size, self._resting_size(slot, side)
-        opening = {"price": price, "fee_rate": slot.position.contract.taker, "marks": self.marks}
+        credit = self.account.slack(slot.symbol, is_short=not isbuy)
+        opening = {"price": price, "fee_rate": slot.position.contract.taker, "marks": self._marks_with(slot), "credit": credit}
         if held * side >= 0:
             return self.account.max_opening(slot.symbol, **opening, besides=held + resting, is_short=not isbuy)
         trial = self.account.clone()
         trial.apply_fill(slot.symbol, size=-held, price=price, fee_rate=opening["fee_rate"], time=self.now)
-        opening["besides"] = resting
+        opening["besides"], opening["credit"] = resting, trial.slack(slot.symbol, is_short=not isbuy)
         size = abs(held) + trial.max_opening(slot.symbol, **opening, is_short=not isbuy)
         # A fill takes its opening part off the whole again, which may give the sum's last digit back.
         while size > abs(held) and trial.refusal(slot.symbol, size=split_fill(held, side * size)[1], **opening) is not None:
@@ -118,16 +120,19 @@ class AccountView(bt.brokers.BackBroker):
         return size
 
     def _resting_size(self, slot: Slot, side: int, *, apart_from: Collection[int] = (), group: int | None = None) -> float:
-        """Return the size (signed) of a contract's resting orders of one side that may open; some orders and a group left out."""
+        """Return what the resting orders of one side open of a contract (signed); some orders and a group left out."""
+        orders = self.account.orders_of(slot.symbol)
         return sum(
-            other.executed.remsize
-            for other in self.pending
-            if other.data is slot.data
-            and other.executed.remsize * side > 0
-            and other.ref not in apart_from
-            and self._ocos[other.ref] != group
-            and self.account.reservation(other.ref)
+            opened_by(order, orders[:place], slot.position.size, after=orders[place + 1 :])
+            for place, order in enumerate(orders)
+            if order.size * side > 0 and order.ref not in apart_from and order.group != group
         )
+
+    def _marks_with(self, slot: Slot) -> dict[str, float]:
+        """Return the marks, that of a flat contract brought up to the bar its data stands on."""
+        if slot.position.size or not len(slot.data):
+            return self.marks
+        return {**self.marks, slot.symbol: slot.present_mark()}
 
     def _use_terms_of_today(self, slot: Slot) -> None:
         """Put a flat contract's tiers, terms and fees of its present bar in force: bars of idle contracts are not loaded (R5)."""
@@ -229,36 +234,24 @@ class AccountView(bt.brokers.BackBroker):
         position = slot.position
         self._use_terms_of_today(slot)
         check_leverage(slot.symbol, leverage, position.table.brackets)
-        reserved = self._reserved_at(slot, leverage)
         if leverage < position.leverage:
-            self._check_lower_leverage(slot, leverage, sum(reserved.values()))
+            self._check_lower_leverage(slot, leverage)
         limit = position.table.max_notional(leverage)
         measure = position.measure(position.size, self._mark(position)) if position.size else 0.0
         if measure > limit:
             what = "notional" if position.is_plain else f"a size in its tiers' {position.table.unit} of"
             raise ValueError(f"{slot.symbol}: a position of {what} {measure:.8g} allows no {leverage:g}x, its tier ends at {limit:.8g}")
         self.account.set_leverage(slot.symbol, leverage)
-        for ref, amount in reserved.items():
-            self.account.reserve(ref, amount, symbol=slot.symbol, group=self._ocos[ref])
         self._available = None
 
-    def _reserved_at(self, slot: Slot, leverage: float) -> dict[int, float]:
-        """Return by order what its resting openings would reserve at another leverage."""
-        now, then = slot.position, replace(slot.position, leverage=leverage)
-        resting = (order for order in self.pending if order.data is slot.data and self.account.reservation(order.ref))
-        return {
-            order.ref: self.account.reservation(order.ref) * _unit_need(then, order.isbuy()) / _unit_need(now, order.isbuy())
-            for order in resting
-        }
-
-    def _check_lower_leverage(self, slot: Slot, leverage: float, reserved: float) -> None:
+    def _check_lower_leverage(self, slot: Slot, leverage: float) -> None:
         position = slot.position
         if position.is_isolated and position.size:
             raise ValueError(
                 f"{slot.symbol}: the leverage of an open isolated position cannot fall from {position.leverage:g} to {leverage:g}; "
                 "add margin or close it"
             )
-        more = reserved - sum(self._reserved_at(slot, position.leverage).values())
+        more = self.account.order_margin_of(slot.symbol, leverage=leverage) - self.account.order_margin_of(slot.symbol)
         if position.size:
             more += self._more_margin(position, leverage)
         free = self.account.available_margin(self.marks)
@@ -312,14 +305,6 @@ class AccountView(bt.brokers.BackBroker):
                 f"this one is {'flat' if slot.position.is_isolated else 'in cross margin'}"
             )
         return slot
-
-
-def _unit_need(position: Position, isbuy: bool) -> float:
-    """Return what opening takes of each unit of notional."""
-    fee = max(position.contract.taker, 0.0)
-    if position.is_plain:
-        return 1 / position.leverage + fee
-    return position.opening_margin(1 if isbuy else -1, 1.0) / position.contract.notional(1, 1.0) + fee
 
 
 def check_cash(cash: float) -> None:

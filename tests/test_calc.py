@@ -464,7 +464,9 @@ def test_help_names_both_forms(capsys):
 
 
 def test_the_calculator_needs_no_command_line():
-    program = "import sys, bt_margin; bt_margin.calculator.evaluate({}); print('typer' in sys.modules, 'rich' in sys.modules)"
+    program = (
+        "import sys, bt_margin; bt_margin.calculator.evaluate({'positions': []}); print('typer' in sys.modules, 'rich' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

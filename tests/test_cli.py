@@ -174,8 +174,8 @@ def test_refused_orders_are_counted_and_the_first_says_why(capsys, folder):
     refusals = pd.read_csv("o/refusals.csv")
     assert code == 0
     assert len(refusals) > 1
-    assert f"First refusal: {refusals['reason'][0]}." in out
-    assert "lower the size to" in refusals["reason"][0]
+    assert f"First refusal: {refusals['message'][0]}." in out
+    assert "lower the size to" in refusals["message"][0]
     assert json.loads(Path("o/summary.json").read_text())["summary"]["orders_refused"] == len(refusals)
 
 
@@ -360,6 +360,7 @@ BAD_FILES = {
     "local_funding.csv": "datetime,rate\n" + "".join(f"2024-01-0{day} {hour:02}:00,0.0001\n" for day in (1, 2) for hour in (1, 9, 17)),
     "when.csv": "when,open,high,low,close\n2024-01-01,1,1,1,1\n",
     "ends.csv": rows("\n".join(f"2024-01-01 0{hour}:59:59.999,100,101,99,100,1" for hour in range(4))),
+    "commas.csv": rows("\n".join(hours())).replace(",", ";").replace(";100;", ";100,5;"),
     "bare.csv": "1704067200000,1,1,1,1,5\n1704070800000,1,1,1,1,5\n",
     "slow.py": "import backtrader as bt\nclass Slow(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=99)\n",
     "asks.py": "import backtrader as bt\nclass Asks(bt.Strategy):\n    def __init__(self, size):\n        self.size = size\n",
@@ -387,6 +388,12 @@ WRONG = {
     ),
     "no such strategy": (("two.py:Third", "--data", "ETHUSDT_1h.csv"), "two.py has no strategy Third; it has Stubborn, Other"),
     "no such script": (("three.py", "--data", "ETHUSDT_1h.csv"), "there is no file three.py"),
+    "a folder for a strategy": ((".", "--data", "ETHUSDT_1h.csv"), ". is a folder; name the strategy in it as ./file.py:Class"),
+    "candles for a strategy": (("when.csv", "--data", "ETHUSDT_1h.csv"), "when.csv is not a Python file"),
+    "decimal commas": (
+        ("stubborn.py", "--data", "BTCUSDT=commas.csv"),
+        "open must be a number, was '100,5'; write numbers with a decimal point",
+    ),
     "no such module": (("threeee:Third", "--data", "ETHUSDT_1h.csv"), "there is no module 'threeee'"),
     "leverage 0": ((*GOOD, "--leverage", "0"), "leverage is a finite number of 1 or more"),
     "leverage nan": ((*GOOD, "--leverage", "nan"), "leverage is a finite number of 1 or more"),
@@ -398,10 +405,13 @@ WRONG = {
     "start after end": ((*GOOD, "--start", "2024-02-01", "--end", "2024-01-01"), "--start 2024-02-01 is not before --end 2024-01-01"),
     "start is no time": ((*GOOD, "--start", "soon"), "--start takes a UTC date or time"),
     "window without candles": ((*GOOD, "--start", "2030-01-01"), "--start and --end leave none of them"),
-    "empty file": (("stubborn.py", "--data", "BTCUSDT=empty.csv"), "cannot be read"),
+    "empty file": (("stubborn.py", "--data", "BTCUSDT=empty.csv"), "is empty; expected a line of column names"),
     "no rows": (("stubborn.py", "--data", "BTCUSDT=header.csv"), "no rows"),
     "nan": (("stubborn.py", "--data", "BTCUSDT=nan.csv"), "row 2 (2024-01-01 02:00:00 UTC): high must be a finite number"),
-    "unsorted": (("stubborn.py", "--data", "BTCUSDT=unsorted.csv"), "is earlier than the row before it"),
+    "unsorted": (
+        ("stubborn.py", "--data", "BTCUSDT=unsorted.csv"),
+        "in Python: pandas.read_csv(FILE, sep=None, engine='python').sort_values('datetime')",
+    ),
     "local time": (("stubborn.py", "--data", "BTCUSDT=local.csv"), "they seem to be local time"),
     "local funding": ((*GOOD, "--funding", "local_funding.csv"), "they seem to be local time"),
     "symbol twice": (("stubborn.py", "--data", "BTCUSDT-1h.csv", "BTCUSDT=ETHUSDT_1h.csv"), "--data names BTCUSDT twice"),
@@ -427,7 +437,7 @@ WRONG = {
     ),
     "a folder for candles": (("stubborn.py", "--data", "BTCUSDT=."), "candle file '.' is a folder"),
     "an address for candles": (("stubborn.py", "--data", "BTCUSDT=https://x/y.csv"), "is an address, download it first"),
-    "stamps of the close": (("stubborn.py", "--data", "BTCUSDT=ends.csv"), "stamped just before the end of a bar of 1 h"),
+    "stamps of the close": (("stubborn.py", "--data", "BTCUSDT=ends.csv"), "opening times datetime, or say --stamp close"),
     "no fee": ((*GOOD, "--fee", "much"), "--fee takes a fraction of notional such as 0.0005 or 0.05%, or MAKER,TAKER, was 'much'"),
     "three fees": ((*GOOD, "--fee", "0.1,0.2,0.3"), "--fee takes a fraction of notional"),
     "a fee of ten percent": ((*GOOD, "--fee", "10%"), "--fee 10% is more than 0.01 of notional; 0.05 % is 0.0005, or 0.05%"),
@@ -444,7 +454,7 @@ WRONG = {
     "coins that were not counted": ((*GOOD, "--venue", "binance-coinm"), "--cash is coins at binance-coinm, whose contracts settle"),
     "half a percentage": ((*GOOD, "--funding", "a%"), "funding file 'a%' does not exist"),
     "intrabar": ((*GOOD, "--intrabar", "random"), "intrabar is one of"),
-    "a folder that is a file": ((*GOOD, "--out", "stubborn.py"), "--out stubborn.py is no folder to write to (File exists)"),
+    "a folder that is a file": ((*GOOD, "--out", "stubborn.py"), "--out stubborn.py is no folder to write to (Not a directory)"),
     "unknown option": ((*GOOD, "--nope"), "--nope"),
 }
 

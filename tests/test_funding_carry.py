@@ -163,7 +163,7 @@ def test_an_account_too_small_for_a_lot_holds_neither_leg_and_is_told_why():
     cerebro.addstrategy(FundingCarry, period=2)
     finished = cerebro.run()[0]
     assert finished.broker.record.fills == []
-    assert [row.reason for row in finished.broker.record.refusals] == [
+    assert [row.message for row in finished.broker.record.refusals] == [
         "PERP: a size of 0.4 leaves no whole lot of 1; order at least one lot"
     ]
 

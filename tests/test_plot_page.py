@@ -242,7 +242,7 @@ def test_of_several_wallets_the_one_nearest_to_liquidation_is_drawn_and_named():
     assert panel.get_title("left").endswith("equity of the wallet nearest to liquidation: AAA or BBB")
     (ratio,) = curves_of(panel, BLUE)
     assert last_of(ratio) == pytest.approx(0.96 / 6)
-    assert "highest 0.16, BBB" in words_of(panel.figure)
+    assert "highest at a close 0.16, BBB" in words_of(panel.figure)
 
 
 def test_the_cross_wallet_is_one_of_several():

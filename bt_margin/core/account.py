@@ -5,8 +5,9 @@ unrealized profit. A wallet changes only together with a journal entry. Which wa
 tells cross from isolated. Marks are a mapping from symbol to mark price.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from numbers import Real
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from .contract import Contract, average_entry, split_fill
 from .funding import funding_payment
 from .ledger import CROSS, MONEY_TOLERANCE, Journal, wallet_of
+from .orders import USUAL, OrderTerms, Resting, opened_by, sides
 from .terms import ALWAYS_PLAIN, PLAIN, Holding, MarginTerms, Terms, terms_at
 from .tiers import Bracket, TierTable, maintenance_margin
 
@@ -79,6 +81,7 @@ class Position:
     brackets: tuple[Bracket, ...] = ()
     given_margin: float = 0.0
     costs: float = 0.0
+    orders: OrderTerms = USUAL
     set_aside: tuple[float, float] = (0.0, 0.0)
 
     def unrealized_pnl(self, mark_price: float) -> float:
@@ -112,6 +115,11 @@ class Position:
         if self.is_plain or not size:
             return self.contract.notional(size, price) / self.leverage
         return self.holding(size, price).opening_margin
+
+    def cost(self, order: Resting, opened: float) -> float:
+        """Return what an order takes of which so much (signed) opens: initial margin, opening fee, loss at the mark."""
+        fee = self.contract.notional(opened, order.price) * order.fee_rate if order.fee_rate else 0.0
+        return self.opening_margin(opened, order.margin_price) + fee + abs(opened) * order.loss
 
     def measure(self, size: float, price: float) -> float:
         """Return a size at a price in the unit of the tier table."""
@@ -169,20 +177,16 @@ class Booking(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why an opening does not fit: a sentence, the money it needs, the money there is, the largest size that fits (>= 0)."""
+    """Why an opening does not fit: a word and a sentence, the money it needs and there is, the largest size that fits (>= 0).
+
+    The word is 'margin', 'tier_cap' or 'short_spot'.
+    """
 
     reason: str
+    message: str
     needed: float
     available: float
     max_size: float
-
-
-class Reservation(NamedTuple):
-    """Margin set aside for a resting order; orders of one ``group`` can fill only once."""
-
-    symbol: str
-    group: int
-    amount: float
 
 
 class Step(NamedTuple):
@@ -232,18 +236,26 @@ class MarginAccount:
         self.wallets: dict[str, float] = {CROSS: 0.0}
         self.positions: dict[str, Position] = {}
         self.turnover = 0.0
-        self._reserved: dict[int, Reservation] = {}
-        self._order_margin: float | None = 0.0
+        self.shrinks = False  # whether an opening that is not funded is cut down to what is
+        self._resting: dict[int, Resting] = {}
+        self._order_margins: dict[str, float] = {}  # by contract, as far as they are known
 
     # -- contracts ---------------------------------------------------------------------------------------------------
 
     def add_contract(
-        self, contract: Contract, *, leverage: float, margin_mode: str, rules: Terms = ALWAYS_PLAIN, time: float = 0.0
+        self,
+        contract: Contract,
+        *,
+        leverage: float,
+        margin_mode: str,
+        rules: Terms = ALWAYS_PLAIN,
+        time: float = 0.0,
+        orders: OrderTerms = USUAL,
     ) -> None:
         """Open a contract for trading at a leverage, in 'cross' or 'isolated' margin, with its tiers and terms of a time.
 
         Some table of the contract must allow the leverage; while the one in force does not, openings are refused (R4).
-        ``rules`` are the venue's dated margin terms, which mean nothing to spot.
+        ``rules`` are the venue's dated margin terms, which mean nothing to spot; ``orders`` says what resting orders take.
         """
         symbol = contract.symbol
         if wallet_of(symbol) == CROSS:
@@ -253,7 +265,9 @@ class MarginAccount:
         rules = ALWAYS_PLAIN if contract.kind == "spot" else rules
         _check_fee_in_margin(contract, leverage, rules, min(contract.tiers.tables, key=lambda table: table.brackets[0].rate))
         is_plain = contract.is_plain and all(terms.is_plain for _, terms in rules)
-        self.positions[symbol] = Position(contract, leverage, CROSS, contract.tiers.at(time), contract, rules, is_plain=is_plain)
+        self.positions[symbol] = Position(
+            contract, leverage, CROSS, contract.tiers.at(time), contract, rules, is_plain=is_plain, orders=orders
+        )
         self.set_tiers(symbol, time)
         self.set_margin_mode(symbol, margin_mode)
 
@@ -266,6 +280,7 @@ class MarginAccount:
         _check_spot(position.contract, leverage)
         _check_fee_in_margin(position.contract, leverage, position.rules, position.table)
         position.leverage = leverage
+        self._order_margins.pop(symbol, None)
         if not position.is_plain:
             position.renew()
 
@@ -282,6 +297,7 @@ class MarginAccount:
     def set_tiers(self, symbol: str, time: float) -> None:
         """Put the tier table, the margin terms and the fees of a time in force (R5)."""
         position = self.positions[symbol]
+        self._order_margins.pop(symbol, None)
         position.contract = position.offered.at(time)
         position.table = position.contract.tiers.at(time)
         before, position.terms = position.terms, terms_at(position.rules, time)
@@ -334,51 +350,119 @@ class MarginAccount:
 
     @property
     def order_margin(self) -> float:
-        """Margin reserved for resting orders; of a group that can fill only once, the largest member (R7)."""
-        if self._order_margin is None:
-            largest: dict[int, float] = {}
-            for reserved in self._reserved.values():
-                largest[reserved.group] = max(largest.get(reserved.group, 0.0), reserved.amount)
-            self._order_margin = sum(largest.values())
-        return self._order_margin
+        """Margin reserved for resting orders (R7): of each contract by its order terms, given what is held."""
+        known = self._order_margins
+        for symbol in dict.fromkeys(order.symbol for order in self._resting.values()) if self._resting else ():
+            if symbol not in known:
+                known[symbol] = self._margin_of(self.orders_of(symbol), self.positions[symbol])
+        return sum(known.values()) if known else 0.0
+
+    def order_margin_of(self, symbol: str, *, leverage: float | None = None) -> float:
+        """Return the part of one contract, at another leverage if asked."""
+        position = self.positions[symbol]
+        return self._margin_of(self.orders_of(symbol), position if leverage is None else replace(position, leverage=leverage))
+
+    def _margin_of(self, orders: Sequence[Resting], position: Position, size: float | None = None) -> float:
+        held = position.size if size is None else size
+        return sides(orders, held, position.cost).margin(position.orders.netting) if orders else 0.0
+
+    def orders_of(self, symbol: str) -> list[Resting]:
+        """Return a contract's resting orders, the first placed first."""
+        return [order for order in self._resting.values() if order.symbol == symbol]
 
     @property
     def reserved_orders(self) -> frozenset[int]:
-        """References of the orders that hold a reservation."""
-        return frozenset(self._reserved)
+        """References of the orders that margin is reserved for, if they open anything."""
+        return frozenset(self._resting)
 
-    def reserve(self, ref: int, amount: float, *, symbol: str, group: int) -> None:
-        """Set margin aside for an order until ``release``; orders of one group share their largest."""
-        self._reserved[ref] = Reservation(symbol, group, amount)
-        self._order_margin = None
+    def resting(self, ref: int) -> Resting | None:
+        """Return an order as margin sees it, None where it needs none (an exit of a bracket) or has ended."""
+        return self._resting.get(ref)
 
-    def reservation(self, ref: int) -> float:
-        """Return what is set aside for an order, 0 if nothing."""
-        return self._reserved[ref].amount if ref in self._reserved else 0.0
+    def reserve(self, order: Resting) -> None:
+        """Count an order until ``release``, in the place of what was known of it before."""
+        self._resting[order.ref] = order
+        self._order_margins.pop(order.symbol, None)
 
     def release(self, ref: int) -> None:
         """Free what was set aside for an order, if anything."""
-        if self._reserved.pop(ref, None) is not None:
-            self._order_margin = None
-
-    def group_reservation(self, group: int) -> float:
-        """Return what is set aside for a group of orders, its largest member."""
-        return max((reserved.amount for reserved in self._reserved.values() if reserved.group == group), default=0.0)
+        order = self._resting.pop(ref, None)
+        if order is not None:
+            self._order_margins.pop(order.symbol, None)
 
     def release_group(self, group: int) -> None:
         """Free what was set aside for a group of which one order fills, which ends the others."""
-        for ref in [ref for ref, reserved in self._reserved.items() if reserved.group == group]:
+        for ref in [ref for ref, order in self._resting.items() if order.group == group]:
             self.release(ref)
 
     def release_symbol(self, symbol: str) -> None:
         """Free what was set aside for the orders of a contract, which a liquidation cancels."""
-        for ref in [ref for ref, reserved in self._reserved.items() if reserved.symbol == symbol]:
-            self.release(ref)
+        for order in self.orders_of(symbol):
+            self.release(order.ref)
 
-    def opening_need(self, symbol: str, *, size: float, price: float, fee_rate: float) -> float:
-        """Return what opening ``size`` (signed) at ``price`` takes: its initial margin + opening fee (R7)."""
+    def needed_for(self, order: Resting) -> float:
+        """Return the margin that one more order takes: its openings' cost, as far as the other side's does not cover it (R7)."""
+        position, orders = self.positions[order.symbol], self.orders_of(order.symbol)
+        if position.orders.netting == "net_bids":
+            return max(self._margin_of([*orders, order], position) - self._margin_of(orders, position), 0.0)
+        opened = opened_by(order, orders, position.size)
+        covered = self.slack(order.symbol, is_short=order.size < 0) + self._of_group(order)
+        return max(position.cost(order, opened) - covered, 0.0) if opened else 0.0
+
+    def _of_group(self, order: Resting) -> float:
+        """Return what is set aside already for the side of an order by its group, whose members can fill only once."""
+        position, held = self.positions[order.symbol], self.positions[order.symbol].size
+        own = [other for other in self.orders_of(order.symbol) if other.group == order.group and other.size * order.size > 0]
+        return max((position.cost(other, opened_by(other, (), held)) for other in own), default=0.0)
+
+    def slack(self, symbol: str, *, is_short: bool) -> float:
+        """Return what another order of a side may need before it reserves anything: the larger side covers the other."""
         position = self.positions[symbol]
-        return position.opening_margin(size, price) + position.contract.notional(size, price) * max(fee_rate, 0.0)
+        if position.orders.netting != "larger_side":
+            return 0.0
+        known = sides(self.orders_of(symbol), position.size, position.cost)
+        return max(known.buys - known.sells, 0.0) if is_short else max(known.sells - known.buys, 0.0)
+
+    def _freed_by(self, symbol: str, size: float) -> float:
+        """Return what resting orders need less once a fill of this size has made closings of their openings."""
+        orders = self.orders_of(symbol)
+        if not orders:
+            return 0.0
+        position = self.positions[symbol]
+        return self._margin_of(orders, position) - self._margin_of(orders, position, position.size + size)
+
+    def opening_need(
+        self, symbol: str, *, size: float, price: float, fee_rate: float, mark_price: float | None = None, margin_price: float | None = None
+    ) -> float:
+        """Return what opening ``size`` (signed) at ``price`` takes (R7).
+
+        Its initial margin, by ``margin_price`` where the venue takes another, the opening fee, and what it would have lost by the
+        mark, as far as the contract's order terms count them.
+        """
+        at, mark = price if margin_price is None else margin_price, price if mark_price is None else mark_price
+        order = self.order(symbol, size=size, price=price, fee_rate=fee_rate, mark_price=mark, margin_price=at)
+        return self.positions[symbol].cost(order, size)
+
+    def order(
+        self,
+        symbol: str,
+        *,
+        size: float,
+        price: float,
+        fee_rate: float,
+        mark_price: float,
+        margin_price: float,
+        ref: int = 0,
+        group: int = 0,
+        rests_as: str = "limit",
+    ) -> Resting:
+        """Return an order as margin sees it, by the contract's order terms."""
+        position = self.positions[symbol]
+        terms, contract, loss = position.orders, position.contract, 0.0
+        if terms.counts_loss:
+            loss = max(-contract.unrealized_pnl(size=1.0 if size > 0 else -1.0, entry_price=price, mark_price=mark_price), 0.0)
+        is_fee_counted = terms.counts_fee or position.is_isolated or contract.kind == "spot"
+        return Resting(ref, symbol, group, size, price, margin_price, max(fee_rate, 0.0) if is_fee_counted else 0.0, loss, rests_as)
 
     @property
     def free_cash(self) -> float:
@@ -409,6 +493,7 @@ class MarginAccount:
         besides: float | None = None,
         credit: float = 0.0,
         is_short: bool = False,
+        margin_price: float | None = None,
     ) -> float:
         """Return the largest size (>= 0, whole lots) that may be opened or added at a price, on the side asked for.
 
@@ -421,52 +506,75 @@ class MarginAccount:
         besides = position.size if besides is None else besides
         unit = position.measure(1.0, price)
         money = max(self.spendable(symbol, marks) + credit, 0.0)
-        by_money = money / self._unit_need(position, side, price, max(fee_rate, 0.0))
+        terms = {"price": price, "fee_rate": fee_rate, "mark_price": marks.get(symbol, price)}
+        need = partial(self.opening_need, symbol, **terms, margin_price=margin_price)
+        by_money = money / need(size=side)
         limit, beside = self.max_measure(symbol), abs(besides)
         by_tier = max(limit - beside * unit, 0.0) / unit
         size = position.contract.floor_size(min(by_money, by_tier))
-        while size > 0 and (
-            self.opening_need(symbol, size=side * size, price=price, fee_rate=fee_rate) > money
-            or position.measure(size + beside, price) > limit
-        ):
+        while size > 0 and (need(size=side * size) > money or position.measure(size + beside, price) > limit):
             size = position.contract.size_below(size, beside=beside)  # the division's last digit was rounded up
         return size
 
-    def _unit_need(self, position: Position, side: float, price: float, fee_rate: float) -> float:
-        if position.is_plain:
-            return position.contract.multiplier * price * (1 / position.leverage + fee_rate)
-        return self.opening_need(position.contract.symbol, size=side, price=price, fee_rate=fee_rate)
-
     def refusal(
-        self, symbol: str, *, size: float, price: float, fee_rate: float, marks: Marks, besides: float = 0.0, credit: float = 0.0
+        self,
+        symbol: str,
+        *,
+        size: float,
+        price: float,
+        fee_rate: float,
+        marks: Marks,
+        besides: float = 0.0,
+        credit: float = 0.0,
+        order: Resting | None = None,
     ) -> Refusal | None:
         """Return why opening ``size`` at ``price`` is refused, None where it fits (R4, R7, R8).
 
-        ``besides`` is size of the same side that is held or ordered already, ``credit`` margin that orders placed
-        before this one will free.
+        ``besides`` is size of the same side that is held or ordered already, ``credit`` margin that orders placed before this
+        one will free. Of an ``order`` that comes in, what the other side's orders have set aside counts for it too; without
+        one, this is a fill.
         """
-        needed = self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate)
+        mark_price, margin_price = marks.get(symbol, price), price if order is None else order.margin_price
+        if order is None:
+            needed = self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate, mark_price=mark_price)
+            credit += self._freed_by(symbol, size)
+        else:
+            needed = self.needed_for(order)
         available = self.spendable(symbol, marks) + credit
         position = self.positions[symbol]
         measure, limit = (position.measure(abs(size) + abs(besides), price), self.max_measure(symbol))
         if position.contract.kind == "spot" and size < 0:
-            reason = f"{symbol}: spot cannot be sold short"
+            reason, message = "short_spot", f"{symbol}: spot cannot be sold short"
         elif measure > limit:
             what = "a notional of" if position.is_plain else f"a size in its tiers' {position.table.unit} of"
-            reason = f"{symbol}: {what} {measure:.8g} would pass the {limit:.8g} that its tiers allow at {position.leverage:g}x"
+            reason = "tier_cap"
+            message = f"{symbol}: {what} {measure:.8g} would pass the {limit:.8g} that its tiers allow at {position.leverage:g}x"
         elif needed > available:
             opening = f"opening {abs(size):.8g} at {price:.8g} with {position.leverage:g}x"
-            reason = f"{symbol}: {opening} needs {needed:.8g}, available is {available:.8g}"
+            reason, message = "margin", f"{symbol}: {opening} needs {needed:.8g}, available is {available:.8g}"
         else:
             return None
-        terms = {"price": price, "fee_rate": fee_rate, "besides": besides, "credit": credit}
-        fits = self.max_opening(symbol, marks=marks, is_short=size < 0, **terms)
-        return Refusal(f"{reason}; lower the size to {fits:.8g} or less", needed, available, fits)
+        if order is not None:
+            credit += self.slack(symbol, is_short=size < 0) + self._of_group(order)
+        fits = self.max_opening(
+            *(symbol,),
+            price=price,
+            fee_rate=fee_rate,
+            marks=marks,
+            besides=besides,
+            credit=credit,
+            is_short=size < 0,
+            margin_price=margin_price,
+        )
+        return Refusal(reason, f"{message}; lower the size to {fits:.8g} or less", needed, available, fits)
 
     def execute(
         self, symbol: str, *, size: float, price: float, fee_rate: float, marks: Marks, time: float
     ) -> tuple[Booking, Refusal | None]:
-        """Book what fits of an order's fill: the closing part always, the opening part if it is funded (R7)."""
+        """Book what fits of an order's fill: the closing part always, the opening part if it is funded (R7).
+
+        Where it is not, the refusal says why; an account that ``shrinks`` books as much of it as fits.
+        """
         closed, opened = split_fill(self.positions[symbol].size, size)
         booked = Booking(0.0, 0.0, 0.0, 0.0, 0.0)
         if closed:
@@ -476,9 +584,11 @@ class MarginAccount:
         held = self.positions[symbol].size
         refused = self.refusal(symbol, size=opened, price=price, fee_rate=fee_rate, marks=marks, besides=held)
         if refused is not None:
+            opened = (refused.max_size if opened > 0 else -refused.max_size) if self.shrinks else 0.0
+        if not opened:
             return booked, refused
         added = self.apply_fill(symbol, size=opened, price=price, fee_rate=fee_rate, time=time)
-        return booked._replace(opened=added.opened, opening_fee=added.opening_fee), None
+        return booked._replace(opened=added.opened, opening_fee=added.opening_fee), refused
 
     # -- money -------------------------------------------------------------------------------------------------------
 
@@ -597,6 +707,7 @@ class MarginAccount:
     def _resize(self, position: Position, change: float, kept_fee: float | None = None) -> None:
         """Change a position's size, and with it the closing fee that it keeps where that is not in proportion."""
         largest = max(position.largest_size, abs(position.size + change))
+        self._order_margins.pop(position.contract.symbol, None)
         position.size = position.contract.snap_size(position.size + change, largest=largest)
         position.largest_size = largest if position.size else 0.0
         if not position.size:
@@ -664,8 +775,9 @@ class MarginAccount:
         copy.wallets = dict(self.wallets)
         copy.positions = {symbol: replace(position) for symbol, position in self.positions.items()}
         copy.turnover = self.turnover
-        copy._reserved = dict(self._reserved)
-        copy._order_margin = None
+        copy.shrinks = self.shrinks
+        copy._resting = dict(self._resting)
+        copy._order_margins = dict(self._order_margins)
         return copy
 
     def _noise(self) -> float:

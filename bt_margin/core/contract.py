@@ -8,7 +8,7 @@ one money and settled in the base coin; a contract is ``multiplier`` units of qu
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil, floor, isfinite, ulp
+from math import ceil, floor, inf, isfinite, ulp
 
 from .funding import DEBITS, PRICES
 from .tiers import GENERIC_RATE, TierSchedule, TierTable
@@ -46,6 +46,10 @@ class Contract:
     ``multiplier`` base units per contract, of an inverse contract its quote value; ``lot`` smallest step of a size (0: any
     size); ``maker``, ``taker`` and ``liquidation_fee`` fractions of notional (a maker rebate is negative). Spot has no tiers.
 
+    ``tick`` smallest step of a price; orders smaller than ``min_size`` or, unless they only close, worth less than
+    ``min_notional`` (quote currency) are not taken, nor market orders above ``max_size``; all four from ``filters_since`` on
+    (seconds UTC).
+
     ``dated_fees`` are (start in seconds UTC, maker, taker) in rising order, which take the place of ``maker`` and ``taker``
     from their start on; see ``at``. ``funding_debit`` says what pays a funding fee: the 'position' by its wallet; for
     an isolated one the available balance first, 'free_first'; or the wallet, but never so much that funding alone
@@ -63,6 +67,11 @@ class Contract:
     dated_fees: tuple[tuple[float, float, float], ...] = ()
     funding_debit: str = "position"
     funding_price: str = "mark"
+    tick: float = 0.0
+    min_size: float = 0.0
+    max_size: float = inf
+    min_notional: float = 0.0
+    filters_since: float = -inf
 
     def __post_init__(self) -> None:
         name = self.symbol or "contract"
@@ -71,6 +80,11 @@ class Contract:
             raise ValueError(f"{name}: the multiplier is a positive number of base units per contract, was {self.multiplier}")
         if not (isfinite(self.lot) and self.lot >= 0):
             raise ValueError(f"{name}: the lot is a positive size, or 0 for any size, was {self.lot}")
+        for what, figure in (("tick", self.tick), ("smallest size", self.min_size), ("smallest notional", self.min_notional)):
+            if not (isfinite(figure) and figure >= 0):
+                raise ValueError(f"{name}: the {what} is a number of 0 or more, was {figure}")
+        if not self.max_size > self.min_size:
+            raise ValueError(f"{name}: the largest market order is above the smallest of {self.min_size:g}, was {self.max_size}")
         rates = [(fee, getattr(self, fee)) for fee in ("maker", "taker", "liquidation_fee")]
         for fee, rate in [*rates, *((fee, dated[place]) for dated in self.dated_fees for place, fee in ((1, "maker"), (2, "taker")))]:
             if not (isfinite(rate) and -0.1 < rate < 0.1):

@@ -1,10 +1,15 @@
 """What an order takes before it fills: its cost at the venue, and the margin of resting orders."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from .contract import notional, unrealized_pnl
+from .contract import notional, split_fill, unrealized_pnl
 from .terms import Holding
+
+NETTINGS = ("larger_side", "both_sides", "net_bids")
+MARGIN_PRICES = ("own", "assumed", "quote")
+RESTS_AS = ("market", "limit", "stop")
 
 ASSUMING_BUFFER = 0.0015  # Binance, FAQ 87fa7ee33b574f7084d42bd2ce2e463b, retrieved 2026-11-21
 
@@ -82,3 +87,131 @@ def order_margin(*, bids: Sequence[float], asks: Sequence[float], position: floa
     120.0
     """
     return max(sum(bids) - max(-position, 0.0), sum(asks) - max(position, 0.0), 0.0) / leverage
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTerms:
+    """What a venue sets aside for resting orders, besides its margin terms.
+
+    Parameters
+    ----------
+    netting : of a contract's openings the 'larger_side', since only one side can come to bear; 'both_sides'; or 'net_bids',
+        all offers and what the bids are more than they (BitMEX: 20 bids and 15 offers take 5 bids and 15 offers)
+    margin_price : by which initial margin is taken of a limit: its 'own'; 'assumed', see ``assumed_price`` (Binance); or the
+        'quote', a buy's at most and a sell's at least the last price (Bybit)
+    counts_loss : whether what an order would have lost as it fills, by the mark, is set aside too (Binance)
+    counts_fee : whether the opening fee is; of an isolated position it always is, for it is paid in cash (R7, R8)
+    """
+
+    netting: str = "larger_side"
+    margin_price: str = "own"
+    counts_loss: bool = False
+    counts_fee: bool = True
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("netting", self.netting, NETTINGS), ("margin_price", self.margin_price, MARGIN_PRICES)):
+            if value not in known:
+                raise ValueError(f"{what} of order terms is one of {', '.join(map(repr, known))}, was {value!r}")
+
+    @property
+    def needs_mark(self) -> bool:
+        """Whether what an order sets aside depends on the mark at which it is placed."""
+        return self.counts_loss or self.margin_price == "assumed"
+
+    def price_of_limit(self, *, size: float, price: float, mark_price: float, last_price: float) -> float:
+        """Return the price by which the initial margin of a limit order is taken.
+
+        >>> OrderTerms(margin_price="quote").price_of_limit(size=1, price=110, mark_price=99, last_price=100)
+        100
+        """
+        if self.margin_price == "assumed":
+            return assumed_price(size=size, price=price, mark_price=mark_price, last_price=last_price)
+        if self.margin_price == "quote":
+            return min(price, last_price) if size > 0 else max(price, last_price)
+        return price
+
+
+USUAL = OrderTerms()
+
+
+class Resting(NamedTuple):
+    """An order at the venue as margin sees it, from its acceptance to its end.
+
+    ``size`` may still fill (signed). Initial margin is taken by ``margin_price``, the opening fee of ``fee_rate`` by ``price``;
+    ``loss`` is set aside for each contract besides. It rests as 'market', which fills before anything else, 'limit' or
+    'stop'. Orders of one ``group`` can fill only once. ``share`` of its need is set aside: less than all where it lives on
+    margin that orders before it have yet to free.
+    """
+
+    ref: int
+    symbol: str
+    group: int
+    size: float
+    price: float
+    margin_price: float
+    fee_rate: float
+    loss: float = 0.0
+    rests_as: str = "limit"
+    share: float = 1.0
+
+
+Cost = Callable[[Resting, float], float]  # what an order needs of which so much (signed) opens
+
+
+class Sides(NamedTuple):
+    """What the openings among a contract's buys and sells need, and how large they are."""
+
+    buys: float
+    sells: float
+    buy_size: float
+    sell_size: float
+
+    def margin(self, netting: str) -> float:
+        """Return what is set aside for all of them."""
+        if netting == "both_sides":
+            return self.buys + self.sells
+        if netting == "net_bids":
+            net = max(self.buy_size - self.sell_size, 0.0) / self.buy_size if self.buy_size else 0.0
+            return self.buys * net + self.sells
+        return max(self.buys, self.sells)
+
+
+def sides(orders: Sequence[Resting], held: float, cost: Cost) -> Sides:
+    """Return what a contract's openings need, given the position ``held`` (signed).
+
+    Of a group the member that needs most counts.
+    """
+    needs: dict[tuple[bool, int], tuple[float, float]] = {}
+    for place, order in enumerate(orders):
+        opened = opened_by(order, orders[:place], held, after=orders[place + 1 :])
+        of_group = (order.size > 0, order.group)
+        needs[of_group] = max(needs.get(of_group, (0.0, 0.0)), (order.share * cost(order, opened) if opened else 0.0, abs(opened)))
+    buys = [need for (is_buy, _), need in needs.items() if is_buy]
+    sells = [need for (is_buy, _), need in needs.items() if not is_buy]
+    return Sides(sum(n for n, _ in buys), sum(n for n, _ in sells), sum(size for _, size in buys), sum(size for _, size in sells))
+
+
+def opened_by(order: Resting, before: Sequence[Resting], held: float, *, after: Sequence[Resting] = ()) -> float:
+    """Return how much of an order opens (signed), given what is held and the orders placed ``before`` and ``after`` it.
+
+    Market orders fill first, in turn. Then a side closes what is held, limits placed first before the others; a stop is in no
+    book before it is triggered, so that each may close all of it. Members of the order's own group fill in its place.
+
+    >>> ask = Resting(ref=1, symbol="BTC", group=1, size=-3, price=100, margin_price=100, fee_rate=0.0)
+    >>> opened_by(ask, [ask._replace(ref=2, group=2, size=-4)], held=5)                # 4 of the 5 are closed by the first
+    -2.0
+    """
+    for other in before if order.rests_as == "market" else (*before, *after):
+        if other.rests_as == "market" and other.group != order.group:
+            held += other.size
+    if order.rests_as == "market":
+        return split_fill(held, order.size)[1]
+    closable = max(-held if order.size > 0 else held, 0.0)
+    if order.rests_as == "limit":
+        closing: dict[int, float] = {}
+        for other in before:
+            if other.rests_as == "limit" and other.group != order.group and other.size * order.size > 0:
+                closing[other.group] = max(closing.get(other.group, 0.0), abs(other.size))
+        closable = max(closable - sum(closing.values()), 0.0)
+    opened = max(abs(order.size) - closable, 0.0)
+    return opened if order.size > 0 else -opened

@@ -54,8 +54,8 @@ class WorkingOrder:
 
     ``size`` is what may fill in this bar (signed), ``rest`` what a volume filler leaves for later bars. ``stop`` is the
     trigger (None for a limit), ``stop_fill`` the price a triggered stop pays, ``limit`` the limit price (None for a
-    plain stop). Orders of one ``oco`` group end each other; so do the exits of one ``bracket``. ``gap_fill`` returns what is
-    paid where detail jumps over the order to an open price, None where slippage leaves the bar.
+    plain stop). Orders of one ``oco`` group end each other; so do the exits of one ``bracket``. One that ``reduces`` never opens.
+    ``gap_fill`` returns what is paid where detail jumps over the order to an open price, None where slippage leaves the bar.
     """
 
     ref: int
@@ -68,6 +68,7 @@ class WorkingOrder:
     fee_rate: float
     oco: int
     bracket: int | None
+    reduces: bool = False
     gap_fill: Callable[[float], float | None] | None = None
 
     @property
@@ -666,18 +667,24 @@ class _Walk:
 
     def _fill(self, order: WorkingOrder, price: float) -> None:
         self._record("fill", order.ref, price)
-        reserved = self.account.reservation(order.ref)
+        resting = self.account.resting(order.ref)
         self.account.release_group(order.oco)
-        booked, refused = self.account.execute(
-            order.symbol, size=order.size, price=price, fee_rate=order.fee_rate, marks=self.marks, time=0.0
-        )
-        if booked.opened and self.late:
-            self._pay_late(order.symbol, booked.opened)
+        size, rest = order.size, order.rest
+        if order.reduces:  # it closes at most what is held, and ends where that is less than it
+            held = self.account.positions[order.symbol].size
+            size = 0.0 if held * size >= 0 else size if abs(size) < abs(held) else -held
+            rest = rest if size == order.size and abs(held) > abs(size) else 0.0
+        refused = None
+        if size:
+            booked, refused = self.account.execute(
+                order.symbol, size=size, price=price, fee_rate=order.fee_rate, marks=self.marks, time=0.0
+            )
+            if booked.opened and self.late:
+                self._pay_late(order.symbol, booked.opened)
         self.orders.remove(order)
-        if order.rest and refused is None and reserved:
-            share = abs(order.rest) / (abs(order.rest) + abs(order.size))
-            self.account.reserve(order.ref, reserved * share, symbol=order.symbol, group=order.oco)
-        ends_bracket = order.bracket is not None and (not order.rest or refused is not None)
+        if rest and refused is None and resting is not None:
+            self.account.reserve(resting._replace(size=rest))
+        ends_bracket = order.bracket is not None and (not rest or refused is not None)
         for other in list(self.orders):
             if other.oco == order.oco or (ends_bracket and other.bracket == order.bracket):
                 self._end(other)

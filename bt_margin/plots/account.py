@@ -197,14 +197,18 @@ def draw_margin_ratio(axes: "Axes", result: Result, start: "pd.Timestamp") -> No
     axes.plot(times, shown[rows], color=BLUE, linewidth=1.5, zorder=3, drawstyle="steps-post")
     deaths = result.liquidations["time"].drop_duplicates()
     mark_deaths(axes, deaths, [1.0] * len(deaths), 11)
-    panel_title(axes, f"Margin ratio at closes = maintenance margin / equity of {whose}")
+    panel_title(
+        axes,
+        f"Margin ratio at closes = maintenance margin / equity of {whose}",
+        *([("✖ liquidated between closes, at 1", RED)] if len(deaths) else []),
+    )
     if np.isnan(ratio).all():
         axes.text(0.5, 0.25, "no position was held at the close of a bar", transform=axes.transAxes, ha="center", size=14, color=GREY)
         return
     row = int(np.nanargmax(ratio))
     at = (index[row], min(float(ratio[row]), 1.0))
     owner = f", {ratios.iloc[row].idxmax()}" if len(ratios.columns) > 1 else ""
-    _say_beside(axes, legible(f"highest {ratio[row]:.2g}{owner}"), at, BLUE, is_late=row > LATE * len(ratio), up=9, size=13)
+    _say_beside(axes, legible(f"highest at a close {ratio[row]:.2g}{owner}"), at, BLUE, is_late=row > LATE * len(ratio), up=9, size=13)
 
 
 def _judged(result: Result) -> "tuple[pd.DataFrame, str]":

@@ -30,6 +30,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..core.contract import Contract
+from ..core.orders import USUAL, OrderTerms
 from ..core.profiles import PROFILES
 from ..core.terms import ALWAYS_PLAIN, MarginTerms, Terms, terms_at
 from ..core.tiers import GENERIC_RATE, MODES, UNITS, TierSchedule, TierTable
@@ -41,12 +42,14 @@ __all__ = ["ContractFacts", "FundingFacts", "Venue", "VenueContract", "load", "n
 
 FOLDER = Path(__file__).parent
 VENUE_KEYS = frozenset({"source", "retrieved", "profile", "maker", "taker", "liquidation_fee", "sources", "contracts"})
-VENUE_OPTIONS = frozenset({"kind", "tier_mode", "tier_unit", "margin_terms", "funding", "earlier_fees", "not_sourced"})
+VENUE_OPTIONS = frozenset({"kind", "tier_mode", "tier_unit", "margin_terms", "order_terms", "funding", "earlier_fees"})
+VENUE_OPTIONS |= {"filters_since", "not_sourced"}
 CONTRACT_KEYS = frozenset({"lot", "tiers", "sources"})
 OWN_RATES = frozenset({"maker", "taker", "liquidation_fee"})
 OWN_SIZES = ("tick", "min_size", "max_size", "min_notional")
 CONTRACT_OPTIONS = OWN_RATES | set(OWN_SIZES) | {"kind", "multiplier", "funding", "aliases"}
 TABLE_KEYS = frozenset({"valid_from", "source", "rows"})
+ORDER_TERMS = frozenset({"netting", "margin_price", "counts_loss", "counts_fee"})
 TERMS_KEYS = frozenset({"valid_from", "maintenance_basis", "fee_in_margin"})
 FUNDING_OPTIONS = frozenset({"cap", "floor", "price", "debit"})
 FEE_KEYS = frozenset({"before", "maker", "taker", "source"})
@@ -64,8 +67,8 @@ class VenueContract:
     ``maker`` and ``taker`` are the latest; ``dated_fees``, where they have changed, all of them as (start in seconds UTC,
     maker, taker), the first from -infinity. ``multiplier`` is base units per contract, of an inverse contract its quote
     value. ``tick``, ``min_size``, ``max_size`` (the largest market order), ``min_notional`` and ``funding`` are None where no
-    source gives them. ``sources`` says where each figure is from, by the name of the figure; those of a tier table by the
-    day it is dated.
+    source gives them; from ``filters_since`` on (seconds, UTC) the first four are known to hold. ``sources`` says where each
+    figure is from, by the name of the figure; those of a tier table by the day it is dated.
     """
 
     symbol: str
@@ -83,6 +86,7 @@ class VenueContract:
     min_notional: float | None = None
     funding: FundingFacts | None = None
     dated_fees: tuple[tuple[float, float, float], ...] = ()
+    filters_since: float = -inf
 
     def fees_at(self, time: float) -> tuple[float, float]:
         """Return the maker and the taker fee of a time (seconds, UTC)."""
@@ -100,7 +104,8 @@ class Venue:
 
     ``contracts`` holds a contract under each of its spellings. ``retrieved`` is the day the figures were fetched, None
     where they are no venue's. ``any_tiers`` are the tiers of a symbol that is not listed, None where such a symbol is an
-    error. ``terms`` are the margin terms by the time they came into force, in order. ``not_sourced`` names what the venue
+    error. ``terms`` are the margin terms by the time they came into force, in order; ``orders`` what resting orders
+    set aside. ``not_sourced`` names what the venue
     has and no source gives.
     """
 
@@ -114,6 +119,7 @@ class Venue:
     contracts: Mapping[str, VenueContract]
     any_tiers: TierSchedule | None = None
     terms: Terms = ALWAYS_PLAIN
+    orders: OrderTerms = USUAL
     sources: Mapping[str, str] = field(default_factory=dict)
     not_sourced: tuple[str, ...] = ()
 
@@ -196,9 +202,25 @@ def read(path: Path) -> Venue:
         profile=profile,
         contracts=MappingProxyType(_contracts(contracts, entry, path.name)),
         terms=_terms(entry, path.name),
+        orders=_orders(entry, path.name),
         sources=MappingProxyType(texts(entry["sources"], f"{path.name}, sources")),
         not_sourced=tuple(text(item, f"{path.name}, not_sourced") for item in _optional_list(entry, "not_sourced", path.name)),
     )
+
+
+def _orders(entry: Mapping[str, object], file: str) -> OrderTerms:
+    where = f"{file}, order_terms"
+    given = mapping(entry.get("order_terms", {}), where)
+    check_keys(given, frozenset(), ORDER_TERMS, where)
+    try:
+        return OrderTerms(
+            netting=text(given.get("netting", USUAL.netting), f"{where}, netting"),
+            margin_price=text(given.get("margin_price", USUAL.margin_price), f"{where}, margin_price"),
+            counts_loss=flag(given.get("counts_loss", USUAL.counts_loss), f"{where}, counts_loss"),
+            counts_fee=flag(given.get("counts_fee", USUAL.counts_fee), f"{where}, counts_fee"),
+        )
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def plain_symbol(symbol: str) -> str:
@@ -253,7 +275,9 @@ def _contract(symbol: str, entry: Mapping[str, object], venue: Mapping[str, obje
     funding = _funding(entry.get("funding", venue.get("funding")), f"{where}, funding")
     dated = () if {"maker", "taker"} & entry.keys() else _earlier_fees(venue, rates, sources, file)
     own = VenueContract(symbol, lot, multiplier, tiers, sources=MappingProxyType(sources), kind=kind, funding=funding, **rates)
-    return replace(own, dated_fees=dated, tick=tick, min_size=smallest, max_size=largest, min_notional=least)
+    since = _instant(day(venue["filters_since"], f"{file}, filters_since")) if "filters_since" in venue else -inf
+    own = replace(own, dated_fees=dated, tick=tick, min_size=smallest, max_size=largest, min_notional=least)
+    return replace(own, filters_since=since)
 
 
 def _table(value: object, unnamed: str, where: str, *, mode: str, unit: str) -> tuple[date, TierTable, str]:

@@ -6,6 +6,7 @@ import pytest
 
 from bt_margin import Contract, MarginAccount, Risk, TierSchedule, TierTable, plan_liquidation
 from bt_margin.core.liquidation import account_bankruptcy_price, account_liquidation_price
+from bt_margin.core.orders import Resting
 from bt_margin.core.profiles import FORFEIT, MARKET
 
 
@@ -81,20 +82,24 @@ def test_one_fill_of_three_equals_fills_of_one_and_two():
     assert whole.wallets == pytest.approx(split.wallets)
 
 
+def resting(ref, *, size, price, group=None, rests_as="limit"):
+    return Resting(ref, "BTC", ref if group is None else group, size, price, price, 0.0, rests_as=rests_as)
+
+
 def test_available_counts_cross_profit_but_no_isolated_one():
     account = account_of((flat_contract("BTC"), 10, "cross"), (flat_contract("ETH"), 5, "isolated"))
     account.apply_fill("BTC", size=1, price=100, fee_rate=0.0, time=0)
     account.apply_fill("ETH", size=1, price=50, fee_rate=0.0, time=0)
-    account.reserve(7, 30.0, symbol="BTC", group=7)
+    account.reserve(resting(7, size=3, price=100))
     marks = {"BTC": 120.0, "ETH": 500.0}
     assert account.available_margin(marks) == pytest.approx(1_000 - 50 / 5 + 20 - 120 / 10 - 30)
 
 
 def test_an_oco_group_reserves_its_largest_member():
-    account = account_of()
-    account.reserve(1, 30.0, symbol="BTC", group=1)
-    account.reserve(2, 50.0, symbol="BTC", group=1)
-    account.reserve(3, 5.0, symbol="BTC", group=3)
+    account = account_of((flat_contract("BTC"), 10, "cross"))
+    account.reserve(resting(1, size=3, price=100, group=1))
+    account.reserve(resting(2, size=5, price=100, group=1))
+    account.reserve(resting(3, size=0.5, price=100, group=3))
     assert account.order_margin == 55
     account.release(2)
     assert account.order_margin == 35
@@ -127,7 +132,7 @@ def test_a_size_past_the_tiers_of_its_leverage_is_refused():
     refused = account.refusal("BTC", size=2, price=100, fee_rate=0.0, marks={"BTC": 100.0}, besides=9)
     assert refused is not None
     assert refused.max_size == 1
-    assert "1100 would pass the 1000" in refused.reason
+    assert "1100 would pass the 1000" in refused.message
     assert account.refusal("BTC", size=1, price=100, fee_rate=0.0, marks={"BTC": 100.0}, besides=9) is None
 
 

@@ -323,7 +323,7 @@ def test_tiers_of_ones_own_are_read_the_way_the_venues_are():
         (account(position(contract_type="spot", tiers=[{"rate": 0.1}])), "position 1: spot has no tiers, 1 were given"),
         (account(venue="mtgox"), "no venue is called 'mtgox'"),
         (account(venue="binance", date=20210301), "the account: date must be a text, was 20210301"),
-        (account(position(), venue="binance"), "position 1: binance has no tiers for it here (known: "),
+        (account(position(), venue="binance"), "position 1: binance has no tiers for a position without a symbol here (known: "),
         (
             account(position(symbol="BTCUSDT", tier_mode="slab"), venue="binance"),
             "tier_mode 'slab' and tier_unit 'quote' need tiers of your own",
@@ -344,7 +344,7 @@ def test_what_it_cannot_take_is_one_sentence(given, sentence):
 
 def test_a_day_that_is_none_is_refused():
     with pytest.raises(ValueError, match="1st of March"):
-        evaluate({"venue": "binance", "date": "1st of March"})
+        evaluate({"venue": "binance", "date": "1st of March", "positions": []})
 
 
 @pytest.mark.parametrize(
@@ -510,3 +510,9 @@ def test_an_isolated_positions_deleveraging_score_is_that_of_its_own_money():
 def test_equity_equal_to_maintenance_is_liquidatable_but_at_dydx(venue, is_liquidatable):
     held = {"symbol": "X", "size": 1, "entry_price": 100, "mark_price": 93.75, "tiers": [{"rate": 0.01}]}
     assert evaluate({"venue": venue, "wallet_balance": 6.25 + 0.9375, "positions": [held]})["liquidatable"] is is_liquidatable
+
+
+@pytest.mark.parametrize("account", [{}, {"venue": "binance"}, {"wallet_balance": None, "positions": None}])
+def test_an_account_without_money_and_positions_is_refused(account):
+    with pytest.raises(ValueError, match="the account has neither wallet_balance nor positions; give one or both"):
+        evaluate(account)

@@ -784,7 +784,7 @@ def test_a_file_that_holds_no_table_gets_one_sentence(tmp_path, suffix):
     path = tmp_path / f"BTCUSDT{suffix}"
     path.write_bytes(b"")
 
-    with pytest.raises(ValueError, match=r"^BTCUSDT: candle file '.*' cannot be read \(.+\), write it anew$"):
+    with pytest.raises(ValueError, match=r"^BTCUSDT: candle file '.*' is empty; expected a line of column names and a row for each stamp$"):
         PerpData(dataname=path)
 
 
@@ -893,3 +893,12 @@ def test_text_that_names_its_zone_is_converted(tmp_path):
     frame.index = [f"{time:%Y-%m-%dT%H:%M}+08:00" for time in frame.index]
     frame.to_csv(path, index_label="datetime")
     assert PerpData(dataname=path, stamp="close").perp.stamps[0] == pd.Timestamp("2024-01-01", tz="UTC").timestamp()
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_file_separated_by_semicolons_or_tabs_is_read_as_with_commas(tmp_path, mark):
+    frame = stamped("2024-01-01", "4h")
+    frame.to_csv(tmp_path / "A.csv", index_label="datetime")
+    frame.to_csv(tmp_path / "B.csv", index_label="datetime", sep=mark)
+    commas, marks = (PerpData(dataname=tmp_path / name) for name in ("A.csv", "B.csv"))
+    assert (marks._columns, marks.perp) == (commas._columns, commas.perp)

@@ -810,7 +810,7 @@ def test_an_order_history_is_filled_at_its_own_prices():
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
-NUMBERS = {"reason", "needed", "available", "max_size"}
+NUMBERS = {"reason", "message", "needed", "available", "max_size"}
 TIERS = [(50_000, 0.01, 20), (100_000, 0.02, 10)]
 REFUSED = {
     "at submission": ([100.0] * 3, buy(1_001), {}, (10_010, 10_000, 1_000)),
@@ -832,7 +832,7 @@ def test_a_refusal_for_margin_says_why_and_by_how_much(case):
     assert (status, size) == ("Margin", 0)
     assert set(info) == NUMBERS
     assert (info["needed"], info["available"], info["max_size"]) == pytest.approx(numbers)
-    assert info["reason"].startswith("D0: ")
+    assert info["message"].startswith("D0: ")
     assert strategy.broker.account.order_margin == 0
 
 
@@ -860,7 +860,7 @@ def test_a_size_below_one_lot_is_refused_with_reason_and_numbers():
 
     ((status, size, _, info),) = strategy.ends()
     assert (status, size) == ("Rejected", 0)
-    assert info["reason"] == "D0: a size of 0.4 leaves no whole lot of 1; order at least one lot"
+    assert info["message"] == "D0: a size of 0.4 leaves no whole lot of 1; order at least one lot"
     assert set(info) == NUMBERS
 
 
@@ -875,7 +875,7 @@ def test_nonsense_is_rejected_with_a_reason(act):
 
     ((status, _, _, info),) = strategy.ends()
     assert status == "Rejected"
-    assert info["reason"].startswith("D0: ")
+    assert info["message"].startswith("D0: ")
 
 
 def test_an_order_before_the_first_bar_of_its_data_is_rejected_with_a_reason():
@@ -888,7 +888,7 @@ def test_an_order_before_the_first_bar_of_its_data_is_rejected_with_a_reason():
     strategy = run(margin_broker(), [100.0] * 5, late, strategy=Early)
 
     ((status, _, _, info),) = strategy.ends()
-    assert (status, info["reason"]) == ("Rejected", "D1: no bar has come yet; place orders from the first bar on")
+    assert (status, info["message"]) == ("Rejected", "D1: no bar has come yet; place orders from the first bar on")
 
 
 def test_a_refused_entry_takes_its_bracket_with_it():

@@ -151,7 +151,7 @@ def test_t6_an_order_is_judged_again_at_the_open_and_its_refusal_carries_numbers
     ((status, size, _, info),) = spoken.ends
     assert (status, size) == ("Margin", 0)
     assert (info["needed"], info["available"], info["max_size"]) == (10 * 110, 1_000, pytest.approx(1_000 / 110))
-    assert info["reason"].startswith("BTC: opening 10 at 110 with 1x needs 1100, available is 1000")
+    assert info["message"].startswith("BTC: opening 10 at 110 with 1x needs 1100, available is 1000")
 
 
 def test_t7_a_wick_liquidates():

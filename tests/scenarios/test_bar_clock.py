@@ -183,7 +183,7 @@ def test_a_refusal_carries_the_reason_and_the_numbers():
     ((status, size, _, _, info),) = strategy.orders.values()
     assert (status, size) == ("Margin", 0)
     assert (info["needed"], info["available"], info["max_size"]) == (1_010, 1_000, 100)
-    assert "AAA" in info["reason"]
+    assert "AAA" in info["message"]
 
 
 def test_sizes_are_cut_to_whole_lots_and_less_than_one_is_rejected():
@@ -191,7 +191,7 @@ def test_sizes_are_cut_to_whole_lots_and_less_than_one_is_rejected():
     strategy = play(script, frame([CALM] * 4), terms={"lot": 0.1})
     outcomes = [(status, size) for status, size, *_ in strategy.orders.values()]
     assert outcomes == [("Completed", pytest.approx(1.3)), ("Rejected", 0)]
-    assert "no whole lot of 0.1" in list(strategy.orders.values())[1][4]["reason"]
+    assert "no whole lot of 0.1" in list(strategy.orders.values())[1][4]["message"]
 
 
 def test_a_limit_makes_unless_it_fills_at_the_open_of_its_first_bar():

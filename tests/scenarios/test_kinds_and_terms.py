@@ -317,7 +317,7 @@ def test_an_opening_beyond_the_contracts_that_its_leverage_allows_is_refused():
     strategy = play({1: buy(size=11)}, frame([CALM] * 3), terms={"tiers": table})
     ((status, _, _, _, info),) = strategy.orders.values()
     assert (status, info["max_size"]) == ("Margin", pytest.approx(10))
-    assert "a size in its tiers' contracts of 11 would pass the 10 that its tiers allow at 10x" in info["reason"]
+    assert "a size in its tiers' contracts of 11 would pass the 10 that its tiers allow at 10x" in info["message"]
 
 
 def test_a_fill_that_lifts_a_cross_position_into_a_dearer_slab_is_followed_by_the_test():
@@ -582,7 +582,7 @@ def test_spot_cannot_be_bought_on_credit_nor_sold_short():
     credit, short = strategy.orders.values()
     assert (credit[0], credit[4]["needed"], credit[4]["max_size"]) == ("Margin", 1_100, 10)
     assert (short[0], short[4]["max_size"]) == ("Margin", 0)
-    assert "spot cannot be sold short" in short[4]["reason"]
+    assert "spot cannot be sold short" in short[4]["message"]
 
 
 def test_spot_bought_beside_a_perpetual_that_earns_is_paid_with_money_that_is_there():

@@ -339,7 +339,7 @@ def test_the_exits_of_a_rejected_entry_say_why_they_are_rejected():
 
     strategy = play({1: bracket}, frame([STILL] * 3), terms={"lot": 0.1})
     assert statuses(strategy) == ["Rejected"] * 3
-    reasons = [info["reason"] for *_, info in strategy.orders.values()]
+    reasons = [info["message"] for *_, info in strategy.orders.values()]
     assert "no whole lot of 0.1" in reasons[0]
     assert all("reason" in info and "max_size" in info for *_, info in strategy.orders.values())
 

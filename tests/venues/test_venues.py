@@ -422,7 +422,7 @@ def contract_of(content: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda e: e.pop("taker"), r"^made\.json is without taker; expected contracts, earlier_fees, funding, kind, "),
+        (lambda e: e.pop("taker"), r"^made\.json is without taker; expected contracts, earlier_fees, filters_since, funding, kind, "),
         (lambda e: e.update(fee=1), r"^made\.json is with unknown fee; expected contracts, "),
         (
             lambda e: e.update(profile="cruel"),
