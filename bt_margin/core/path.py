@@ -179,12 +179,14 @@ def plan_bar(
         cooldown=cooldown,
         late=late,
     )
-    coarse = [track for track in tracks if track.symbol not in detail[0]] if detail else tracks
-    ways = (True, False) if any(track.last is not None for track in coarse) else (True,)
+    ordered = {order.symbol for order in orders}
+    stirred = [track for track in tracks if track.last is not None and (track.symbol in ordered or account.positions[track.symbol].size)]
+    coarse = [track for track in stirred if track.symbol not in detail[0]] if detail else stirred
+    ways = (True,) if detail and not coarse else (True, False)
     adverse, favourable = _by_equity([plan(low_first=way) for way in ways])
     if detail:
         _, favourable = _by_equity([plan(low_first=way, path="favourable") for way in ways])
-    if len({_series(track) for track in tracks if track.last is not None}) < 2:
+    if len({_series(track) for track in stirred}) < 2:
         return Ends(adverse, favourable, adverse)
     worst, sides = adverse, _own_worse(account, coarse, orders)
     if detail:

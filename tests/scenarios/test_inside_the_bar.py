@@ -100,6 +100,17 @@ def test_bars_on_which_only_worst_would_liquidate_are_counted_whatever_the_path(
     assert (summary["only_worst"], summary["ambiguous"]) == (1, 0)
 
 
+def test_a_flat_contract_goes_first_to_where_its_nearest_order_waits():
+    # AAA sold at 100 loses 60 at 106 while BBB, bought at 97, loses 30 at 94: 100 - 90 is below 10.6 + 9.4 of maintenance
+    script = {1: lambda s: (s.sell(s.datas[0], size=10), s.buy(s.datas[1], size=10, exectype=LIMIT, price=97))}
+    both = [frame([CALM, CALM, SWING])] * 2
+    terms = {"margin_mode": "cross", "cash": 100, "terms": {"leverage": 50}}
+    adverse, worst = play(script, *both, **terms), play(script, *both, intrabar="worst", **terms)
+    assert (deaths(adverse), Result.of(adverse).summary["only_worst"]) == ([], 1)
+    assert [symbol for symbol, _ in deaths(worst)] == ["AAA", "BBB"][: len(deaths(worst))]
+    assert len(deaths(worst)) >= 1
+
+
 def test_bars_whose_two_paths_end_otherwise_are_counted_as_ambiguous():
     bars = frame([CALM, CALM, (100, 106, 80, 99)])
     script = {1: buy(), 2: sell(exectype=LIMIT, price=105)}
