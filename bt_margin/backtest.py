@@ -130,6 +130,7 @@ class _Runs:
 
     def _watch(self, cerebro: bt.Cerebro) -> None:
         if self.watch is not None:
+            self.watch.begun += 1
             cerebro.addanalyzer(_Progress, watch=self.watch)
 
 
@@ -230,7 +231,7 @@ class _Watch:
     """How far a run, or several after each other, have come in the time that their data spans."""
 
     def __init__(self, report: Progress, feeds: list[PerpData], *, runs: int) -> None:
-        self.report, self.runs, self.done, self.is_over = report, runs, 0, False
+        self.report, self.runs, self.begun, self.is_over = report, runs, 0, False
         self.first = min(feed.perp.stamps[0] for feed in feeds)
         self.last = max(feed.perp.stamps[-1] for feed in feeds)
         self.every = max(max(len(feed.perp.stamps) for feed in feeds) // REPORTS, 1)
@@ -239,8 +240,7 @@ class _Watch:
         """Report how far the present run is; return whether it may go on."""
         span = self.last - self.first
         share = (time - self.first) / span if span else 1.0
-        self.is_over = self.is_over or self.report((self.done + share) / self.runs) is False
-        self.done += time >= self.last
+        self.is_over = self.is_over or self.report((self.begun - 1 + share) / self.runs) is False
         return not self.is_over
 
 

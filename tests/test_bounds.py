@@ -50,6 +50,9 @@ def test_bounds_are_the_same_run_by_the_favourable_and_the_worst_path():
 def test_an_end_that_stops_early_stands_at_its_last_equity():
     whole = result(on_liquidation="stop")
     assert len(whole.bounds.worst.equity) == 3
+    shares: list[float] = []
+    result(intrabar="worst", on_liquidation="stop", progress=shares.append)
+    assert shares == sorted(shares), "a run that stopped counts as done"
     assert whole.bounds.equity["worst"].iloc[-1] == whole.bounds.worst.equity["equity"].iloc[-1]
 
 
