@@ -43,7 +43,8 @@ class MarginBroker(OrderDesk):
       - ``position_mode`` (default: ``'one_way'``): 'hedge' holds a long and a short of one contract side by side; every order then
         says ``position_side='LONG'`` or ``'SHORT'``, and ``close_side`` closes one of them
       - ``intrabar`` (default: ``'adverse'``): which of the two paths, low first or high first, a dangerous bar takes:
-        'adverse' the one that leaves less equity, 'favourable' the other, 'close' none (tests at open and close only)
+        'adverse' the one that leaves less equity, 'favourable' the other, 'worst' where all contracts meet at their own worse
+        extremes (a bound), 'close' none (tests at open and close only)
       - ``on_liquidation`` (default: ``'continue'``): 'stop' ends the run once the strategy has seen a liquidation
       - ``stamp`` (default: ``None``): what the stamps of feeds other than PerpData mean, 'open' or 'close' (assumed)
       - ``warning_rate``, ``call_rate`` (default: ``None``): rates of equity to maintenance margin above 1 (3.0, 1.5, say). Where
@@ -168,6 +169,9 @@ class MarginBroker(OrderDesk):
         symbol = name if side is None else f"{name}:{side}"
         position, number = self.account.positions[symbol], len(self.slots)
         slot = Slot(data, symbol, position, funding, stamps_are_opens=self.p.stamp == "open", number=number, side=side)
+        if slot.detail is not None and (self.p.intrabar == "close" or data.replaying):
+            why = "intrabar='close' looks inside no bar" if self.p.intrabar == "close" else "a replayed bar is not known before its end"
+            raise ValueError(f"{symbol}: {why}, so its detail would never be read; leave detail out")
         self.slots[symbol] = slot
         return slot
 

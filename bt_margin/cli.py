@@ -65,6 +65,8 @@ class Plan:
     intrabar: str = "adverse"
     baseline: bool = False
     stamp: str = "open"
+    detail: Sequence[str] = ()
+    bounds: bool = False
 
     def command(self) -> str:
         """Return the command line that carries this plan out."""
@@ -118,9 +120,13 @@ def run(
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the strategy.")] = None,
     sizer: Annotated[str | None, typer.Option(help="Size of every order, or PercentSizer:percents=50, file.py:Class.")] = None,
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
-    intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable or close.")] = Plan.intrabar,
+    intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable, worst or close.")] = Plan.intrabar,
     baseline: Annotated[bool, typer.Option("--baseline", help="Run stock Backtrader too.")] = False,
     stamp: Annotated[str, typer.Option(help="What the time of a row is: the open or the close of its bar.")] = Plan.stamp,
+    detail: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Finer candles that decide inside a bar, FILE or SYMBOL=FILE.")
+    ] = None,
+    bounds: Annotated[bool, typer.Option("--bounds", help="Run the best and the worst path too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
@@ -129,23 +135,8 @@ def run(
     if not files:
         raise ValueError("a run needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
     plan = Plan(
-        strategy,
-        files,
-        mark or (),
-        funding or (),
-        venue,
-        leverage,
-        margin_mode,
-        position_mode,
-        cash,
-        start,
-        end,
-        param or (),
-        sizer,
-        fee,
-        intrabar,
-        baseline,
-        stamp,
+        *(strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end),
+        *(param or (), sizer, fee, intrabar, baseline, stamp, detail or (), bounds),
     )
     _check_folder(out)
     result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
@@ -201,12 +192,14 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _stop_if_cut_short(result: Result, plan: Plan) -> None:
-    if not result.ended_early and (result.baseline is not None or not plan.baseline):
-        return
+    missing = ["those of stock Backtrader"] if plan.baseline and result.baseline is None else []
+    missing += ["those of the best and the worst path"] if plan.bounds and result.bounds is None else []
     if result.ended_early:
         told = f"stopped on the bar of {result.equity.index[-1]:%Y-%m-%d %H:%M} UTC; the figures are of what was done"
+    elif missing:
+        told = f"stopped before all runs were done; the figures under margin are whole, {' and '.join(missing)} are left out"
     else:
-        told = "stopped while stock Backtrader ran; the figures under margin are whole, those of stock Backtrader are left out"
+        return
     print(f"{NAME}: {told}", file=sys.stderr)
     sys.exit(INTERRUPTED)
 
@@ -278,13 +271,14 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str.lower),
         "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
-        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules, plan.stamp.lower()),
+        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules, plan.stamp.lower(), plan.detail),
         "venue": plan.venue.lower(),
         "fee": None if plan.fee is None else fee_from(plan.fee),
         "cash": plan.cash,
         "position_mode": plan.position_mode.lower().replace("-", "_"),
         "intrabar": plan.intrabar.lower().replace("favorable", "favourable"),
         "baseline": plan.baseline,
+        "bounds": plan.bounds,
     }
 
 
@@ -359,6 +353,15 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
         shown = {"summary": result.summary, "liquidations": records(result.liquidations), "files": [str(path) for path in written]}
         if result.baseline is not None:
             shown["baseline"] = {"final_equity": result.baseline.iloc[-1], "lowest_equity": result.baseline.min()}
+        if result.bounds is not None:
+            shown["bounds"] = {
+                name: {
+                    "final_equity": end.summary["final_equity"],
+                    "lowest_equity": end.equity["lowest_equity"].min(),
+                    "liquidations": end.summary["liquidations"],
+                }
+                for name, end in result.bounds.ends
+            }
         print(json.dumps(plain(shown), indent=2))
         return
     from .tables import equity_line, heading, liquidation_table, summary_table
@@ -403,6 +406,8 @@ def _save(result: Result, folder: Path) -> Iterator[Path]:
     whole = json.dumps(plain({"settings": result.settings, "summary": result.summary}), indent=2)
     if result.baseline is not None:
         yield _save_text(result.baseline.to_csv(), folder / "baseline.csv")
+    if result.bounds is not None:
+        yield _save_text(result.bounds.equity.to_csv(), folder / "bounds.csv")
     yield _save_text(whole + "\n", folder / "summary.json")
 
 

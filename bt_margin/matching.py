@@ -6,6 +6,7 @@ used as it is; a walked bar is taken apart into fills at the open, fills on the 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from backtrader import Order
@@ -257,7 +258,18 @@ class OrderBook(AccountView):
             oco=self._ocos[order.ref],
             bracket=order.parent.ref if order.parent is not None else None,
             reduces=self.reduces(order),
+            gap_fill=partial(self._gap_price, order, slot),
         )
+
+    def _gap_price(self, order, slot: Slot, opened: float) -> float | None:
+        """Return what an order pays that prices inside the bar jump over to ``opened``: as at the bar's own open."""
+        slip = self._slip_up if order.isbuy() else self._slip_down
+        edge = slot.high if order.isbuy() else slot.low
+        if order.exectype in STOPS and order.exectype not in LIMITS:
+            return slip(edge, opened, doslip=self.p.slip_open)
+        limit = order.created.price if order.exectype == Order.Limit else order.created.pricelimit
+        bound = min(edge, limit) if order.isbuy() else max(edge, limit)
+        return slip(bound, opened, doslip=self.p.slip_open, lim=True)
 
     def trigger(self, ref: int) -> None:
         """Mark a stop-limit as triggered."""

@@ -5,6 +5,7 @@ instant. In hedge mode a row is of one leg, and its symbol ``SYMBOL:LONG`` or ``
 """
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
@@ -128,7 +129,10 @@ class Record:
     ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
     which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind it, the leverage that
     is set, since when its tier table and margin terms are in force (-inf: the first ones), and the closing fee that was
-    set aside for each contract of an isolated position.
+    set aside for each contract of an isolated position. Of the ``walked_bars``, whose path was planned,
+    ``ambiguous_bars`` are those on which the two market paths differ in what they liquidate or fill, and
+    ``only_worst_bars`` those on which a contract is liquidated by 'worst' alone. Of the contracts that have finer bars,
+    ``detailed`` counts the walked bars that took theirs, ``undetailed`` those that had to take their path.
     """
 
     bars: array = field(default_factory=lambda: array("d"))
@@ -141,6 +145,10 @@ class Record:
     closest_call: float = inf
     bars_held: int = 0
     walked_bars: int = 0
+    ambiguous_bars: int = 0
+    only_worst_bars: int = 0
+    detailed: Counter[str] = field(default_factory=Counter)
+    undetailed: Counter[str] = field(default_factory=Counter)
     gap_stamps: int = 0
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ import json
 import platform
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -71,6 +71,34 @@ class Baseline(NamedTuple):
     values: Sequence[float]
     failure: str = ""
     first_fill: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The same backtest by the path of each bar that leaves most (``best``) and by the one that is a bound (``worst``).
+
+    They bound what bars hide on each bar from a given state, not the outcome: once they part, they trade on other accounts.
+    """
+
+    best: "Result"
+    worst: "Result"
+
+    @cached_property
+    def equity(self) -> "pd.DataFrame":
+        """Equity at the close of each bar under both, columns ``best`` and ``worst``; the last one stands where a run has ended."""
+        import pandas as pd
+
+        return pd.DataFrame({"best": self.best.equity["equity"], "worst": self.worst.equity["equity"]}).ffill()
+
+    @property
+    def ends(self) -> "tuple[tuple[str, Result], ...]":
+        """Both Results with their names."""
+        return ("best", self.best), ("worst", self.worst)
+
+    @property
+    def liquidations(self) -> tuple[int, int]:
+        """How many liquidations the best and the worst end have."""
+        return self.best.summary["liquidations"], self.worst.summary["liquidations"]
 
 
 class _Holding:
@@ -152,10 +180,11 @@ class Result:
       - ``trades``: closed positions from flat to flat, TRADE_COLUMNS, rebuilt from the fills
       - ``insurance_fund``: what the fund gained from this account (negative: what it paid)
       - ``baseline``: stock Backtrader's value by bar time, or None where it was not run
+      - ``bounds``: the same run under both ends of what bars hide, see ``Bounds``, or None where they were not run
       - ``strategy``: the finished strategy; ``settings``: how it was run
     """
 
-    def __init__(self, strategy: Any, *, baseline: Baseline | None = None) -> None:
+    def __init__(self, strategy: Any, *, baseline: Baseline | None = None, bounds: Bounds | None = None) -> None:
         broker = strategy.broker
         record = getattr(broker, "record", None)
         if not isinstance(record, Record):
@@ -163,7 +192,7 @@ class Result:
             raise ValueError(f"a Result is read from a run with a MarginBroker, this one had a {kind}; use plug(cerebro, ...) before run()")
         if not len(record):
             raise ValueError("a Result is read from a finished run, this one has no bar yet; call cerebro.run() first")
-        self.strategy = strategy
+        self.strategy, self.bounds = strategy, bounds
         self._broker, self._record, self._stock = broker, record, baseline
         self._times = record.column("time")
         self._ledger: Journal = broker.journal
@@ -198,6 +227,9 @@ class Result:
         - ``trades`` closed positions, ``open_trades`` those still held, ``orders_refused``, ``win_rate`` closed with a profit after costs
         - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit of forced fills less fees and forfeits
         - ``liquidations``, ``possible_liquidations`` (those of them that only one of the two paths has)
+        - ``ambiguous`` bars on which the two paths differ in what they liquidate or which orders they fill, ``only_worst`` those
+          on which a contract is liquidated by ``intrabar='worst'`` alone; both of the bars that were walked; ``detailed`` those of
+          them that finer bars decided, counted for each contract
         - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
           price as a fraction of mark, None where none was ever in reach
         - ``time_in_market`` share of bars that ended with a position, ``bars``
@@ -226,6 +258,9 @@ class Result:
             "liquidations": len(record.liquidations),
             "possible_liquidations": sum(row.certainty == "possible" for row in record.liquidations),
             "liquidation_loss": sum((row.loss for row in record.liquidations), 0.0),
+            "ambiguous": record.ambiguous_bars,
+            "only_worst": record.only_worst_bars,
+            "detailed": sum(record.detailed.values()),
             "insurance_fund": self.insurance_fund,
             "closest_call": record.closest_call if record.closest_call < inf else None,
             "time_in_market": record.bars_held / len(record),
@@ -293,6 +328,7 @@ class Result:
             "cash": self._start_cash,
             "position_mode": broker.p.position_mode,
             "intrabar": broker.p.intrabar,
+            "detail": [symbol for symbol in self.symbols if broker.slots[symbol].detail is not None],
             "on_liquidation": broker.p.on_liquidation,
             "profile": broker.profile.name,
             "currency": broker.currency,
@@ -337,6 +373,9 @@ class Result:
             **_constant_funding(slots),
             "funding at mark, no oracle price was given": [symbol for symbol, slot in slots.items() if _lacks_oracle(slot)],
             "no trading fees": [symbol for symbol, comminfo in self._terms().items() if not (comminfo.p.commission or comminfo.p.maker)],
+            "detail without marks, fine mark is fine last clipped to the bar's mark": [
+                symbol for symbol, slot in slots.items() if slot.has_own_mark and slot.detail is not None and slot.detail.has_marks is False
+            ],
             "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None and slot.position.contract.kind != "spot"],
         }
         for slot in slots.values():
@@ -354,6 +393,10 @@ class Result:
             flags.extend(_funding_flag(symbol, slot.schedule, *span))
         if self._record.gap_stamps:
             flags.append(f"funding stamps in data gaps, settled at the last known mark: {self._record.gap_stamps}")
+        for symbol, count in self._record.undetailed.items():
+            flags.append(
+                f"detail missing, the path of the bar was walked: {symbol} {count} of {count + self._record.detailed[symbol]} bars"
+            )
         flags.append(f"intrabar: {self._broker.p.intrabar}")
         if self.ended_early:
             flags.append(f"ended {iso(last)}, before the data does, {iso(self._last_known)}")
@@ -510,7 +553,10 @@ class Result:
     # -- for machines ------------------------------------------------------------------------------------------------
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column."""
+        """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column.
+
+        ``bounds`` has the summary and the equity of both ends.
+        """
         tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "refusals", "warnings", "funding", "journal")}
         whole = {
             "settings": self.settings,
@@ -519,8 +565,13 @@ class Result:
             "equity": _columns(self.equity),
             "positions": _columns(self.positions),
             "baseline": None if self.baseline is None else _columns(self.baseline.to_frame()),
+            "bounds": None if self.bounds is None else {name: _end(end) for name, end in self.bounds.ends},
         }
         return json.dumps(plain(whole), indent=indent, allow_nan=False)
+
+
+def _end(result: Result) -> dict[str, Any]:
+    return {"summary": result.summary, "equity": _columns(result.equity)}
 
 
 def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -49,6 +49,7 @@ class Slot:
         if position.contract.kind == "spot":
             self._drop_funding(funding)
         self.stamps_are_opens = stamps_are_opens
+        self.detail = self.series.detail if self.series is not None else None
         self.has_own_mark = self.series is not None and self.series.mark_open is not None
         self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
         self.lots: dict[tuple[Any, Any], float] = {}  # by owner and trade id

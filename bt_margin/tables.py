@@ -50,6 +50,7 @@ def summary_table(result: Result) -> Table:
         ("trades, won", DASH, f"{summary['trades']}, {_number(summary['win_rate'], '.0%')}"),
         ("orders refused", DASH, f"{summary['orders_refused']}"),
         ("liquidations", DASH, f"{summary['liquidations']}"),
+        *_ends(result),
         ("lost in them", DASH, money(summary["liquidation_loss"])),
         ("closest call", DASH, "liquidated" if summary["liquidations"] else _closest(summary["closest_call"])),
         ("trading fees", DASH, money(summary["fees"])),
@@ -64,6 +65,15 @@ def summary_table(result: Result) -> Table:
     for name, claim, truth in rows:
         table.add_row(name, *((claim,) if stock is not None else ()), truth)
     return table
+
+
+def _ends(result: Result) -> list[tuple[str, str, str]]:
+    """Return the rows of what bars hide: equity and liquidations by the best and by the worst path."""
+    if result.bounds is None:
+        return []
+    best, worst = (_money(result, end.summary["final_equity"]) for end in (result.bounds.best, result.bounds.worst))
+    fewest, most = result.bounds.liquidations
+    return [("equity by best, worst path", DASH, f"{best}, {worst}"), ("liquidations there", DASH, f"{fewest}, {most}")]
 
 
 def _money(result: Result, amount: float, *, is_rough: bool = False) -> str:

@@ -566,7 +566,7 @@ def test_ctrl_c_while_stock_backtrader_runs_leaves_its_half_claim_out(capsys, fo
     assert code == 130
     assert "stock Backtrader claims" not in out
     assert json.loads(Path("o/summary.json").read_text())["summary"]["bars"] == 12
-    assert "stopped while stock Backtrader ran" in err.splitlines()[-1]
+    assert "those of stock Backtrader are left out" in err.splitlines()[-1]
 
 
 def test_a_second_ctrl_c_ends_at_once(capsys, folder):
