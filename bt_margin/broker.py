@@ -45,6 +45,10 @@ class MarginBroker(OrderDesk):
       - ``stamp`` (default: ``None``): what the stamps of feeds other than PerpData mean, 'open' or 'close' (assumed)
       - ``warning_rate``, ``call_rate`` (default: ``None``): rates of equity to maintenance margin above 1 (3.0, 1.5, say). Where
         a wallet has fallen to one at a bar's close the strategy's ``notify_margin`` hears 'warning' or 'margin_call'
+      - ``warning_distance`` (default: ``None``): a fraction of the mark, 0.05 = 5 %. Where a position's mark has come so near to
+        its liquidation price at a bar's close, ``notify_margin`` hears 'warning'
+      - ``warning_atr`` (default: ``None``): the same in multiples of the contract's average true range (Wilder's, as
+        ``bt.ind.ATR``) over ``warning_atr_period`` bars (default: ``14``); nothing is told before these bars have come
       - ``check`` (default: ``False``): assert the invariants of the account on every bar
     """
 
@@ -57,6 +61,9 @@ class MarginBroker(OrderDesk):
         ("stamp", None),
         ("warning_rate", None),
         ("call_rate", None),
+        ("warning_distance", None),
+        ("warning_atr", None),
+        ("warning_atr_period", 14),
         ("check", False),
     )
 
@@ -97,7 +104,9 @@ class MarginBroker(OrderDesk):
         self._notional = 0.0
         self._is_stopping = False
         self.clock = BarClock(self)
-        self.thresholds = Thresholds(self.p.warning_rate, self.p.call_rate)
+        self.thresholds = Thresholds(
+            self.p.warning_rate, self.p.call_rate, self.p.warning_distance, self.p.warning_atr, self.p.warning_atr_period
+        )
         self.audit = Audit()
 
     def start(self):
@@ -247,7 +256,7 @@ class MarginBroker(OrderDesk):
             self.clock.run(self._load_active())
         else:
             self.clock.rest()
-        if self.thresholds.rates:
+        if self.thresholds.is_set:
             self._warn()
         self.clock.write(self.now)
         if self.p.check:
@@ -255,7 +264,8 @@ class MarginBroker(OrderDesk):
 
     def _warn(self) -> None:
         """Note and tell every threshold that a wallet has fallen to in this bar (R31)."""
-        wallets = dict.fromkeys(position.wallet for _, position in self.clock.held)
+        self.thresholds.follow(self.fresh)
+        wallets = {slot.symbol: position.wallet for slot, position in self.clock.held}
         for row in self.thresholds.crossed(self.account, wallets, self.marks, self.now):
             self.record.warnings.append(row)
             self._emit({**row._asdict(), "time": utc(row.time)})
