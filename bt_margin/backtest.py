@@ -11,6 +11,7 @@ from typing import Any
 import backtrader as bt
 
 from . import venues
+from .broker import MarginBroker
 from .comminfo import PerpCommInfo
 from .feeds import PerpData
 from .plug import START_CASH, by_symbol, plug
@@ -42,6 +43,7 @@ def run(
     progress: Progress | None = None,
     spot: Mapping[str, float] | None = None,
     fee: float | tuple[float, float] | None = None,
+    **account: Any,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
@@ -50,7 +52,8 @@ def run(
     ``funding`` may stand for all, and is charged as often as the venue charges.
 
     ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
-    every order as a number. The rest is ``plug``'s.
+    every order as a number. The rest is ``plug``'s; ``account`` are further params of MarginBroker: ``refill``, ``top_up``,
+    ``warning_rate``, ``call_rate``, ``warning_distance``, ``warning_atr``, and the host's own.
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
     and sizer; ``result.baseline`` is what it says the account was worth. Contracts that it cannot trade, inverse ones and
@@ -62,7 +65,9 @@ def run(
     _check_strategy(strategy, params)
     feeds = _feeds(data, mark, funding, venues.load(venues.GENERIC.name if venue is None else venue))
     cerebro = _cerebro(feeds, strategy, params, sizer)
-    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, intrabar=intrabar, on_liquidation=on_liquidation, check=check)
+    _check_params(MarginBroker, MarginBroker.params, account)
+    account |= {"intrabar": intrabar, "on_liquidation": on_liquidation, "check": check}
+    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, **account)
     terms = {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
     if baseline:
         _check_stock(terms)

@@ -8,7 +8,7 @@ Overridden here: ``init`` (all run state, the host calls it twice), ``start`` (c
 
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -17,19 +17,20 @@ from backtrader import Order
 
 from .clock import INTRABAR, BarClock
 from .comminfo import PerpCommInfo, one_currency, utc
-from .core.account import MARGIN_MODES, Booking, MarginAccount, Position, Step
+from .core.account import MARGIN_MODES, Booking, MarginAccount, Position, Step, is_number
 from .core.contract import RESIDUE
 from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
+from .core.top_up import TopUp, TopUpStep, plan_top_up
 from .desk import OrderDesk
 from .invariants import Audit
 from .matching import LIMITS
-from .record import FillRow, LiquidationRow, Record
+from .record import FillRow, LiquidationRow, Record, TopUpRow
 from .slots import Slot
 from .thresholds import Thresholds
 from .view import check_cash, expect
 
-ON_LIQUIDATION = ("continue", "stop")
+ON_LIQUIDATION = ("continue", "stop", "refill")
 
 
 class MarginBroker(OrderDesk):
@@ -41,7 +42,10 @@ class MarginBroker(OrderDesk):
       - ``margin_mode`` (default: ``'cross'``): 'cross' or 'isolated'; a contract's own comminfo may say otherwise
       - ``intrabar`` (default: ``'adverse'``): which of the two paths, low first or high first, a dangerous bar takes:
         'adverse' the one that leaves less equity, 'favourable' the other, 'close' none (tests at open and close only)
-      - ``on_liquidation`` (default: ``'continue'``): 'stop' ends the run once the strategy has seen a liquidation
+      - ``on_liquidation`` (default: ``'continue'``): 'stop' ends the run once the strategy has seen a liquidation; 'refill' pays
+        in after its bar what equity lacks of ``refill``, which counts as a deposit and not as profit
+      - ``top_up`` (default: ``None``): a TopUp, the rule by which margin is added to a wallet where it would be liquidated; or a
+        mapping from symbol to TopUp, 'cross' being the shared wallet
       - ``stamp`` (default: ``None``): what the stamps of feeds other than PerpData mean, 'open' or 'close' (assumed)
       - ``warning_rate``, ``call_rate`` (default: ``None``): rates of equity to maintenance margin above 1 (3.0, 1.5, say). Where
         a wallet has fallen to one at a bar's close the strategy's ``notify_margin`` hears 'warning' or 'margin_call'
@@ -58,6 +62,8 @@ class MarginBroker(OrderDesk):
         ("margin_mode", "cross"),
         ("intrabar", "adverse"),
         ("on_liquidation", "continue"),
+        ("refill", None),
+        ("top_up", None),
         ("stamp", None),
         ("warning_rate", None),
         ("call_rate", None),
@@ -75,6 +81,8 @@ class MarginBroker(OrderDesk):
         expect("intrabar", self.p.intrabar, INTRABAR)
         expect("on_liquidation", self.p.on_liquidation, ON_LIQUIDATION)
         expect("stamp", self.p.stamp, (None, "open", "close"))
+        check_refill(self.p.on_liquidation, self.p.refill)
+        check_rules(self.p.top_up)
         self._funding: dict[str, FundingSchedule] = {}
         self._early_cash: list[float] = []  # sent before a run: every run begins with it
         self._is_running = False
@@ -99,10 +107,11 @@ class MarginBroker(OrderDesk):
         self._first_tries: dict[int, int] = {}
         self._tried: set[int] = set()
         self._triggered_before: set[int] = set()
-        self._events: deque[dict[str, Any]] = deque()
+        self._events: deque[tuple[dict[str, Any], Any]] = deque()
         self._available: float | None = None  # as of the last bar; None once the strategy has moved money or terms since
         self._notional = 0.0
-        self._is_stopping = False
+        self._owners: dict[str, Any] = {}  # by symbol: the strategy that trades it
+        self._is_stopping = self._is_refilling = False
         self.clock = BarClock(self)
         self.thresholds = Thresholds(
             self.p.warning_rate, self.p.call_rate, self.p.warning_distance, self.p.warning_atr, self.p.warning_atr_period
@@ -125,6 +134,7 @@ class MarginBroker(OrderDesk):
             named = ", ".join(sorted(profile.name for profile in profiles))
             raise ValueError(f"all contracts of one broker share a liquidation profile, were {named}")
         self.profile = profiles.pop() if profiles else self.profile
+        self.account.top_ups = rules_by_wallet(self.p.top_up, {symbol: slot.position.is_isolated for symbol, slot in self.slots.items()})
         self.currency = one_currency((slot.data._name or slot.symbol, self.getcommissioninfo(slot.data)) for slot in self.slots.values())
 
     def _open_slot(self, data: Any) -> None:
@@ -233,11 +243,38 @@ class MarginBroker(OrderDesk):
             except ValueError as refused:
                 warnings.warn(f"{utc(self.now):%Y-%m-%d %H:%M} UTC: {refused}", stacklevel=2)
                 continue
-            if self._fundval > 0:
-                self._fundshares += amount / self._fundval
-            else:  # the shares of an account that has lost everything are worth nothing: new money starts anew
-                self._fundval = self.p.fundstartval
-                self._fundshares = amount / self._fundval
+            if amount:
+                self.note_flow("transfer", amount, self._value)
+
+    def top_up(self, wallet: str, trigger: str) -> bool:
+        """Add to a failed wallet what its rule adds, and return whether that is something, which then saves it."""
+        step = plan_top_up(self.account, wallet, self.marks)
+        if step is not None:
+            self.book_top_up(step, trigger)
+        return step is not None
+
+    def book_top_up(self, step: TopUpStep, trigger: str) -> None:
+        """Book a planned top-up, record it and tell of it."""
+        equity, risk = self.account.equity(self.marks), self.account.risk(step.wallet, self.marks)
+        self.account.add_top_up(step, time=self.now)
+        if step.from_outside:
+            self.note_flow("top_up", step.amount, equity)
+        row = TopUpRow(
+            self.now, step.symbol, step.wallet, step.amount, step.uses, trigger, risk.equity, risk.maintenance_margin, step.from_outside
+        )
+        self.record.top_ups.append(row)
+        self.record.closest_call = 0.0
+        self._available = None
+        self._emit({"kind": "top_up", **row._asdict(), "time": utc(row.time), "rule": "auto"})
+
+    def _refill(self) -> None:
+        """Pay in what equity lacks of the stated amount once a bar with a liquidation is over."""
+        self._is_refilling = False
+        lacking = self.p.refill - self._value
+        if lacking > 0:
+            self.account.deposit(lacking, time=self.now)
+            self.note_flow("refill", lacking, self._value)
+            self._emit({"kind": "refill", "time": utc(self.now), "amount": lacking})
 
     def next(self):
         """Take the account from the last bar to this one; the order of events is in ``clock``."""
@@ -259,6 +296,8 @@ class MarginBroker(OrderDesk):
         if self.thresholds.is_set:
             self._warn()
         self.clock.write(self.now)
+        if self._is_refilling:
+            self._refill()
         if self.p.check:
             self.audit.check(self)
 
@@ -302,7 +341,8 @@ class MarginBroker(OrderDesk):
     def publish(self, equity: float, available: float, notional: float) -> None:
         """Keep the figures of this bar for the accessors of value."""
         self._value, self._available, self._notional = equity, available, notional
-        self._fundval = equity / self._fundshares if self._fundshares else self._fundval
+        if self._fundshares:
+            self._fundval = (equity if equity > 0 else self.speck) / self._fundshares
 
     def _execute(self, order, ago=None, price=None, cash=None, position=None, dtcoc=None):
         """Book a fill on the account and show it to the host; what is not funded is refused, the closing part stands."""
@@ -404,7 +444,7 @@ class MarginBroker(OrderDesk):
             self._bracketize(order)
             self.record.fills.append(FillRow(row.time, slot.symbol, -size, step.price, row.fee * share, pnl, False, True, order.ref))
         self._emit({"kind": "liquidation", **row._asdict(), "time": utc(row.time)})
-        self._is_stopping = self.p.on_liquidation == "stop"
+        self._is_stopping, self._is_refilling = self.p.on_liquidation == "stop", self.p.on_liquidation == "refill"
 
     def _liquidation_order(self, slot: Slot, owner: Any, tradeid: int, size: float, row: LiquidationRow):
         place = super().sell if size > 0 else super().buy
@@ -415,17 +455,79 @@ class MarginBroker(OrderDesk):
         self.pending.remove(order)
         return order
 
+    def claim(self, order, slot: Slot) -> None:
+        """Note whose contract an order is for; ValueError where another strategy has ordered it in this run."""
+        if order.owner is None:
+            return
+        owner = self._owners.setdefault(slot.symbol, order.owner)
+        if owner is not order.owner:
+            first, second = (f"{type(strategy).__name__} (number {self._number_of(strategy)})" for strategy in (owner, order.owner))
+            raise ValueError(
+                f"{slot.symbol}: {second} ordered what {first} trades; strategies of one Cerebro trade different contracts, "
+                "for a position has one owner: give each its own, or run them apart"
+            )
+
+    def _number_of(self, strategy: Any) -> int:
+        return next((number for number, running in enumerate(self.cerebro.runningstrats, 1) if running is strategy), 0)
+
     def _emit(self, event: dict[str, Any]) -> None:
-        self._events.append(event)
+        """Queue a margin event for the strategy that owns the contract it is about, or for all."""
+        symbol = event.get("symbol") or str(event.get("account", "")).removeprefix("wallet:")
+        self._events.append((event, self._owners.get(symbol)))
 
     def get_notification(self):
-        """Return the next order notification; once they are out, hand margin events to strategies that listen."""
+        """Return the next order notification; once they are out, hand margin events to strategies that listen.
+
+        What concerns one contract is told to the strategy that trades it, what concerns the account to all.
+        """
         if self.notifs:
             return self.notifs.popleft()
         while self._events:
-            event = self._events.popleft()
+            event, owner = self._events.popleft()
             for strategy in self.cerebro.runningstrats:
                 listener = getattr(strategy, "notify_margin", None)
-                if listener is not None:
+                if listener is not None and (owner is None or owner is strategy):
                     listener(event)
         return None
+
+
+def check_refill(on_liquidation: str, refill: Any) -> None:
+    """Raise ValueError where a refill is no positive amount of money, or is given without 'refill', or the reverse."""
+    if on_liquidation != "refill":
+        if refill is not None:
+            raise ValueError(f"refill={refill!r} is for on_liquidation='refill', which was {on_liquidation!r}; give both or neither")
+    elif not (is_number(refill) and refill > 0):
+        raise ValueError(f"on_liquidation='refill' needs refill=, the positive amount that equity is brought back to, was {refill!r}")
+
+
+def check_rules(top_up: Any) -> None:
+    """Raise ValueError where ``top_up`` is neither a TopUp nor a mapping to such."""
+    rules = list(top_up.values()) if isinstance(top_up, Mapping) else [] if top_up is None else [top_up]
+    for rule in rules:
+        if not isinstance(rule, TopUp):
+            raise ValueError(f"top_up is a TopUp, such as TopUp(amount=100), or maps symbols to such, was {rule!r}")
+
+
+def rules_by_wallet(top_up: TopUp | Mapping[str, TopUp] | None, isolated: Mapping[str, bool]) -> dict[str, TopUp]:
+    """Return the rules by symbol, '' being the cross wallet; ``isolated`` says of each contract whether it is.
+
+    ValueError where a rule would move margin from the cross wallet to itself, or names no contract of the run.
+    """
+    if top_up is None:
+        return {}
+    has_cross = not all(isolated.values())
+    if isinstance(top_up, Mapping):
+        unknown = [str(name) for name in top_up if name not in isolated and name != "cross"]
+        if unknown:
+            raise ValueError(f"top_up names {', '.join(unknown)}, but the datas are {', '.join(isolated)}; leave it out or add that data")
+        moved = [str(name) for name, rule in top_up.items() if not rule.deposit and not isolated.get(name, False)]
+        rules = {"" if name == "cross" else name: rule for name, rule in top_up.items()}
+    else:
+        moved = ["top_up"] if not top_up.deposit and not any(isolated.values()) else []
+        rules = dict.fromkeys(isolated, top_up) | ({"": top_up} if has_cross and top_up.deposit else {})
+    if moved:
+        raise ValueError(
+            f"{', '.join(moved)}: a cross wallet has no other to take margin from; use TopUp(..., deposit=True) for money from outside, "
+            "or margin_mode='isolated'"
+        )
+    return rules

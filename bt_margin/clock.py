@@ -286,9 +286,9 @@ class BarClock:
             late=late,
         )
         low_first, high_first = plan(low_first=True), plan(low_first=False)
-        prefers_low = low_first.equity <= high_first.equity
+        prefers_low = low_first.own_equity <= high_first.own_equity
         if self.broker.p.intrabar == "favourable":
-            prefers_low = low_first.equity > high_first.equity
+            prefers_low = low_first.own_equity > high_first.own_equity
         chosen = low_first if prefers_low else high_first
         in_both = low_first.liquidated & high_first.liquidated  # of each contract, the fewer steps
         certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, tracks)})
@@ -341,6 +341,8 @@ class BarClock:
             self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate, subject.size)
         elif event.kind == "trigger":
             self.broker.trigger(subject)
+        elif event.kind == "top_up":
+            self.broker.book_top_up(subject, "path")
         else:
             self.broker.fill_on_path(subject, event.price)
 
@@ -379,7 +381,7 @@ class BarClock:
         """Liquidate every wallet that fails at the present marks, isolated ones first (R1, R18)."""
         wallets = dict.fromkeys(position.wallet for _, position in self.held if position.size)
         for wallet in sorted(wallets, key=lambda name: name == CROSS):
-            if self.broker.profile.fails(self.account.risk(wallet, self.marks)):
+            if self.broker.profile.fails(self.account.risk(wallet, self.marks)) and not self.broker.top_up(wallet, trigger):
                 self._liquidate(wallet, trigger, None, moment)
         self.lowest_equity = min(self.lowest_equity, self.account.equity(self.marks))
 

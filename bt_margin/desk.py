@@ -67,6 +67,7 @@ class OrderDesk(OrderBook):
     def submit(self, order, check=True):
         """Take an order in, or reject what no venue would take."""
         slot = self.slot_for(order)
+        self.claim(order, slot)
         self._order_versions[order.ref] = slot.version
         reason = None if order.info.get("liquidation") else self._reject_reason(order, slot)
         if reason is None:

@@ -48,8 +48,9 @@ def plug(
     for maker and taker, or (maker, taker), in place of the venue's dated ones.
 
     ``params`` go to the MarginBroker: ``intrabar``, ``on_liquidation``, ``refill``, ``top_up``, ``stamp``, ``check``, the
-    warnings' (``warning_rate``, ``call_rate``, ``warning_distance``, ``warning_atr``) and the host's own. What the present broker was given of these, slippage and cheat-on-open among them, is kept; its
-    commissions are not, the venue's replace them.
+    warnings' (``warning_rate``, ``call_rate``, ``warning_distance``, ``warning_atr``) and the host's own. What the present
+    broker was given of these, slippage and cheat-on-open among them, is kept; its commissions are not, the venue's replace
+    them.
 
     ValueError where a data has no name, the venue does not know a symbol, a mapping leaves one out, or the leverage is
     above what the venue allowed when the data begins.

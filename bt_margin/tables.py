@@ -41,6 +41,7 @@ def summary_table(result: Result) -> Table:
     start, money = summary["start_cash"], partial(_money, result)
     claims = ("", "", "") if stock is None else (f"{stock.iloc[-1]:,.0f}", f"{stock.iloc[-1] / start - 1:+.1%}", f"{stock.min():,.0f}")
     rows = [
+        *([] if summary["died"] is None else [("the account", DASH, f"[red]DEAD since {_minute(summary['died'])} UTC[/red]")]),
         ("final equity", claims[0], money(summary["final_equity"])),
         ("return", claims[1], f"{summary['total_return']:+.1%}"),
         ("lowest equity", claims[2], money(result.equity["lowest_equity"].min())),
@@ -50,6 +51,8 @@ def summary_table(result: Result) -> Table:
         ("orders refused", DASH, f"{summary['orders_refused']}"),
         ("liquidations", DASH, f"{summary['liquidations']}"),
         ("lost in them", DASH, money(summary["liquidation_loss"])),
+        *([("topped up by rule", DASH, _often(summary["top_ups"], money(summary["topped_up"])))] if result.settings["top_up"] else []),
+        *([("refilled after them", DASH, _often(summary["refills"], money(summary["refilled"])))] if result.settings["refill"] else []),
         ("closest call", DASH, "liquidated" if summary["liquidations"] else _number(summary["closest_call"], ".2%")),
         ("trading fees", DASH, money(summary["fees"])),
         ("funding", DASH, money(summary["funding"])),
@@ -68,6 +71,10 @@ def summary_table(result: Result) -> Table:
 def _money(result: Result, amount: float, *, is_rough: bool = False) -> str:
     """Return an amount with its decimals; a rough one of quote money without."""
     return f"{amount:,.{0 if is_rough and result.decimals == 2 else result.decimals}f}"
+
+
+def _often(count: int, amount: str) -> str:
+    return f"{amount}, {'once' if count == 1 else f'{count} times'}" if count else "never"
 
 
 def _number(value: float | None, form: str) -> str:

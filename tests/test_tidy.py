@@ -69,6 +69,7 @@ PUBLIC_NAMES = [
     "Tier",
     "TierSchedule",
     "TierTable",
+    "TopUp",
     "analyzers",
     "bankruptcy_price",
     "calculator",

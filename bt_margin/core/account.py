@@ -9,13 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from numbers import Real
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .contract import Contract, average_entry, split_fill
 from .funding import funding_payment
 from .ledger import CROSS, MONEY_TOLERANCE, Journal, wallet_of
 from .terms import ALWAYS_PLAIN, PLAIN, Holding, MarginTerms, Terms, terms_at
 from .tiers import Bracket, TierTable, maintenance_margin
+
+if TYPE_CHECKING:
+    from .top_up import TopUp, TopUpStep
 
 Marks = Mapping[str, float]
 
@@ -232,6 +235,8 @@ class MarginAccount:
         self.wallets: dict[str, float] = {CROSS: 0.0}
         self.positions: dict[str, Position] = {}
         self.turnover = 0.0
+        self.top_ups: dict[str, TopUp] = {}  # the rules of isolated contracts by symbol, '' is the cross wallet's
+        self.top_ups_used: dict[str, int] = {}  # by wallet, since it last held nothing
         self._reserved: dict[int, Reservation] = {}
         self._order_margin: float | None = 0.0
 
@@ -507,6 +512,14 @@ class MarginAccount:
         """Move money between two wallets."""
         self._post(time, "transfer", symbol, (source, -amount), (target, amount))
 
+    def add_top_up(self, step: "TopUpStep", *, time: float) -> None:
+        """Book a planned top-up and count its uses."""
+        if step.from_outside:
+            self._post(time, "deposit", step.symbol, (step.wallet, step.amount), ("external", -step.amount))
+        else:
+            self.transfer(CROSS, step.wallet, step.amount, symbol=step.symbol, time=time)
+        self.top_ups_used[step.wallet] = self.top_ups_used.get(step.wallet, 0) + step.uses
+
     def pay_funding(self, symbol: str, *, mark_price: float, rate: float, time: float, marks: Marks, size: float | None = None) -> float:
         """Book one funding stamp on what is held, or on a part of that ``size``, and return what was received (R9, R23, R24).
 
@@ -602,6 +615,8 @@ class MarginAccount:
         if not position.size:
             position.entry_price = position.given_margin = position.costs = 0.0
             position.set_aside = (0.0, 0.0)
+            if self.top_ups_used and not any(self.held(position.wallet)):
+                self.top_ups_used.pop(position.wallet, None)
         if not position.is_plain:
             if position.size and kept_fee is not None:
                 position.set_fee_aside(kept_fee)
@@ -664,6 +679,7 @@ class MarginAccount:
         copy.wallets = dict(self.wallets)
         copy.positions = {symbol: replace(position) for symbol, position in self.positions.items()}
         copy.turnover = self.turnover
+        copy.top_ups, copy.top_ups_used = self.top_ups, dict(self.top_ups_used)
         copy._reserved = dict(self._reserved)
         copy._order_margin = None
         return copy

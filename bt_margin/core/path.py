@@ -22,6 +22,7 @@ from .crossing import Curve, Pole, first_crossing
 from .liquidation import NOTHING
 from .profiles import Cooldown, Profile, marks_of_bar, plan_liquidation
 from .tiers import bracket_at
+from .top_up import plan_top_up
 
 LEGS = 3
 
@@ -79,9 +80,9 @@ class LateStamp(NamedTuple):
 class PathEvent(NamedTuple):
     """Something that happens at one instant; ``subject`` is an order reference, a symbol or a wallet by ``kind``.
 
-    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``liquidation`` (wallet). ``marks`` and ``last`` are the
-    prices of the instant, ``fraction`` (0 to 1) is its place in the bar; of a liquidation, ``ahead`` are the lowest and the
-    highest mark of each contract from there on.
+    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``top_up`` (TopUpStep), ``liquidation`` (wallet).
+    ``marks`` and ``last`` are the prices of the instant, ``fraction`` (0 to 1) is its place in the bar; of a liquidation,
+    ``ahead`` are the lowest and the highest mark of each contract from there on.
     """
 
     kind: str
@@ -94,12 +95,21 @@ class PathEvent(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Events in order, the account's equity at the closing marks and at its lowest, and the steps that took each contract."""
+    """Events in order, the account's equity at the closing marks and at its lowest, and the steps that took each contract.
+
+    ``paid_in`` of that equity is money from outside that came in on the way.
+    """
 
     events: list[PathEvent]
     equity: float
     lowest_equity: float
     liquidated: Counter[str]
+    paid_in: float = 0.0
+
+    @property
+    def own_equity(self) -> float:
+        """What is left at the closing marks of what the account had, by which two paths are compared."""
+        return self.equity - self.paid_in
 
 
 def plan_path(
@@ -126,7 +136,7 @@ def plan_path(
     walk.late = late
     for leg in range(LEGS):
         walk.run_leg(leg)
-    return Plan(walk.events, walk.account.equity(walk.marks), walk.lowest_equity, walk.liquidated)
+    return Plan(walk.events, walk.account.equity(walk.marks), walk.lowest_equity, walk.liquidated, walk.paid_in)
 
 
 class _Walk:
@@ -152,6 +162,7 @@ class _Walk:
         self.events: list[PathEvent] = []
         self.late: Sequence[LateStamp] = ()
         self.liquidated: Counter[str] = Counter()
+        self.paid_in = 0.0
         self.lowest_equity = account.equity(self.marks)
 
     def run_leg(self, leg: int) -> None:
@@ -310,6 +321,20 @@ class _Walk:
                 self._liquidate(wallet)
 
     def _liquidate(self, wallet: str) -> None:
+        if not self._top_up(wallet):
+            self._sell(wallet)
+
+    def _top_up(self, wallet: str) -> bool:
+        """Add to a failed wallet what its rule adds, and return whether that is something, which then saves it."""
+        step = plan_top_up(self.account, wallet, self.marks)
+        if step is None:
+            return False
+        self._record("top_up", step, 0.0)
+        self.account.add_top_up(step, time=0.0)
+        self.paid_in += step.amount if step.from_outside else 0.0
+        return True
+
+    def _sell(self, wallet: str) -> None:
         self._record("liquidation", wallet, 0.0)
         now = self.opening + self.place * self.bar_seconds
         steps = plan_liquidation(
