@@ -8,7 +8,7 @@ Overridden here: ``init`` (all run state, the host calls it twice), ``start`` (c
 
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -110,7 +110,7 @@ class MarginBroker(OrderDesk):
         self._events: deque[tuple[dict[str, Any], Any]] = deque()
         self._available: float | None = None  # as of the last bar; None once the strategy has moved money or terms since
         self._notional = 0.0
-        self._owners: dict[str, Any] = {}  # by symbol: the strategy that trades it
+        self._owners: dict[int, Any] = {}  # by id of a data: the strategy that trades it
         self._is_stopping = self._is_refilling = False
         self.clock = BarClock(self)
         self.thresholds = Thresholds(
@@ -134,7 +134,7 @@ class MarginBroker(OrderDesk):
             named = ", ".join(sorted(profile.name for profile in profiles))
             raise ValueError(f"all contracts of one broker share a liquidation profile, were {named}")
         self.profile = profiles.pop() if profiles else self.profile
-        self.account.top_ups = rules_by_wallet(self.p.top_up, {symbol: slot.position.is_isolated for symbol, slot in self.slots.items()})
+        self.account.top_ups = rules_by_contract(self.p.top_up, self.slots.values())
         self.currency = one_currency((slot.data._name or slot.symbol, self.getcommissioninfo(slot.data)) for slot in self.slots.values())
 
     def _open_slot(self, data: Any) -> None:
@@ -459,7 +459,7 @@ class MarginBroker(OrderDesk):
         """Note whose contract an order is for; ValueError where another strategy has ordered it in this run."""
         if order.owner is None:
             return
-        owner = self._owners.setdefault(slot.symbol, order.owner)
+        owner = self._owners.setdefault(id(slot.data), order.owner)
         if owner is not order.owner:
             first, second = (f"{type(strategy).__name__} (number {self._number_of(strategy)})" for strategy in (owner, order.owner))
             raise ValueError(
@@ -472,8 +472,8 @@ class MarginBroker(OrderDesk):
 
     def _emit(self, event: dict[str, Any]) -> None:
         """Queue a margin event for the strategy that owns the contract it is about, or for all."""
-        symbol = event.get("symbol") or str(event.get("account", "")).removeprefix("wallet:")
-        self._events.append((event, self._owners.get(symbol)))
+        slot = self.slots.get(event.get("symbol") or str(event.get("account", "")).removeprefix("wallet:"))
+        self._events.append((event, None if slot is None else self._owners.get(id(slot.data))))
 
     def get_notification(self):
         """Return the next order notification; once they are out, hand margin events to strategies that listen.
@@ -508,26 +508,28 @@ def check_rules(top_up: Any) -> None:
             raise ValueError(f"top_up is a TopUp, such as TopUp(amount=100), or maps symbols to such, was {rule!r}")
 
 
-def rules_by_wallet(top_up: TopUp | Mapping[str, TopUp] | None, isolated: Mapping[str, bool]) -> dict[str, TopUp]:
-    """Return the rules by symbol, '' being the cross wallet; ``isolated`` says of each contract whether it is.
+def rules_by_contract(top_up: TopUp | Mapping[str, TopUp] | None, slots: Iterable[Slot]) -> dict[str, TopUp]:
+    """Return the rules by the symbol of a position's contract, '' being the cross wallet.
 
     ValueError where a rule would move margin from the cross wallet to itself, or names no contract of the run.
     """
     if top_up is None:
         return {}
-    has_cross = not all(isolated.values())
+    slots = list(slots)
+    names = list(dict.fromkeys(slot.data._name or slot.symbol for slot in slots))
+    isolated = {slot.data._name or slot.symbol for slot in slots if slot.position.is_isolated}
     if isinstance(top_up, Mapping):
-        unknown = [str(name) for name in top_up if name not in isolated and name != "cross"]
+        unknown = [str(name) for name in top_up if name not in names and name != "cross"]
         if unknown:
-            raise ValueError(f"top_up names {', '.join(unknown)}, but the datas are {', '.join(isolated)}; leave it out or add that data")
-        moved = [str(name) for name, rule in top_up.items() if not rule.deposit and not isolated.get(name, False)]
-        rules = {"" if name == "cross" else name: rule for name, rule in top_up.items()}
+            raise ValueError(f"top_up names {', '.join(unknown)}, but the datas are {', '.join(names)}; leave it out or add that data")
+        by_name, moved = dict(top_up), [name for name, rule in top_up.items() if not rule.deposit and name not in isolated]
     else:
-        moved = ["top_up"] if not top_up.deposit and not any(isolated.values()) else []
-        rules = dict.fromkeys(isolated, top_up) | ({"": top_up} if has_cross and top_up.deposit else {})
+        by_name, moved = dict.fromkeys(names, top_up), [] if top_up.deposit or isolated else ["top_up"]
+        by_name |= {"cross": top_up} if top_up.deposit else {}
     if moved:
         raise ValueError(
             f"{', '.join(moved)}: a cross wallet has no other to take margin from; use TopUp(..., deposit=True) for money from outside, "
             "or margin_mode='isolated'"
         )
-    return rules
+    rules = {slot.position.contract.symbol: by_name.get(slot.data._name or slot.symbol) for slot in slots} | {"": by_name.get("cross")}
+    return {symbol: rule for symbol, rule in rules.items() if rule is not None}
