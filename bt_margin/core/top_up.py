@@ -5,14 +5,11 @@ Whatever a rule does, it saves the wallet or it is not done: money that would be
 
 from dataclasses import dataclass
 from math import ceil, inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from .account import MarginAccount, Position, is_number
+from .account import MarginAccount, Marks, Position, is_number
 from .ledger import CROSS
 from .liquidation import jumps
-
-if TYPE_CHECKING:
-    from .account import Marks
 
 CLEAR = (
     1e-4  # of what a wallet holds: a top-up leaves at least so much above maintenance, or a falling price would need one at every instant
@@ -62,7 +59,7 @@ class TopUpStep(NamedTuple):
     from_outside: bool
 
 
-def plan_top_up(account: MarginAccount, wallet: str, marks: "Marks") -> TopUpStep | None:
+def plan_top_up(account: MarginAccount, wallet: str, marks: Marks) -> TopUpStep | None:
     """Return what the rule of a wallet that is about to be liquidated adds to it; None where that is nothing, or would not save it.
 
     >>> from .contract import Contract
