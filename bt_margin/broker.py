@@ -341,8 +341,7 @@ class MarginBroker(OrderDesk):
     def publish(self, equity: float, available: float, notional: float) -> None:
         """Keep the figures of this bar for the accessors of value."""
         self._value, self._available, self._notional = equity, available, notional
-        if self._fundshares:
-            self._fundval = (equity if equity > 0 else self.speck) / self._fundshares
+        self._fundval = self._fund_value(equity)
 
     def _execute(self, order, ago=None, price=None, cash=None, position=None, dtcoc=None):
         """Book a fill on the account and show it to the host; what is not funded is refused, the closing part stands."""

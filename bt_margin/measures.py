@@ -23,7 +23,7 @@ def without_flows(
     Each flow is taken out by scaling what follows, so that growth between two flows is kept: the time-weighted return, which
     is that of the fund's value. A top-up comes in while its bar is under way, any other flow before it moves. While the
     owner has withdrawn everything, the last level stands; money that comes in after everything was lost goes on from SPECK of
-    the start.
+    what the start was worth.
 
     >>> without_flows(100.0, [110.0, 220.0, 242.0], [100.0, 210.0, 220.0], [FlowRow(0.0, 1, "transfer", 110.0, 110.0)])
     ([110.0, 110.0, 121.0], [100.0, 105.0, 110.0])
@@ -40,10 +40,9 @@ def without_flows(
     for row, (value, low) in enumerate(zip(equity, lowest, strict=True)):
         before = scale
         for flow in by_bar.get(row, ()):
-            level = level if scale is None else flow.equity * scale
-            if level <= ruined:
-                level = ruined
-                levels[-1:] = [max(levels[-1], ruined)] if levels else []
+            level = level if scale is None else max(flow.equity, ruined) * scale
+            if flow.equity <= ruined and levels:
+                levels[-1] = max(levels[-1], level)
             scale = level / (flow.equity + flow.amount) if flow.equity + flow.amount > 0 else None
             before = before if flow.kind == "top_up" else scale
         lows.append(level if scale is None or before is None else min(low * before, value * scale))

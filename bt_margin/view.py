@@ -20,6 +20,7 @@ from .core.profiles import Profile
 from .record import SPECK, FlowRow, Record
 from .slots import Slot
 
+LEAST_FUND_VALUE = 1e-200  # of a share: after many total losses, each of which leaves SPECK of it, it falls no further
 RATIOS = ("maintenance/equity", "equity/maintenance", "equity/notional", "equity/initial")
 
 
@@ -191,8 +192,9 @@ class AccountView(bt.brokers.BackBroker):
         The shares of an account that has lost everything are worth SPECK of what they were, so that what comes in buys very
         many of them and is no profit of the fund.
         """
-        if self._fundshares:
-            self._fundval = max(equity, self.speck) / self._fundshares
+        self._fundval = self._fund_value(equity)
+        if self._fundval <= LEAST_FUND_VALUE:
+            self._fundshares = max(equity, 0.0) / self._fundval
         shares = amount / self._fundval
         self._fundshares += shares
         if abs(self._fundshares) <= MONEY_TOLERANCE * abs(shares):  # everything was withdrawn
@@ -200,6 +202,12 @@ class AccountView(bt.brokers.BackBroker):
         self._value = equity + amount
         self._available = None
         self.record.flows.append(FlowRow(self.now, len(self.record), kind, amount, equity))
+
+    def _fund_value(self, equity: float) -> float:
+        """Return what a share of the fund is worth at an equity, as before where there are no shares."""
+        if not self._fundshares:
+            return self._fundval
+        return max((equity if equity > 0 else self.speck) / self._fundshares, LEAST_FUND_VALUE)
 
     @property
     def speck(self) -> float:

@@ -476,6 +476,22 @@ def test_an_account_that_lost_everything_is_refilled_and_what_it_earns_then_is_a
     assert strategy.broker.fundvalue == pytest.approx(100 * SPECK * 0.7, rel=1e-9, abs=0)
 
 
+def test_forty_total_losses_leave_numbers_that_can_be_reckoned_with():
+    """Each leaves SPECK of the fund; after so many a share would be worth less than a float can hold."""
+    bars = [CALM, CALM, FALL] * 40 + [CALM]
+    script = dict.fromkeys(range(1, 120, 3), buy(size=10))
+    cerebro = engine(frame(bars), terms={"profile": "forfeit"}, **REFILL)
+    cerebro.addstrategy(Script, script=script)
+    cerebro.addanalyzer(bt.analyzers.TimeReturn, timeframe=bt.TimeFrame.Minutes, compression=60, fund=True, _name="returns")
+    strategy = cerebro.run()[0]
+    summary = Result.of(strategy).summary
+    assert (summary["refills"], summary["refilled"], summary["final_equity"]) == (40, 4_000, 100)
+    assert 0 < strategy.broker.fundvalue < 1e-190
+    assert strategy.broker.fundvalue * strategy.broker.fundshares == pytest.approx(100)
+    assert max(strategy.analyzers.returns.get_analysis().values()) < 1e-9  # no refill is a profit
+    assert summary["total_return"] == -1
+
+
 def test_equity_above_the_amount_is_not_refilled_and_each_death_counts():
     """Isolated: of 1 000 ten are lost; refilled only where less than the amount is left."""
     twice = [CALM, CALM, FALL, CALM, CALM, FALL, CALM]
