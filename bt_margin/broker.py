@@ -28,7 +28,7 @@ from .matching import LIMITS
 from .record import FillRow, LiquidationRow, Record, TopUpRow
 from .slots import Slot
 from .thresholds import Thresholds
-from .view import check_cash, expect
+from .view import LEAST_FUND_VALUE, check_cash, expect
 
 ON_LIQUIDATION = ("continue", "stop", "refill")
 
@@ -341,7 +341,11 @@ class MarginBroker(OrderDesk):
     def publish(self, equity: float, available: float, notional: float) -> None:
         """Keep the figures of this bar for the accessors of value."""
         self._value, self._available, self._notional = equity, available, notional
-        self._fundval = self._fund_value(equity)
+        shares = self._fundshares
+        if equity > 0 and shares and equity > LEAST_FUND_VALUE * shares:  # every bar comes this way, so without a call
+            self._fundval = equity / shares
+        else:
+            self._fundval = self._fund_value(equity)
 
     def _execute(self, order, ago=None, price=None, cash=None, position=None, dtcoc=None):
         """Book a fill on the account and show it to the host; what is not funded is refused, the closing part stands."""
