@@ -11,6 +11,7 @@ from typing import Any
 import backtrader as bt
 
 from . import venues
+from .broker import MarginBroker
 from .comminfo import PerpCommInfo
 from .feeds import PerpData
 from .plug import START_CASH, by_symbol, plug
@@ -44,10 +45,9 @@ def run(
     spot: Mapping[str, float] | None = None,
     fee: float | tuple[float, float] | None = None,
     position_mode: str = "one_way",
-    unfunded: str = "reject",
-    filters: str = "round",
     detail: Any = None,
     bounds: bool = False,
+    **account: Any,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
@@ -59,7 +59,8 @@ def run(
     happened inside the bars that could liquidate.
 
     ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
-    every order as a number. The rest is ``plug``'s.
+    every order as a number. The rest is ``plug``'s; ``account`` are further params of MarginBroker: ``refill``, ``top_up``,
+    ``warning_rate``, ``call_rate``, ``warning_distance``, ``warning_atr``, and the host's own.
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
     and sizer; ``result.baseline`` is what it says the account was worth. What it cannot trade, inverse contracts, those of
@@ -74,8 +75,9 @@ def run(
     _check_strategy(strategy, params)
     feeds = _feeds(data, mark, funding, detail, venues.load(venues.GENERIC.name if venue is None else venue))
     watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline + len(BOUNDS) * bounds)
-    given = {"spot": spot, "fee": fee, "on_liquidation": on_liquidation, "unfunded": unfunded, "filters": filters, "check": check}
-    terms = {"venue": venue, "position_mode": position_mode, "leverage": leverage, "margin_mode": margin_mode, "cash": cash, **given}
+    _check_params(MarginBroker, MarginBroker.params, account)
+    account |= {"spot": spot, "fee": fee, "on_liquidation": on_liquidation, "position_mode": position_mode, "check": check}
+    terms = {"venue": venue, "leverage": leverage, "margin_mode": margin_mode, "cash": cash, **account}
     runs = _Runs(feeds, strategy, params, sizer, terms, watch)
     finished = runs.play(intrabar, is_for_stock=baseline)
     stock = runs.play_stock(finished.cerebro, cash) if baseline and not runs.is_over else None

@@ -37,7 +37,7 @@ SHOWN = 10  # liquidations; the rest is in the files and in --json
 DEMO_NOTE = "hourly Binance spot prices stand in for last and mark price of the perpetual; funding at the default 0.01 % per 8 h"
 DEMO_PICTURE = "bt_margin_demo.png"
 HOURS_A_DAY = 24
-FRAMES = ("equity", "positions", "trades", "fills", "refusals", "funding", "liquidations", "journal")
+FRAMES = ("equity", "positions", "trades", "fills", "refusals", "warnings", "top_ups", "funding", "liquidations", "journal")
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -67,6 +67,9 @@ class Plan:
     stamp: str = "open"
     detail: Sequence[str] = ()
     bounds: bool = False
+    on_liquidation: str = "continue"
+    refill: float | None = None
+    warn_at: str | None = None
 
     def command(self) -> str:
         """Return the command line that carries this plan out."""
@@ -127,6 +130,9 @@ def run(
         list[str] | None, typer.Option(metavar="FILE", help="Finer candles that decide inside a bar, FILE or SYMBOL=FILE.")
     ] = None,
     bounds: Annotated[bool, typer.Option("--bounds", help="Run the best and the worst path too.")] = False,
+    on_liquidation: Annotated[str, typer.Option(help="continue, stop, or refill the account to --refill.")] = Plan.on_liquidation,
+    refill: Annotated[float | None, typer.Option(help="Equity that a refill after a liquidation pays up to.")] = None,
+    warn_at: Annotated[str | None, typer.Option(metavar="SHARE", help="Warn so near to liquidation, 0.05 or 5% of the mark.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
@@ -136,7 +142,7 @@ def run(
         raise ValueError("a run needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
     plan = Plan(
         *(strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end),
-        *(param or (), sizer, fee, intrabar, baseline, stamp, detail or (), bounds),
+        *(param or (), sizer, fee, intrabar, baseline, stamp, detail or (), bounds, on_liquidation, refill, warn_at),
     )
     _check_folder(out)
     result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
@@ -194,6 +200,8 @@ def _refuse(reason: str) -> NoReturn:
 def _stop_if_cut_short(result: Result, plan: Plan) -> None:
     missing = ["those of stock Backtrader"] if plan.baseline and result.baseline is None else []
     missing += ["those of the best and the worst path"] if plan.bounds and result.bounds is None else []
+    if plan.on_liquidation.lower() == "stop" and len(result.liquidations):
+        return
     if result.ended_early:
         told = f"stopped on the bar of {result.equity.index[-1]:%Y-%m-%d %H:%M} UTC; the figures are of what was done"
     elif missing:
@@ -258,7 +266,17 @@ def _carry_out(plan: Plan, keep: Callable[[Result], Iterator[Path]], *, is_quiet
 def _terms(plan: Plan) -> dict[str, Any]:
     """Return the arguments of ``backtest.run`` that a plan names."""
     from . import venues
-    from .loading import by_symbol_from, check_kinds, fee_from, feeds_from, leverage_from, params_from, sizer_from, strategy_from
+    from .loading import (
+        by_symbol_from,
+        check_kinds,
+        distance_from,
+        fee_from,
+        feeds_from,
+        leverage_from,
+        params_from,
+        sizer_from,
+        strategy_from,
+    )
 
     rules = venues.load(plan.venue.lower())
     if plan.cash == Plan.cash and any(contract.kind == "inverse" for contract in rules.contracts.values()):
@@ -279,6 +297,9 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "intrabar": plan.intrabar.lower().replace("favorable", "favourable"),
         "baseline": plan.baseline,
         "bounds": plan.bounds,
+        "on_liquidation": plan.on_liquidation.lower(),
+        "refill": plan.refill,
+        "warning_distance": None if plan.warn_at is None else distance_from(plan.warn_at),
     }
 
 
@@ -372,6 +393,8 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
     console.print(equity_line(result), highlight=False, markup=False, soft_wrap=True)
     if len(result.liquidations):
         console.print(liquidation_table(result, SHOWN))
+    if plan.warn_at is not None:
+        console.print(_warned(result), highlight=False, markup=False, soft_wrap=True)
     if result.fills.empty:
         console.print("No order was filled.")
     for message in result.refusals["message"].head(1):
@@ -381,6 +404,16 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
         console.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
     if note:
         console.print(f"The same as: {plan.command()}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _warned(result: Result) -> str:
+    """Return how often the account was warned of a near liquidation, and when first."""
+    warnings = result.warnings
+    if warnings.empty:
+        return "Warnings: none."
+    first = warnings.iloc[0]
+    whose = f"{first['symbol']} {first['distance']:.2%} from its liquidation price {first['liquidation_price']:,.6g}"
+    return f"Warnings: {len(warnings)}, the first {first['time']:%Y-%m-%d %H:%M} UTC, {whose}."
 
 
 def _check_folder(path: Path | None) -> None:

@@ -312,6 +312,8 @@ class BarClock:
             self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate, subject.size)
         elif event.kind == "trigger":
             self.broker.trigger(subject)
+        elif event.kind == "top_up":
+            self.broker.book_top_up(subject, "path")
         else:
             self.broker.fill_on_path(subject, event.price)
 
@@ -350,7 +352,7 @@ class BarClock:
         """Liquidate every wallet that fails at the present marks, isolated ones first (R1, R18)."""
         wallets = dict.fromkeys(position.wallet for _, position in self.held if position.size)
         for wallet in sorted(wallets, key=lambda name: name == CROSS):
-            if self.broker.profile.fails(self.account.risk(wallet, self.marks)):
+            if self.broker.profile.fails(self.account.risk(wallet, self.marks)) and not self.broker.top_up(wallet, trigger):
                 self._liquidate(wallet, trigger, None, moment)
         self.lowest_equity = min(self.lowest_equity, self.account.equity(self.marks))
 

@@ -97,6 +97,7 @@ class OrderDesk(OrderBook):
         """Take an order in, or reject what no venue would take."""
         self._take_side(order)
         slot = self.slot_for(order)
+        self.claim(order, slot)
         self._order_versions[order.ref] = slot.version
         rejected = None if order.info.get("liquidation") else self._rejection(order, slot)
         if rejected is None:

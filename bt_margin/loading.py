@@ -283,6 +283,14 @@ def fee_from(text: str) -> float | tuple[float, float]:
     return rates[0] if len(rates) == 1 else (rates[0], rates[1])
 
 
+def distance_from(text: str) -> float:
+    """Return a share of the mark from ``0.05`` or ``5%``."""
+    share = _rate_or_path(text.strip())
+    if not isinstance(share, float):
+        raise ValueError(f"--warn-at takes a share of the mark such as 0.05 or 5%, was {text!r}")
+    return share
+
+
 def by_symbol_from(option: str, text: str, read: Callable[[str], T]) -> T | dict[str, T]:
     """Return one value for all from ``20``, or a mapping from ``BTCUSDT=5,DOGEUSDT=20``."""
     if "=" not in text:

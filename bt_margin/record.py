@@ -26,6 +26,8 @@ HOLDING_COLUMNS = (
     *("leverage", "terms_since", "set_aside"),
 )
 
+SPECK = 1e-15  # of the first deposit: what an account without money is shown as where a ratio or a logarithm needs more than 0
+
 
 class FillRow(NamedTuple):
     """One execution; ``size`` is the fill's, signed; ``fee`` is positive when it costs."""
@@ -109,9 +111,12 @@ class LiquidationRow(NamedTuple):
 
 
 class WarningRow(NamedTuple):
-    """One wallet that has fallen to a threshold at the close of a bar (R31); ``rate`` is the threshold's, equity / maintenance margin.
+    """One wallet or position that has fallen to a threshold at the close of a bar (R31).
 
-    ``kind`` is 'warning' or 'margin_call', ``account`` the wallet: 'wallet:cross' or 'wallet:SYMBOL'.
+    ``kind`` is 'warning' or 'margin_call', ``account`` the wallet: 'wallet:cross' or 'wallet:SYMBOL'. ``measure`` says what the
+    ``threshold`` is of: 'rate', equity / maintenance margin of the wallet (then also in ``rate``); 'distance', of the mark of
+    ``symbol`` to its liquidation price as a fraction of the mark; 'atr', the same distance in average true ranges.
+    ``distance`` is the fraction of both, ``average_range`` the average true range. What a measure has not is None.
     """
 
     time: float
@@ -119,7 +124,47 @@ class WarningRow(NamedTuple):
     account: str
     equity: float
     maintenance_margin: float
-    rate: float
+    rate: float | None
+    measure: str
+    threshold: float
+    symbol: str
+    mark_price: float | None
+    liquidation_price: float | None
+    distance: float | None
+    average_range: float | None
+
+
+class TopUpRow(NamedTuple):
+    """Margin that a rule has added to a wallet where it would have been liquidated.
+
+    ``symbol`` is the contract's ('' of the cross wallet), ``trigger`` as of a liquidation; ``uses`` of the rule went into it;
+    ``equity`` and ``maintenance_margin`` are the wallet's before it. Money ``from_outside`` was a deposit, else it came from the
+    cross wallet.
+    """
+
+    time: float
+    symbol: str
+    account: str
+    amount: float
+    uses: int
+    trigger: str
+    equity: float
+    maintenance_margin: float
+    from_outside: bool
+
+
+class FlowRow(NamedTuple):
+    """Money from outside (out: negative) after the start: ``bar`` is the first, from 0, whose equity contains it.
+
+    ``kind`` is 'transfer' (``add_cash``), 'adjust' (cash set by a strategy), 'refill' or 'top_up'; ``equity`` is what the
+    account had before it, at that instant.
+    """
+
+    time: float
+    bar: int
+    kind: str
+    amount: float
+    equity: float
 
 
 @dataclass(slots=True)
@@ -142,6 +187,8 @@ class Record:
     liquidations: list[LiquidationRow] = field(default_factory=list)
     refusals: list[RefusalRow] = field(default_factory=list)
     warnings: list[WarningRow] = field(default_factory=list)
+    top_ups: list[TopUpRow] = field(default_factory=list)
+    flows: list[FlowRow] = field(default_factory=list)
     closest_call: float = inf
     bars_held: int = 0
     walked_bars: int = 0

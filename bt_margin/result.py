@@ -5,9 +5,8 @@ Frames are built when asked for. Every time is UTC; a bar's time is its closing 
 
 import json
 import platform
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -23,7 +22,7 @@ from .core.liquidation import is_paid_for, joint_liquidation_price, jumps, liqui
 from .core.terms import terms_at
 from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
-from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record, RefusalRow, WarningRow
+from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FlowRow, FundingRow, LiquidationRow, Record, RefusalRow, TopUpRow, WarningRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +57,7 @@ TRADE_COLUMNS = (
 POSITION_COLUMNS = ("time", "symbol", "size", "entry_price", "mark_price", "liquidation_price")
 LONGEST_FUNDING_INTERVAL = 8 * 3600.0  # seconds; no venue of ours settles more rarely
 DTYPES = {float | None: float}  # what stands for a NamedTuple's type in a frame, where that is another
+DEAD_SHARE = 1e-6  # of all that was paid in: with less an account is dead, where no lot says so
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01
 
 
@@ -176,7 +176,8 @@ class Result:
       - ``equity``: by bar time, EQUITY_COLUMNS; ``lowest_equity`` is the worst inside the bar, ``margin_ratio`` is
         maintenance margin / equity (liquidation at 1; blank while flat), ``effective_leverage`` is notional / equity
       - ``positions``: one row for each bar and contract held at its close, POSITION_COLUMNS; see ``Result.positions``
-      - ``fills``, ``funding``, ``liquidations``, ``refusals``, ``warnings``, ``journal``: the rows of ``record`` and ``core.ledger``
+      - ``fills``, ``funding``, ``liquidations``, ``refusals``, ``warnings``, ``top_ups``, ``journal``: the rows of ``record`` and
+        ``core.ledger``
       - ``trades``: closed positions from flat to flat, TRADE_COLUMNS, rebuilt from the fills
       - ``insurance_fund``: what the fund gained from this account (negative: what it paid)
       - ``baseline``: stock Backtrader's value by bar time, or None where it was not run
@@ -221,8 +222,10 @@ class Result:
         """The run in plain numbers; money as the account sees it (paid is negative), fractions plain.
 
         - ``start_cash``, ``final_equity``, ``net_deposits`` (paid in less taken out after the start)
+        - ``died``: since when (ISO 8601, UTC) nothing could be opened any more, see ``Result.died``; None of an account that lives
         - ``total_return``, ``annual_return`` (365 days; None for less than a day), ``sharpe`` (daily UTC returns,
-          sqrt(365), no risk-free rate): time-weighted, so what is paid in or out is no return
+          sqrt(365), no risk-free rate): time-weighted, so what is paid in or out is no return. Of a dead account there is no
+          Sharpe ratio, and no annual return but -1 where everything was lost
         - ``max_drawdown`` positive, inside bars: from the highest equity of any bar before to the worst inside a bar
         - ``trades`` closed positions, ``open_trades`` those still held, ``orders_refused``, ``win_rate`` closed with a profit after costs
         - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit of forced fills less fees and forfeits
@@ -230,6 +233,8 @@ class Result:
         - ``ambiguous`` bars on which the two paths differ in what they liquidate or which orders they fill, ``only_worst`` those
           on which a contract is liquidated by ``intrabar='worst'`` alone; both of the bars that were walked; ``detailed`` those of
           them that finer bars decided, counted for each contract
+        - ``top_ups`` and ``topped_up``: how often a rule added margin, and how much; ``refills`` and ``refilled``: the same of
+          deposits after liquidations
         - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
           price as a fraction of mark, None where none was ever in reach
         - ``time_in_market`` share of bars that ended with a position, ``bars``
@@ -238,17 +243,20 @@ class Result:
         record, times, start = self._record, self._times, self._start_cash
         equity, lowest = without_flows(start, record.column("equity"), record.column("lowest_equity"), self.flows)
         total_return = equity[-1] / start - 1
+        died = self.died
         opened = [time - self.bar_seconds for time in times]
         trips, open_trips = self._round_trips
         balances = self._ledger.balances()
+        refilled = [flow.amount for flow in self.flows if flow.kind == "refill"]
         return {
             "start_cash": start,
             "final_equity": record.column("equity")[-1],
-            "net_deposits": sum(self.flows.values(), 0.0),
+            "died": None if died is None else iso(died),
+            "net_deposits": sum((flow.amount for flow in self.flows), 0.0),
             "total_return": total_return,
-            "annual_return": annual_return(total_return, times[-1] - opened[0]),
+            "annual_return": annual_return(total_return, times[-1] - opened[0]) if died is None or total_return <= -1 else None,
             "max_drawdown": max_drawdown(start, equity, lowest),
-            "sharpe": sharpe(daily_returns(start, opened, equity)),
+            "sharpe": sharpe(daily_returns(start, opened, equity)) if died is None else None,
             "trades": len(trips),
             "open_trades": open_trips,
             "orders_refused": len(record.refusals),
@@ -261,6 +269,10 @@ class Result:
             "ambiguous": record.ambiguous_bars,
             "only_worst": record.only_worst_bars,
             "detailed": sum(record.detailed.values()),
+            "top_ups": len(record.top_ups),
+            "topped_up": sum((row.amount for row in record.top_ups), 0.0),
+            "refills": len(refilled),
+            "refilled": sum(refilled, 0.0),
             "insurance_fund": self.insurance_fund,
             "closest_call": record.closest_call if record.closest_call < inf else None,
             "time_in_market": record.bars_held / len(record),
@@ -293,20 +305,42 @@ class Result:
     def _start_cash(self) -> float:
         return self._ledger.entries[0].postings[0][1]
 
-    @cached_property
-    def flows(self) -> dict[int, float]:
-        """Money from outside after the start, by the index of the bar whose equity is the first to contain it.
+    @property
+    def flows(self) -> list[FlowRow]:
+        """Money from outside after the start; what came after the last bar is in no equity and left out."""
+        return [flow for flow in self._record.flows if flow.bar < len(self._record)]
 
-        A transfer is booked as a bar begins to be worked on, an adjustment by a strategy once it is over.
+    @cached_property
+    def died(self) -> float | None:
+        """Since when (seconds UTC) the account has been dead: the bar from which on it holds nothing and can open nothing more.
+
+        Judged at the last closes: its money is below what one lot takes of each contract, of one without lots below a
+        millionth of all that was paid in. None of an account that lives, has never traded, or was emptied by its owner.
         """
-        flows: dict[int, float] = {}
-        for entry in self._ledger.entries[1:]:
-            if entry.kind in ("deposit", "withdraw", "adjust"):
-                bisect = bisect_right if entry.kind == "adjust" else bisect_left
-                row = bisect(self._times, entry.time)
-                if row < len(self._times):
-                    flows[row] = flows.get(row, 0.0) + entry.postings[0][1]
-        return flows
+        account, record = self._broker.account, self._record
+        left = account.wallet_balance
+        if not record.fills or any(position.size for position in account.positions.values()) or self._can_open(left):
+            return None
+        equity, notional = record.column("equity"), record.column("notional")
+        row = len(record) - 1
+        while row and not notional[row - 1] and equity[row - 1] == equity[-1]:
+            row -= 1
+        is_emptied = any(flow.bar >= row and flow.amount < 0 for flow in record.flows)
+        return None if is_emptied else self._times[row]
+
+    def _can_open(self, money: float) -> bool:
+        """Whether this much money opens the smallest size of some contract at its last close."""
+        account, paid_in = self._broker.account, self._start_cash + sum(flow.amount for flow in self._record.flows if flow.amount > 0)
+        for symbol, slot in self._broker.slots.items():
+            contract = slot.position.contract
+            if not contract.lot:
+                if money > DEAD_SHARE * paid_in:
+                    return True
+            elif len(slot.data):
+                need = account.opening_need(symbol, size=contract.lot, price=slot.data.close[0], fee_rate=contract.taker)
+                if money >= need:
+                    return True
+        return False
 
     @cached_property
     def _round_trips(self) -> tuple[list[RoundTrip], int]:
@@ -330,6 +364,8 @@ class Result:
             "intrabar": broker.p.intrabar,
             "detail": list(dict.fromkeys(slot.name for slot in broker.slots.values() if slot.detail is not None)),
             "on_liquidation": broker.p.on_liquidation,
+            "refill": broker.p.refill,
+            "top_up": _rules_said(broker.p.top_up),
             "profile": broker.profile.name,
             "currency": broker.currency,
             "kind": {symbol: comminfo.p.kind for symbol, comminfo in terms.items()},
@@ -365,7 +401,7 @@ class Result:
         return {symbol: self._broker.getcommissioninfo(slot.data) for symbol, slot in self._slots.items()}
 
     def _flags(self) -> list[str]:
-        """Return the stated policies that this run used, a sentence each (R30)."""
+        """Return the stated policies that this run used, a sentence each (R30), after what its figures cannot say."""
         slots = self._slots
         groups = {
             "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
@@ -381,7 +417,8 @@ class Result:
         for slot in slots.values():
             for policy in _term_flags(slot.position, self._broker.currency):
                 groups.setdefault(policy, []).append(slot.name)
-        flags = [f"{policy}: {', '.join(symbols)}" for policy, symbols in groups.items() if symbols]
+        flags = [] if self.died is None else [f"the account died at {iso(self.died)}: no Sharpe ratio, no annual return"]
+        flags += [f"{policy}: {', '.join(symbols)}" for policy, symbols in groups.items() if symbols]
         first, last = self._times[0] - self.bar_seconds, self._times[-1]
         for symbol, slot in slots.items():
             flags.extend(_tier_flag(symbol, slot.position.contract.tiers, first, last))
@@ -517,6 +554,11 @@ class Result:
         return _frame(WarningRow, self._record.warnings)
 
     @cached_property
+    def top_ups(self) -> "pd.DataFrame":
+        """One row for each time a rule added margin to a wallet that would have been liquidated."""
+        return _frame(TopUpRow, self._record.top_ups)
+
+    @cached_property
     def journal(self) -> "pd.DataFrame":
         """One row for each posting; those of one ``entry_id`` sum to zero."""
         return _frame(Row, list(_postings(self._ledger)))
@@ -557,7 +599,10 @@ class Result:
 
         ``bounds`` has the summary and the equity of both ends.
         """
-        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "refusals", "warnings", "funding", "journal")}
+        tables = {
+            name: getattr(self, name)
+            for name in ("liquidations", "trades", "fills", "refusals", "warnings", "top_ups", "funding", "journal")
+        }
         whole = {
             "settings": self.settings,
             "summary": self.summary,
@@ -665,6 +710,13 @@ def _params(strategy: Any) -> dict[str, Any]:
     params = dict(strategy.p._getkwargs())
     hidden = ("signals",) if "_accumulate" in params else ()  # of the host's SignalStrategy
     return {name: value for name, value in params.items() if not name.startswith("_") and name not in hidden}
+
+
+def _rules_said(top_up: Any) -> Any:
+    """Return top-up rules as plain dicts."""
+    if top_up is None:
+        return None
+    return {name: asdict(rule) for name, rule in top_up.items()} if isinstance(top_up, Mapping) else asdict(top_up)
 
 
 def _fees(contract: Contract) -> dict[str, Any]:

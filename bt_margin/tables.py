@@ -42,6 +42,7 @@ def summary_table(result: Result) -> Table:
     start, money = summary["start_cash"], partial(_money, result)
     claims = ("", "", "") if stock is None else (f"{stock.iloc[-1]:,.0f}", f"{stock.iloc[-1] / start - 1:+.1%}", f"{stock.min():,.0f}")
     rows = [
+        *([] if summary["died"] is None else [("the account", DASH, f"[red]DEAD since {_minute(summary['died'])} UTC[/red]")]),
         ("final equity", claims[0], money(summary["final_equity"])),
         ("return", claims[1], f"{summary['total_return']:+.1%}"),
         ("lowest equity", claims[2], money(result.equity["lowest_equity"].min())),
@@ -52,6 +53,8 @@ def summary_table(result: Result) -> Table:
         ("liquidations", DASH, f"{summary['liquidations']}"),
         *_ends(result),
         ("lost in them", DASH, money(summary["liquidation_loss"])),
+        *([("topped up by rule", DASH, _often(summary["top_ups"], money(summary["topped_up"])))] if result.settings["top_up"] else []),
+        *([("refilled after them", DASH, _often(summary["refills"], money(summary["refilled"])))] if result.settings["refill"] else []),
         ("closest call", DASH, "liquidated" if summary["liquidations"] else _closest(summary["closest_call"])),
         ("trading fees", DASH, money(summary["fees"])),
         ("funding", DASH, money(summary["funding"])),
@@ -83,6 +86,10 @@ def _money(result: Result, amount: float, *, is_rough: bool = False) -> str:
 
 def _closest(share: float | None) -> str:
     return DASH if share is None else f"{share:.2%} of mark price"
+
+
+def _often(count: int, amount: str) -> str:
+    return f"{amount}, {'once' if count == 1 else f'{count} times'}" if count else "never"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -12,13 +12,15 @@ from typing import Any
 from .comminfo import utc
 from .core.account import MarginAccount, Position, check_leverage, is_number
 from .core.contract import split_fill
-from .core.ledger import CROSS, Journal
+from .core.ledger import CROSS, MONEY_TOLERANCE, Journal
 from .core.liquidation import account_adl_score, account_bankruptcy_price, account_liquidation_price
 from .core.orders import opened_by
 from .core.profiles import Profile
 from .legs import Legs
+from .record import SPECK, FlowRow, Record
 from .slots import Slot
 
+LEAST_FUND_VALUE = 1e-200  # of a share: after many total losses, each of which leaves SPECK of it, it falls no further
 RATIOS = ("maintenance/equity", "equity/maintenance", "equity/notional", "equity/initial")
 
 
@@ -28,7 +30,10 @@ class AccountView(Legs):
     account: MarginAccount
     marks: dict[str, float]
     profile: Profile
+    record: Record
     now: float
+    _fundval: float
+    _fundshares: float
     _available: float | None
 
     @property
@@ -207,8 +212,35 @@ class AccountView(Legs):
         difference = amount - self.account.available_margin(self.marks)
         if difference:
             self.account.adjust(difference, time=self.now)
-            self._value += difference
-            self._available = None
+            self.note_flow("adjust", difference, self._value)
+
+    def note_flow(self, kind: str, amount: float, equity: float) -> None:
+        """Record booked money from outside, and let it buy shares of the fund at what they are worth just before, at ``equity``.
+
+        The shares of an account that has lost everything are worth SPECK of what they were, so that what comes in buys very
+        many of them and is no profit of the fund.
+        """
+        self._fundval = self._fund_value(equity)
+        if self._fundval <= LEAST_FUND_VALUE:
+            self._fundshares = max(equity, 0.0) / self._fundval
+        shares = amount / self._fundval
+        self._fundshares += shares
+        if abs(self._fundshares) <= MONEY_TOLERANCE * abs(shares):  # everything was withdrawn
+            self._fundshares = 0.0
+        self._value = equity + amount
+        self._available = None
+        self.record.flows.append(FlowRow(self.now, len(self.record), kind, amount, equity))
+
+    def _fund_value(self, equity: float) -> float:
+        """Return what a share of the fund is worth at an equity, as before where there are no shares."""
+        if not self._fundshares:
+            return self._fundval
+        return max((equity if equity > 0 else self.speck) / self._fundshares, LEAST_FUND_VALUE)
+
+    @property
+    def speck(self) -> float:
+        """What an account without money is shown as by the host's words for value, so that nobody divides by zero."""
+        return SPECK * self.startingcash
 
     def _set_first_deposit(self, cash: float) -> None:
         check_cash(cash)
@@ -218,13 +250,18 @@ class AccountView(Legs):
     def get_value(self, datas=None, mkt=False, lever=False):
         """Return equity; for datas their signed notional at the close (alias: ``getvalue``).
 
+        Of an account without money it is ``speck``, next to nothing: analyzers divide by it and take its
+        logarithm. ``equity`` says 0.
+
         ``mkt`` and ``lever`` ask for the gross notional of what is held, alone or on top of the wallets.
         """
         if datas is not None:
             return sum(self._notional_at_close(data) for data in datas)
         if mkt:
             return self._notional
-        return self.wallet_balance + self._notional if lever else self._value
+        if lever:
+            return self.wallet_balance + self._notional
+        return self._value if self._value > 0 else self.speck
 
     getvalue = get_value
 

@@ -179,6 +179,41 @@ def test_refused_orders_are_counted_and_the_first_says_why(capsys, folder):
     assert json.loads(Path("o/summary.json").read_text())["summary"]["orders_refused"] == len(refusals)
 
 
+ISOLATED = ("run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--leverage", 20, "--margin-mode", "isolated", "--sizer", 9, "--cash", 1_000)
+
+
+def test_a_liquidation_may_stop_the_run_or_be_refilled(capsys, folder):
+    code, out, _ = said(capsys, *ISOLATED, "--on-liquidation", "stop", "--json")
+    assert (code, json.loads(out)["summary"]["liquidations"]) == (0, 1)
+    code, out, _ = said(capsys, *ISOLATED, "--on-liquidation", "refill", "--refill", 1_000, "--json")
+    summary = json.loads(out)["summary"]
+    assert (code, summary["refills"]) == (0, summary["liquidations"] - 1)  # the one after the last bar is in no figure
+    moved = summary["refilled"] + summary["liquidation_loss"] + summary["fees"]
+    assert summary["final_equity"] == pytest.approx(1_000 + moved)
+    code, out, _ = said(capsys, *ISOLATED, "--on-liquidation", "refill", "--refill", 1_000)
+    assert "refilled after them" in out
+    code, _, err = said(capsys, *ISOLATED, "--refill", 1_000)
+    assert (code, "give both or neither" in err) == (2, True)
+
+
+@pytest.mark.parametrize("share", ["0.06", "6%"])
+def test_warnings_are_counted_told_and_kept(capsys, folder, share):
+    calm = ("run", "stubborn.py", "--data", "ETHUSDT_1h.csv", "--leverage", 20, "--margin-mode", "isolated")
+    code, out, _ = said(capsys, *calm, "--warn-at", share, "--out", "o")
+    warnings = pd.read_csv("o/warnings.csv")
+    assert code == 0
+    assert f"Warnings: {len(warnings)}, the first " in out
+    assert f"ETHUSDT {warnings['distance'][0]:.2%} from its liquidation price" in out
+    assert (warnings["distance"] <= 0.06).all()
+    assert pd.read_csv("o/top_ups.csv").empty
+    assert "Warnings: none." in said(capsys, *calm, "--warn-at", "0.1%")[1]
+
+
+def test_a_share_to_warn_at_that_is_none_is_one_sentence(capsys, folder):
+    code, _, err = said(capsys, *ISOLATED, "--warn-at", "near")
+    assert (code, err) == (2, "bt-margin: --warn-at takes a share of the mark such as 0.05 or 5%, was 'near'\n")
+
+
 def test_what_stock_backtrader_claims_is_in_the_json_and_in_a_file(capsys, folder):
     _, out, _ = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--baseline", "--json", "--out", "o")
     claim = pd.read_csv("o/baseline.csv")["baseline"]

@@ -73,6 +73,7 @@ PUBLIC_NAMES = [
     "Tier",
     "TierSchedule",
     "TierTable",
+    "TopUp",
     "analyzers",
     "bankruptcy_price",
     "calculator",

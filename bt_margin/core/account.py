@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .contract import Contract, average_entry, split_fill
 from .funding import funding_payment
@@ -18,6 +18,9 @@ from .ledger import CROSS, MONEY_TOLERANCE, Journal, wallet_of
 from .orders import USUAL, OrderTerms, Resting, opened_by, sides
 from .terms import ALWAYS_PLAIN, PLAIN, Holding, MarginTerms, Terms, terms_at
 from .tiers import Bracket, TierTable, maintenance_margin
+
+if TYPE_CHECKING:
+    from .top_up import TopUp, TopUpStep
 
 Marks = Mapping[str, float]
 
@@ -250,6 +253,8 @@ class MarginAccount:
         self.shrinks = False  # whether an opening that is not funded is cut down to what is
         self._resting: dict[int, Resting] = {}
         self._order_margins: dict[str, float] = {}  # by contract, as far as they are known
+        self.top_ups: dict[str, TopUp] = {}  # the rules of isolated contracts by symbol, '' is the cross wallet's
+        self.top_ups_used: dict[str, int] = {}  # by wallet, since it last held nothing
 
     # -- contracts ---------------------------------------------------------------------------------------------------
 
@@ -665,6 +670,14 @@ class MarginAccount:
         """Move money between two wallets."""
         self._post(time, "transfer", symbol, (source, -amount), (target, amount))
 
+    def add_top_up(self, step: "TopUpStep", *, time: float) -> None:
+        """Book a planned top-up and count its uses."""
+        if step.from_outside:
+            self._post(time, "deposit", step.symbol, (step.wallet, step.amount), ("external", -step.amount))
+        else:
+            self.transfer(CROSS, step.wallet, step.amount, symbol=step.symbol, time=time)
+        self.top_ups_used[step.wallet] = self.top_ups_used.get(step.wallet, 0) + step.uses
+
     def pay_funding(self, symbol: str, *, mark_price: float, rate: float, time: float, marks: Marks, size: float | None = None) -> float:
         """Book one funding stamp on what is held, or on a part of that ``size``, and return what was received (R9, R23, R24).
 
@@ -761,6 +774,8 @@ class MarginAccount:
         if not position.size:
             position.entry_price = position.given_margin = position.costs = 0.0
             position.set_aside = (0.0, 0.0)
+            if self.top_ups_used and not any(self.held(position.wallet)):
+                self.top_ups_used.pop(position.wallet, None)
         if not position.is_plain:
             if position.size and kept_fee is not None:
                 position.set_fee_aside(kept_fee)
@@ -824,6 +839,7 @@ class MarginAccount:
         copy.positions = {symbol: replace(position) for symbol, position in self.positions.items()}
         copy.legs = self.legs
         copy.turnover = self.turnover
+        copy.top_ups, copy.top_ups_used = self.top_ups, dict(self.top_ups_used)
         copy.shrinks = self.shrinks
         copy._resting = dict(self._resting)
         copy._order_margins = dict(self._order_margins)

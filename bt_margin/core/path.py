@@ -27,6 +27,7 @@ from .crossing import Curve, Pole, first_crossing
 from .liquidation import NOTHING
 from .profiles import Cooldown, Profile, marks_of_bar, plan_liquidation
 from .tiers import bracket_at
+from .top_up import plan_top_up
 
 LEGS = 3
 PATHS = ("adverse", "favourable", "worst")
@@ -98,9 +99,10 @@ class LateStamp(NamedTuple):
 class PathEvent(NamedTuple):
     """Something that happens at one instant; ``subject`` is an order reference, a symbol or a wallet by ``kind``.
 
-    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``liquidation`` (wallet). ``marks`` and ``last`` are the
-    prices of the instant, ``fraction`` (0 to 1) is its place in the bar; of a liquidation, ``ahead`` are the lowest and the
-    highest mark of each contract from there on. ``part`` is the one of the bar's parts that it lies in, where there are several.
+    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``top_up`` (TopUpStep), ``liquidation`` (wallet).
+    ``marks`` and ``last`` are the prices of the instant, ``fraction`` (0 to 1) is its place in the bar; of a liquidation,
+    ``ahead`` are the lowest and the highest mark of each contract from there on. ``part`` is the one of the bar's parts that it
+    lies in, where there are several.
     """
 
     kind: str
@@ -114,12 +116,21 @@ class PathEvent(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Events in order, the account's equity at the closing marks and at its lowest, and the steps that took each contract."""
+    """Events in order, the account's equity at the closing marks and at its lowest, and the steps that took each contract.
+
+    ``paid_in`` of that equity is money from outside that came in on the way.
+    """
 
     events: list[PathEvent]
     equity: float
     lowest_equity: float
     liquidated: Counter[str]
+    paid_in: float = 0.0
+
+    @property
+    def own_equity(self) -> float:
+        """What is left at the closing marks of what the account had, by which two paths are compared."""
+        return self.equity - self.paid_in
 
     @property
     def filled(self) -> frozenset[object]:
@@ -197,7 +208,7 @@ def plan_bar(
 def _by_equity(ways: Sequence[P]) -> tuple[P, P]:
     """Return the one of one or two that leaves less equity at the close, the first if they tie, and the other."""
     first, other = ways[0], ways[-1]
-    return (first, other) if first.equity <= other.equity else (other, first)
+    return (first, other) if first.own_equity <= other.own_equity else (other, first)
 
 
 def worse_of(adverse: P, met: P | None) -> P:
@@ -205,7 +216,7 @@ def worse_of(adverse: P, met: P | None) -> P:
     if met is None:
         return adverse
     more = len(met.liquidated) - len(adverse.liquidated)
-    return met if more > 0 or (more == 0 and met.equity <= adverse.equity) else adverse
+    return met if more > 0 or (more == 0 and met.own_equity <= adverse.own_equity) else adverse
 
 
 def _own_worse(account: MarginAccount, tracks: Collection[Track], orders: Collection[WorkingOrder]) -> dict[str, bool]:
@@ -274,7 +285,7 @@ def plan_path(
         walk.run_legs()
     for number in range(len(detail)):
         walk = _through(walk, number, path)
-    return Plan(walk.events, walk.equity, walk.lowest_equity, walk.liquidated)
+    return Plan(walk.events, walk.equity, walk.lowest_equity, walk.liquidated, walk.paid_in)
 
 
 def _through(walk: "_Walk", number: int, path: str) -> "_Walk":
@@ -345,12 +356,18 @@ class _Walk:
         self.events: list[PathEvent] = []
         self.late: Sequence[LateStamp] = ()
         self.liquidated: Counter[str] = Counter()
+        self.paid_in = 0.0
         self.lowest_equity = inf
 
     @property
     def equity(self) -> float:
         """The account's equity at the present marks."""
         return self.account.equity(self.marks)
+
+    @property
+    def own_equity(self) -> float:
+        """Equity less the money from outside that came in on the way."""
+        return self.equity - self.paid_in
 
     def stand(self, number: int, sides: Mapping[str, bool]) -> None:
         """Go to the opening of a part of the bar."""
@@ -369,7 +386,7 @@ class _Walk:
             *(self.opening, self.bar_seconds, self.cooldown.clone()),
         )
         walk.events, walk.liquidated = list(self.events), Counter(self.liquidated)
-        walk.late, walk.lowest_equity = self.late, self.lowest_equity
+        walk.late, walk.lowest_equity, walk.paid_in = self.late, self.lowest_equity, self.paid_in
         walk.stand(number, sides)
         walk.run_legs()
         return walk
@@ -577,6 +594,20 @@ class _Walk:
                 self._liquidate(wallet)
 
     def _liquidate(self, wallet: str) -> None:
+        if not self._top_up(wallet):
+            self._sell(wallet)
+
+    def _top_up(self, wallet: str) -> bool:
+        """Add to a failed wallet what its rule adds, and return whether that is something, which then saves it."""
+        step = plan_top_up(self.account, wallet, self.marks)
+        if step is None:
+            return False
+        self._record("top_up", step, 0.0)
+        self.account.add_top_up(step, time=0.0)
+        self.paid_in += step.amount if step.from_outside else 0.0
+        return True
+
+    def _sell(self, wallet: str) -> None:
         self._record("liquidation", wallet, 0.0)
         now = self.opening + self.place * self.bar_seconds
         steps = plan_liquidation(

@@ -6,6 +6,7 @@ The place of the axes on the figure and the span of time must be final before; t
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from ..core.ledger import CROSS, wallet_of
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -22,6 +23,7 @@ from .drawing import (
     kept_with_gaps,
     legible,
     mark_deaths,
+    mark_warnings,
     naive,
     name_ends,
     panel_title,
@@ -70,6 +72,7 @@ def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp",
     key = _fill_key(fills)
     if len(deaths):
         key.append((f"✖ {f'{symbol} ' * is_one_of_many}liquidated {times_said(len(deaths))}", RED))
+    key += _mark_warnings(axes, result, symbol, candles)
     if steps is not None:
         key.append(_draw_liquidation_line(axes, candles.index, steps))
     mark_deaths(axes, deaths["time"], deaths["mark_price"], 15 if len(deaths) < MANY_FILLS else 10)
@@ -226,6 +229,27 @@ def _say_on_edge(axes: "Axes", text: str, time: "np.datetime64", *, is_top: bool
         textcoords="offset points", size=12, color=RED, va="top" if is_top else "bottom", zorder=9,
         path_effects=[withStroke(linewidth=4, foreground="white")],
     )  # fmt: skip
+
+
+# -- warnings --------------------------------------------------------------------------------------------------------
+
+
+def _mark_warnings(axes: "Axes", result: Result, symbol: str, candles: "pd.DataFrame") -> list[tuple[str, str]]:
+    """Mark at the closes what the contract's wallet was warned of, called for and given; return what the key says of it.
+
+    Of the shared wallet what names another contract is left out.
+    """
+    import pandas as pd
+
+    wallets = (wallet_of(symbol), CROSS)
+    told = [(row.kind, row.time) for row in result.warnings.itertuples() if row.symbol in ("", symbol) and row.account in wallets]
+    told += [("top_up", row.time) for row in result.top_ups.itertuples() if row.account in wallets]
+    told = [(kind, time) for kind, time in told if time >= candles.index[0]]
+    if not told:
+        return []
+    kinds, times = zip(*told, strict=True)
+    rows = candles.index.searchsorted(pd.DatetimeIndex(times)).clip(max=len(candles) - 1)
+    return mark_warnings(axes, kinds, candles.index[rows], candles["close"].to_numpy()[rows])
 
 
 # -- liquidations ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierTable, screen
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierTable, TopUp, screen
 from bt_margin.core.liquidation import just_past
 
 ROWS = [(2_000, 0.01, 50), (10_000, 0.02, 25), (None, 0.08, 10)]
@@ -105,10 +105,10 @@ class Wild(bt.Strategy):
             self.placed.append(placed)
 
 
-def run(kind: str, seed: int, bars: int = 120):
+def run(kind: str, seed: int, bars: int = 120, **account):
     """Return the broker of a run with two cross contracts and an isolated one, the second cross one plain where it can be."""
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.broker = broker = MarginBroker(cash=2_000 if "inverse" not in kind else 20.0, check=True)
+    cerebro.broker = broker = MarginBroker(cash=2_000 if "inverse" not in kind else 20.0, check=True, **account)
     other = {"tiers": TierTable.from_rows(ROWS)} if "inverse" not in kind else KINDS[kind]
     for number, (mode, terms) in enumerate((("cross", KINDS[kind]), ("isolated", KINDS[kind]), ("cross", other))):
         shared = {"leverage": (20, 10, 20)[number], "commission": 0.0005, "maker": 0.0002, "margin_mode": mode}
@@ -213,3 +213,18 @@ def test_walking_every_bar_by_force_liquidates_nobody_the_screen_would_have_let_
         mine = {row for row in told if row[0] == walked[shared][0]}
         assert not walked[shared][2] or walked[shared] in mine, f"{walked[shared]} only where the bar is walked"
     assert forced.record.walked_bars > normal.record.walked_bars
+
+
+RULES = {"moved": TopUp(ratio=1.5, times=None), "paid in": TopUp(amount=0.5, times=None, deposit=True)}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_a_rule_too_every_plan_is_what_happens_and_no_passed_bar_could_fail(kind, rule):
+    """``check=True`` compares both, and the journal with the wallets, on every bar."""
+    brokers = [run(kind, seed, top_up=RULES[rule]) for seed in (9, 10, 11)]
+    rows = [row for broker in brokers for row in broker.record.top_ups]
+    assert rows
+    assert all(row.amount > 0 for row in rows)
+    if rule == "paid in":
+        assert not any(broker.record.liquidations for broker in brokers)
