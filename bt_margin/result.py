@@ -328,7 +328,7 @@ class Result:
             "cash": self._start_cash,
             "position_mode": broker.p.position_mode,
             "intrabar": broker.p.intrabar,
-            "detail": [symbol for symbol in self.symbols if broker.slots[symbol].detail is not None],
+            "detail": list(dict.fromkeys(slot.name for slot in broker.slots.values() if slot.detail is not None)),
             "on_liquidation": broker.p.on_liquidation,
             "profile": broker.profile.name,
             "currency": broker.currency,
