@@ -107,8 +107,12 @@ def test_the_legs_of_one_contract_share_its_prices_also_at_worst():
     strategy = play(both, frame([CALM, CALM, SWING]), **terms)
     assert len(strategy.broker.record.fills) == 2
     assert (deaths(strategy), Result.of(strategy).summary["only_worst"]) == ([], 0)
-    wide = play(both, frame([CALM, CALM, (100, 106, 94, 98)]), detail=[quarters([SWING, CALM, CALM, (100, 101, 97, 98)])], **terms)
-    assert (deaths(wide), wide.broker.equity) == ([], 100)
+    finer = quarters([SWING, CALM, CALM, (100, 101, 60, 98)])
+    uneven = {1: lambda s: (s.buy(size=10, position_side="LONG"), s.sell(size=6, position_side="SHORT"))}
+    fallen = play(uneven, frame([CALM, CALM, (100, 106, 60, 98)]), detail=[finer], **terms)
+    # 100 - 10 t + 6 t = 0.16 (100 - t) at t = 84 / 3.84, in the last quarter; its loss of 218.75 lets the short fail on the way back
+    assert deaths(fallen) == [("AAA:LONG", pytest.approx(100 - 84 / 3.84)), ("AAA:SHORT", pytest.approx((700 - 218.75) / 6.06))]
+    assert (Result.of(fallen).summary["detailed"], Result.of(fallen).settings["detail"]) == (1, ["AAA"])
 
 
 def test_a_flat_contract_goes_first_to_where_its_nearest_order_waits():
