@@ -266,13 +266,15 @@ class BarClock:
         """Return the finer tracks of what is held or ordered, by equal parts of the bar; none of bars of different spans."""
         stirred = [slot for slot in fresh if slot.position.size or slot.symbol in ordered]
         is_one_span = len({(slot.open_time, slot.close_time) for slot in stirred}) == 1
-        fine = {}
+        fine, missing = {}, set()
         for slot in stirred:
-            if slot.detail is not None:
-                bars = slot.detail.bars(slot) if is_one_span else None
-                (self.record.undetailed if bars is None else self.record.detailed)[slot.symbol] += 1
-                if bars is not None:
-                    fine[slot.symbol] = bars
+            bars = slot.detail.bars(slot) if slot.detail is not None and is_one_span else None
+            if bars is not None:
+                fine[slot.symbol] = bars
+            elif slot.detail is not None:
+                missing.add(slot.name)
+        self.record.undetailed.update(missing)
+        self.record.detailed.update({slot.name for slot in stirred if slot.symbol in fine})  # once where both legs are held
         return in_parts(fine, tracks)
 
     def _track(self, slot: "Slot") -> Track:
@@ -280,8 +282,7 @@ class BarClock:
             mark = self.marks[slot.symbol]
             return Track(slot.symbol, mark, mark, mark, mark, None)
         last = (slot.open, slot.high, slot.low, slot.close)
-        series = next(other.symbol for other in self.broker.slots.values() if other.data is slot.data)  # legs share their prices
-        return Track(slot.symbol, slot.mark_open, slot.mark_high, slot.mark_low, slot.mark_close, last, series)
+        return Track(slot.symbol, slot.mark_open, slot.mark_high, slot.mark_low, slot.mark_close, last, slot.name)
 
     def _fails_alone(self, symbol: str, tracks: Sequence[Track]) -> bool:
         """Whether one of a position's own extremes fails its wallet with every other contract at its best."""

@@ -114,7 +114,7 @@ class BrokerMachine(RuleBasedStateMachine):
         leverage=st.sampled_from((1, 3, 10, 20)),
         margin_mode=st.sampled_from(("cross", "isolated")),
         profile=st.sampled_from(("market", "forfeit", "binance", "okx", "hyperliquid", "tradingview")),
-        intrabar=st.sampled_from(("adverse", "favourable", "close")),
+        intrabar=st.sampled_from(("adverse", "favourable", "worst", "close")),
         netting=st.sampled_from(NETTINGS),
         counts_loss=st.booleans(),
         unfunded=st.sampled_from(("reject", "shrink")),

@@ -100,6 +100,21 @@ def test_bars_on_which_only_worst_would_liquidate_are_counted_whatever_the_path(
     assert (summary["only_worst"], summary["ambiguous"]) == (1, 0)
 
 
+def test_the_legs_of_one_contract_share_its_prices_also_at_worst():
+    # swings of 6 % cost a long of 10 and a short of 10 nothing together, and 120 of 100 if their extremes met
+    both = {1: lambda s: (s.buy(size=10, position_side="LONG"), s.sell(size=10, position_side="SHORT"))}
+    terms = {"margin_mode": "cross", "cash": 100, "terms": {"leverage": 50}, "position_mode": "hedge", "intrabar": "worst"}
+    strategy = play(both, frame([CALM, CALM, SWING]), **terms)
+    assert len(strategy.broker.record.fills) == 2
+    assert (deaths(strategy), Result.of(strategy).summary["only_worst"]) == ([], 0)
+    finer = quarters([SWING, CALM, CALM, (100, 101, 60, 98)])
+    uneven = {1: lambda s: (s.buy(size=10, position_side="LONG"), s.sell(size=6, position_side="SHORT"))}
+    fallen = play(uneven, frame([CALM, CALM, (100, 106, 60, 98)]), detail=[finer], **terms)
+    # 100 - 10 t + 6 t = 0.16 (100 - t) at t = 84 / 3.84, in the last quarter; its loss of 218.75 lets the short fail on the way back
+    assert deaths(fallen) == [("AAA:LONG", pytest.approx(100 - 84 / 3.84)), ("AAA:SHORT", pytest.approx((700 - 218.75) / 6.06))]
+    assert (Result.of(fallen).summary["detailed"], Result.of(fallen).settings["detail"]) == (1, ["AAA"])
+
+
 def test_a_flat_contract_goes_first_to_where_its_nearest_order_waits():
     # AAA sold at 100 loses 60 at 106 while BBB, bought at 97, loses 30 at 94: 100 - 90 is below 10.6 + 9.4 of maintenance
     script = {1: lambda s: (s.sell(s.datas[0], size=10), s.buy(s.datas[1], size=10, exectype=LIMIT, price=97))}
