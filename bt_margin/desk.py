@@ -217,7 +217,7 @@ class OrderDesk(OrderBook):
     def _need_of_a_lot(self, slot: Slot, price: float) -> float:
         """Return what the smallest order takes at a price."""
         contract = slot.position.contract
-        mark_price = self._marks_with(slot).get(slot.symbol, price)
+        mark_price = self.marks.get(slot.symbol, price) if slot.position.size else price
         return self.account.opening_need(slot.symbol, size=contract.lot, price=price, fee_rate=contract.taker, mark_price=mark_price)
 
     def check_submitted(self):
@@ -325,7 +325,7 @@ class OrderDesk(OrderBook):
             size=opened,
             price=price,
             fee_rate=taker,
-            marks=self._marks_with(slot),
+            marks=self.marks if slot.position.size else {**self.marks, slot.symbol: self._placed_at.get(resting.ref, price)},
             besides=besides,
             credit=credit,
             order=resting,

@@ -247,7 +247,6 @@ class Result:
         opened = [time - self.bar_seconds for time in times]
         trips, open_trips = self._round_trips
         balances = self._ledger.balances()
-        refilled = [flow.amount for flow in self.flows if flow.kind == "refill"]
         return {
             "start_cash": start,
             "final_equity": record.column("equity")[-1],
@@ -266,13 +265,10 @@ class Result:
             "liquidations": len(record.liquidations),
             "possible_liquidations": sum(row.certainty == "possible" for row in record.liquidations),
             "liquidation_loss": sum((row.loss for row in record.liquidations), 0.0),
+            **self._added_money(),
             "ambiguous": record.ambiguous_bars,
             "only_worst": record.only_worst_bars,
             "detailed": sum(record.detailed.values()),
-            "top_ups": len(record.top_ups),
-            "topped_up": sum((row.amount for row in record.top_ups), 0.0),
-            "refills": len(refilled),
-            "refilled": sum(refilled, 0.0),
             "insurance_fund": self.insurance_fund,
             "closest_call": record.closest_call if record.closest_call < inf else None,
             "time_in_market": record.bars_held / len(record),
@@ -280,6 +276,12 @@ class Result:
             "journal_imbalance": self._ledger.imbalance(),
             "flags": self._flags(),
         }
+
+    def _added_money(self) -> dict[str, float]:
+        topped_up = [row.amount for row in self._record.top_ups]
+        refilled = [flow.amount for flow in self.flows if flow.kind == "refill"]
+        sums = {"topped_up": sum(topped_up, 0.0), "refilled": sum(refilled, 0.0)}
+        return {"top_ups": len(topped_up), "refills": len(refilled), **sums}
 
     @cached_property
     def insurance_fund(self) -> float:

@@ -25,6 +25,8 @@ Held = Sequence[tuple["Slot", Position]]
 def is_safe(broker: "MarginBroker", held: Held, fresh: Iterable["Slot"]) -> bool:
     """Whether no wallet can reach its maintenance inside this bar, whatever fills and in whichever order.
 
+    A bar in which several orders of a contract with finer bars could fill is not passed either.
+
     For every subset of the fills that could happen, equity less maintenance is concave in each mark, so its least
     value lies at the mark's extremes; there each possible fill counts as done if that is worse. Of positions that are
     not plain it is the least profit less the most maintenance. The screen may only err towards walking.
@@ -35,6 +37,8 @@ def is_safe(broker: "MarginBroker", held: Held, fresh: Iterable["Slot"]) -> bool
     if not broker.pending:
         return _is_held_safe(wallets, held)
     orders = broker.possible_fills()
+    if any(len(fills) > 1 and broker.slots[symbol].detail is not None for symbol, fills in orders.items()):
+        return False  # which of them came first is what finer bars are given for
     headroom = wallets[CROSS]
     holds_cross = False
     for slot, position in broker.touched_slots(held, orders):

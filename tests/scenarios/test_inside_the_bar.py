@@ -372,6 +372,22 @@ class Everyday(bt.Strategy):
             self.close()
 
 
+class OneByOne(Everyday):
+    """Sends the target an hour after the entry, so that no bar could fill two orders."""
+
+    def next(self):
+        hour = self.data.datetime.datetime(0)
+        if (hour.hour, hour.minute) == (1, 0) and self.position:
+            sign = 1 if self.position.size > 0 else -1
+            send = self.sell if sign > 0 else self.buy
+            self.target = send(size=1, exectype=LIMIT, price=self.data.close[0] * (1 + sign * 0.005))
+        elif (hour.hour, hour.minute) == (0, 0):
+            (self.buy if hour.day % 2 else self.sell)(size=1)
+        elif (hour.hour, hour.minute) == (20, 0):
+            self.cancel(self.target)
+            self.close()
+
+
 def month(reference) -> pd.DataFrame:
     """Return one-minute candles of BTCUSDT on Binance in May 2025."""
     path = reference / "data" / "series" / "binance-BTCUSDT-1m-futures-2025-05_06.parquet"
@@ -381,13 +397,13 @@ def month(reference) -> pd.DataFrame:
     return candles.loc["2025-05-01":"2025-05-31", ["open", "high", "low", "close", "volume"]]
 
 
-def traded(candles, detail=None, *, leverage=100):
+def traded(candles, detail=None, *, leverage=100, strategy=Everyday):
     """Return what was filled, liquidations told apart, and the finished broker; isolated at 100x, so that most days are close."""
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.broker = MarginBroker(cash=1_000_000, margin_mode="isolated", check=True)
     cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=leverage, tiers=0.004, liquidation_fee=0.0))
     cerebro.adddata(PerpData(dataname=candles, name="BTCUSDT", detail=detail))
-    cerebro.addstrategy(Everyday)
+    cerebro.addstrategy(strategy)
     broker = cerebro.run()[0].broker
     hours = [(row.time - 1e-6) // 3600 for row in broker.record.fills]
     return [(hour, row.size, row.liquidation, row.price) for hour, row in zip(hours, broker.record.fills, strict=True)], broker
@@ -442,7 +458,25 @@ def test_hours_with_minutes_that_jump_end_every_position_as_the_minutes_do(seed)
 def test_detail_changes_nothing_where_no_bar_could_liquidate():
     """The screen lets every bar pass, so the runs are those of stock Backtrader, and detail is not asked."""
     shelf = Shelf(jumpy(1))
-    calm, _ = traded(in_hours(jumpy(1)), leverage=1)
-    beside, broker = traded(in_hours(jumpy(1)), detail=shelf, leverage=1)
+    calm, _ = traded(in_hours(jumpy(1)), leverage=1, strategy=OneByOne)
+    beside, broker = traded(in_hours(jumpy(1)), detail=shelf, leverage=1, strategy=OneByOne)
     assert beside == calm
     assert (shelf.asked, broker.record.walked_bars) == ([], 0)
+
+
+@pytest.mark.parametrize(("first", "price"), [("stop", 96), ("target", 104)])
+def test_detail_says_which_of_two_exits_came_first_where_nothing_could_liquidate(first, price):
+    """At 1x nothing is near: stock Backtrader fills the order that was sent first, the stop; the quarters show what came first."""
+
+    def exits(strategy):
+        stop = strategy.sell(size=1, exectype=bt.Order.Stop, price=96)
+        strategy.sell(size=1, exectype=LIMIT, price=104, oco=stop)
+
+    low, high, calm = (100, 100, 95, 100), (100, 105, 100, 100), (100, 100, 100, 100)
+    inside = [low, high, calm, calm] if first == "stop" else [high, low, calm, calm]
+    bars = frame([CALM, CALM, (100, 105, 95, 100), CALM])
+    terms = {"terms": {"leverage": 1}, "cash": 1_000}
+    detailed = play({1: buy(size=1), 2: exits}, bars, detail=[quarters(inside)], **terms)
+    alone = play({1: buy(size=1), 2: exits}, bars, **terms)
+    assert [fill.price for fill in detailed.broker.record.fills] == [100, price]
+    assert [fill.price for fill in alone.broker.record.fills] == [100, 96]
