@@ -37,7 +37,7 @@ SAME = 1e-9  # results that differ by less, as a share of margin, are the same
 MODELS = (*INTRABAR, "orders first", "liquidation first")
 LEVERAGES, SIGMAS = (5.0, 20.0, 50.0, 100.0), (0.002, 0.005, 0.02)
 FIXED, SCALED = "fixed", "scaled"  # exits 0.2 to 3 % away; 0.1 to 1.5 times as far away as the liquidation price
-DETAIL = {1: "the bar itself", 4: "4 candles", 12: "12 candles", 60: "60 candles", 240: "the ticks"}  # of a bar
+PARTS = (1, 4, 12, 60, TICKS)  # of a bar, as it is shown by finer and finer candles
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -259,18 +259,22 @@ Ending = tuple[str, float] | None
 
 
 def by_path(model: str, trade: Trade, candle: Candle) -> Ending:
-    """Return the kind of exit and the profit that a path model finds in a bar.
-
-    Where nothing could be liquidated, not even a position that both exits together would open, a backtest leaves the bar
-    to the host's own matching.
-    """
-    is_dead, is_stopped, is_target = trade.touched(candle)
-    if not is_dead and not (is_stopped and is_target and _could_reverse(trade, candle)):
+    """Return the kind of exit and the profit that a path model finds in a bar."""
+    if not is_walked(trade, candle):
         return by_host(trade, candle)
     plan = Paths(trade.account, {"A": candle}, trade.orders).plan(model)
     (event,) = plan.events
     kind = {1: "stop", 2: "target"}[event.subject] if event.kind == "fill" else "liquidation"  # type: ignore[index]
     return kind, (plan.equity - 2 * PRICE) * trade.leverage / PRICE
+
+
+def is_walked(trade: Trade, candle: Candle) -> bool:
+    """Whether a backtest walks the bar: it could liquidate the position, or one that both exits together would open.
+
+    Any other bar it leaves to the host's own matching.
+    """
+    is_dead, is_stopped, is_target = trade.touched(candle)
+    return is_dead or (is_stopped and is_target and _could_reverse(trade, candle))
 
 
 def _could_reverse(trade: Trade, candle: Candle) -> bool:
@@ -327,9 +331,12 @@ def ending_by(model: str, trade: Trade, bars: Iterable[tuple[int, Candle]] | Non
     return Exit("held", BARS, trade.pnl(float(trade.candles[-1, -1])))
 
 
-def ending_in_detail(trade: Trade, parts: int) -> Exit:
-    """Return the same by 'adverse' where the bar that decides is known in so many candles; the ticks are the lines between them."""
-    if trade.truth.kind == "held":
+def ending_in_candles(trade: Trade, parts: int, *, as_detail: bool = False) -> Exit:
+    """Return the same by 'adverse' in a backtest on finer candles, so many a bar; the ticks are the lines between them.
+
+    ``as_detail``: the backtest is on bars, and has the candles as their detail, which is asked about walked bars alone.
+    """
+    if trade.truth.kind == "held" or (as_detail and not is_walked(trade, Candle(*trade.candles[trade.truth.bar].tolist()))):
         return ending_by("adverse", trade)
     rows = candles_of(trade.ticks, TICKS // parts, joined=True)
     bars = ((trade.truth.bar, candle) for candle in to_candles(rows) if any(trade.touched(candle)))
@@ -459,15 +466,16 @@ def liquidates(model: str, paths: Paths) -> bool:
 
 
 class Measured(NamedTuple):
-    """Everything a run has measured: scores by case and model, by case and detail; of books the deaths alone."""
+    """Everything a run has measured: scores by case and model, by case and what is seen; of books the deaths alone."""
 
     cases: dict[Case, dict[str, Score]]
-    detail: dict[Case, dict[int, Score]]
+    detail: dict[Case, dict[str, Score]]
     books: dict[Book, dict[str, Deaths]]
-    book_detail: dict[Book, dict[int, Deaths]]
+    book_detail: dict[Book, dict[str, Deaths]]
 
 
-DETAIL_CASES = (Case(50.0, 0.005, FIXED), Case(50.0, 0.02, FIXED), Case(100.0, 0.02, FIXED))
+AS_DETAIL = "the bars, the ticks as `detail`"
+DETAIL_CASES = (Case(20.0, 0.02, FIXED), Case(50.0, 0.005, FIXED), Case(50.0, 0.02, FIXED), Case(100.0, 0.02, FIXED))
 DETAIL_BOOKS = (Book(2, True, 20.0, 0.02), Book(5, True, 20.0, 0.02))
 
 
@@ -483,21 +491,32 @@ def measure(positions: int, accounts: int) -> Measured:
         truths = [trade.truth for trade in trades]
         measured.cases[case] = {model: score(truths, [ending_by(model, trade) for trade in trades]) for model in MODELS}
         if case in DETAIL_CASES:
-            in_detail = {parts: [ending_in_detail(trade, parts) for trade in trades] for parts in DETAIL}
-            measured.detail[case] = {parts: score(truths, endings) for parts, endings in in_detail.items()}
+            measured.detail[case] = in_detail(trades)
     for number, book in enumerate(books()):
         models: dict[str, list[tuple[float, float]]] = {model: [] for model in INTRABAR}
-        details: dict[int, list[tuple[float, float]]] = {parts: [] for parts in DETAIL}
+        seen: dict[str, list[tuple[float, float]]] = {words_of(parts): [] for parts in PARTS}
         for wallet in wallets_of(book, accounts, (SEED, 100 + number)):
             for model, bar in deaths_by(INTRABAR, wallet).items():
                 models[model].append((wallet.death, bar))
             if book in DETAIL_BOOKS:
-                for parts in DETAIL:
-                    details[parts].append((wallet.death, deaths_by(("adverse",), wallet, parts)["adverse"]))
+                for parts in PARTS:
+                    seen[words_of(parts)].append((wallet.death, deaths_by(("adverse",), wallet, parts)["adverse"]))
         measured.books[book] = {model: deaths(pairs) for model, pairs in models.items()}
         if book in DETAIL_BOOKS:
-            measured.book_detail[book] = {parts: deaths(pairs) for parts, pairs in details.items()}
+            measured.book_detail[book] = {words: deaths(pairs) for words, pairs in seen.items()}
     return measured
+
+
+def in_detail(trades: Sequence[Trade]) -> dict[str, Score]:
+    """Return how far 'adverse' is off on finer and finer candles, and where the ticks are the detail of its bars."""
+    truths = [trade.truth for trade in trades]
+    found = {words_of(parts): [ending_in_candles(trade, parts) for trade in trades] for parts in PARTS}
+    found[AS_DETAIL] = [ending_in_candles(trade, TICKS, as_detail=True) for trade in trades]
+    return {words: score(truths, endings) for words, endings in found.items()}
+
+
+def words_of(parts: int) -> str:
+    return {1: "the bars", TICKS: "the ticks"}.get(parts, f"{parts} candles a bar")
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -567,14 +586,15 @@ def of_books(measured: Measured) -> list[str]:
 
 
 def of_detail(measured: Measured) -> list[str]:
-    heads = ["seen as", *(f"{case.leverage:g}x, {percent(case.sigma)} %" for case in measured.detail)]
+    """Return a row for each way to see bars; accounts have no orders, so there detail is as good as bars of its own."""
+    heads = ["seen are", *(f"{case.leverage:g}x, {percent(case.sigma)} %" for case in measured.detail)]
     heads += [f"{book.contracts} contracts, {book.leverage:g}x, {percent(book.sigma)} %" for book in measured.book_detail]
     rows = []
-    for parts, words in DETAIL.items():
-        scores = [scores[parts] for scores in measured.detail.values()]
+    for words in (*map(words_of, PARTS), AS_DETAIL):
+        scores = [scores[words] for scores in measured.detail.values()]
         of_one = [f"{exact(found.wrong)} / {exact(found.distance)}" for found in scores]
-        of_many = [f"{exact(found[parts].missed, 1)} / {exact(found[parts].false, 1)}" for found in measured.book_detail.values()]
-        rows.append([words, *of_one, *of_many])
+        many = [found[words_of(TICKS) if words == AS_DETAIL else words] for found in measured.book_detail.values()]
+        rows.append([words, *of_one, *(f"{exact(found.missed, 1)} / {exact(found.false, 1)}" for found in many)])
     return table(heads, rows, 1)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import backtrader as bt
+import pandas as pd
 import pytest
 from playing import frame, play
 
@@ -75,8 +76,11 @@ def both_exits(leverage: float) -> list:
 # -- against the broker --------------------------------------------------------------------------------------------------
 
 
-def played(trades, endings, model: str, leverage: float) -> list:
-    """Return how a whole backtest ends these positions, each shown up to the bar in which the script ends it."""
+def played(trades, endings, model: str, leverage: float, *, in_ticks: bool = False) -> list:
+    """Return how a whole backtest ends these positions, each shown up to the bar in which the script ends it.
+
+    ``in_ticks``: the backtest is given the lines between the ticks of that bar as detail.
+    """
     rows, actions, first_bars, orders = [], {}, [], []
 
     def send(trade):
@@ -102,10 +106,20 @@ def played(trades, endings, model: str, leverage: float) -> list:
         actions[len(rows)] = leave
         rows.append(FLAT)
     terms = {"leverage": leverage, "tiers": script.RATE, "profile": "forfeit"}
-    strategy = play(actions, frame(rows), cash=CASH, terms=terms, intrabar=model)
+    ends = [(first + ending.bar, trade) for trade, ending, first in zip(trades, endings, first_bars, strict=True)]
+    detail = fine_frame(ends) if in_ticks else None
+    strategy = play(actions, frame(rows), cash=CASH, terms=terms, intrabar=model, detail=[detail])
     assert strategy.broker.record.refusals == []
     pairs = zip(trades, endings, first_bars, orders, strict=True)
     return [ending_in(strategy, trade, first, ending.bar, exits) for trade, ending, first, exits in pairs]
+
+
+def fine_frame(ends) -> pd.DataFrame:
+    """Return the lines between ticks as bars, for each (row, position) those of the bar that ends the position."""
+    fine = [frame(script.candles_of(trade.ticks, 1, joined=True), freq="15s") for _, trade in ends]
+    for (row, _), bars in zip(ends, fine, strict=True):
+        bars.index += pd.Timedelta(hours=row)
+    return pd.concat(fine)
 
 
 def ending_in(strategy, trade, first: int, last_bar: int, exits):
@@ -140,6 +154,28 @@ def test_a_whole_backtest_ends_positions_as_the_script_does(model, case):
         assert found.pnl == pytest.approx(expected.pnl, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    "case", [*CASES, script.Case(20.0, 0.02, script.FIXED)], ids=lambda case: f"{case.leverage:g}x-{case.sigma:g}-{case.exits}"
+)
+def test_a_whole_backtest_whose_detail_is_the_ticks_ends_positions_as_the_script_does(case):
+    trades = [trade for trade in script.trades_of(case, 100, (1, 2)) if trade.truth.kind != "held"]
+    trades = sorted(trades, key=lambda trade: -len({script.ending_by(model, trade) for model in script.MODELS} | {trade.truth}))[:12]
+    endings = [script.ending_in_candles(trade, script.TICKS, as_detail=True) for trade in trades]
+    for found, expected in zip(played(trades, endings, "adverse", case.leverage, in_ticks=True), endings, strict=True):
+        assert found[:2] == expected[:2]
+        assert found.pnl == pytest.approx(expected.pnl, abs=1e-9)
+
+
+def test_detail_of_ticks_leaves_nothing_wrong_but_two_exits_in_a_bar_that_could_not_liquidate():
+    off = {case: [] for case in (script.Case(20.0, 0.02, script.FIXED), script.Case(100.0, 0.02, script.FIXED))}
+    for case, wrong in off.items():
+        for trade in script.trades_of(case, 200, (1, 2)):
+            if script.ending_in_candles(trade, script.TICKS, as_detail=True)[:2] != trade.truth[:2]:
+                wrong.append(trade)
+    assert [len(wrong) > 0 for wrong in off.values()] == [True, False]
+    assert {trade.truth.kind for wrong in off.values() for trade in wrong} == {"target"}
+
+
 def test_the_positions_played_are_ended_in_every_way_and_differently_by_the_models():
     endings = {model: [script.ending_by(model, trade) for case in CASES for trade in telling(case)] for model in INTRABAR}
     assert {ending.kind for found in endings.values() for ending in found} >= {"stop", "target", "liquidation"}
@@ -154,17 +190,33 @@ def test_a_whole_backtest_liquidates_cross_accounts_in_the_bar_in_which_the_scri
     assert any(bar < script.BARS for bar in expected)
     for wallet, bar in zip(wallets, expected, strict=True):
         rows = script.candles_of(wallet.prices, script.TICKS, joined=False)
-        strategy = play(
-            {1: entering(wallet.sizes.tolist())},
-            *(frame([FLAT, FLAT, *candles]) for candles in rows.tolist()),
-            cash=book.contracts * script.PRICE / book.leverage,
-            margin_mode="cross",
-            terms={"leverage": 100, "tiers": script.RATE, "profile": "forfeit"},
-            intrabar=model,
-        )
-        start = strategy.broker.record.bars[0] - HOUR
-        found = [round((row.time - start) / HOUR) - 3 for row in strategy.broker.record.liquidations]
-        assert min(found, default=script.inf) == bar
+        assert death_in_backtest(book, wallet, rows, intrabar=model) == bar
+
+
+def test_a_whole_backtest_whose_detail_is_the_ticks_liquidates_cross_accounts_in_the_bar_in_which_they_do():
+    book = script.Book(2, True, 50.0, 0.02)
+    wallets = [wallet for wallet in script.wallets_of(book, 12, (3, 4)) if wallet.death < 10]
+    assert {script.deaths_by(("adverse",), wallet)["adverse"] == wallet.death for wallet in wallets} == {True, False}
+    for wallet in wallets:
+        bars = int(wallet.death) + 1
+        ticks = script.candles_of(wallet.prices[:, : bars * script.TICKS + 1], 1, joined=False)
+        fine = [frame(of_one, freq="15s", start="2024-01-01 03:00") for of_one in ticks]
+        rows = script.candles_of(wallet.prices, script.TICKS, joined=False)[:, :bars]
+        assert death_in_backtest(book, wallet, rows, detail=fine) == wallet.death
+
+
+def death_in_backtest(book, wallet, rows, **terms) -> float:
+    """Return the bar in which a whole backtest on these bars of each contract liquidates an account; inf where it does not."""
+    strategy = play(
+        {1: entering(wallet.sizes.tolist())},
+        *(frame([FLAT, FLAT, *candles]) for candles in rows.tolist()),
+        cash=book.contracts * script.PRICE / book.leverage,
+        margin_mode="cross",
+        terms={"leverage": 100, "tiers": script.RATE, "profile": "forfeit"},
+        **terms,
+    )
+    start = strategy.broker.record.bars[0] - HOUR
+    return min((round((row.time - start) / HOUR) - 3 for row in strategy.broker.record.liquidations), default=script.inf)
 
 
 # -- the ticks -----------------------------------------------------------------------------------------------------------
@@ -216,11 +268,12 @@ def test_orders_first_and_closes_miss_some_and_liquidation_first_invents_some():
 
 def test_the_error_is_nought_where_the_detail_is_the_ticks():
     for scores in measured().detail.values():
-        assert scores[240].wrong == scores[240].missed == scores[240].false == 0
-        assert scores[240].distance == pytest.approx(0, abs=1e-12)
-    assert any(scores[1].wrong for scores in measured().detail.values())
+        assert scores["the ticks"].wrong == scores["the ticks"].missed == scores["the ticks"].false == 0
+        assert scores["the ticks"].distance == pytest.approx(0, abs=1e-12)
+        assert scores[script.AS_DETAIL].missed == scores[script.AS_DETAIL].false == 0
+    assert any(scores["the bars"].wrong for scores in measured().detail.values())
     for deaths in measured().book_detail.values():
-        assert deaths[240].missed == deaths[240].false == 0
+        assert deaths["the ticks"].missed == deaths["the ticks"].false == 0
 
 
 def test_of_several_contracts_on_one_side_adverse_misses_no_liquidation():
