@@ -277,6 +277,12 @@ def is_walked(trade: Trade, candle: Candle) -> bool:
     return is_dead or (is_stopped and is_target and _could_reverse(trade, candle))
 
 
+def is_asked(trade: Trade, candle: Candle) -> bool:
+    """Whether a backtest asks the detail of the bar."""
+    _, is_stopped, is_target = trade.touched(candle)
+    return is_walked(trade, candle) or (is_stopped and is_target)
+
+
 def _could_reverse(trade: Trade, candle: Candle) -> bool:
     """Whether the opposite position, opened by either exit, would be liquidated at an extreme of the bar."""
     prices, marks = (trade.stop, trade.target), (candle.low, candle.high)
@@ -334,9 +340,10 @@ def ending_by(model: str, trade: Trade, bars: Iterable[tuple[int, Candle]] | Non
 def ending_in_candles(trade: Trade, parts: int, *, as_detail: bool = False) -> Exit:
     """Return the same by 'adverse' in a backtest on finer candles, so many a bar; the ticks are the lines between them.
 
-    ``as_detail``: the backtest is on bars, and has the candles as their detail, which is asked about walked bars alone.
+    ``as_detail``: the backtest is on bars, and has the candles as their detail, which is asked about the bars that could
+    liquidate or fill both exits.
     """
-    if trade.truth.kind == "held" or (as_detail and not is_walked(trade, Candle(*trade.candles[trade.truth.bar].tolist()))):
+    if trade.truth.kind == "held" or (as_detail and not is_asked(trade, Candle(*trade.candles[trade.truth.bar].tolist()))):
         return ending_by("adverse", trade)
     rows = candles_of(trade.ticks, TICKS // parts, joined=True)
     bars = ((trade.truth.bar, candle) for candle in to_candles(rows) if any(trade.touched(candle)))
