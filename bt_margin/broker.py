@@ -21,7 +21,7 @@ from .core.account import MARGIN_MODES, Booking, MarginAccount, Position, Step
 from .core.contract import RESIDUE
 from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
-from .desk import FILTERS, UNFUNDED, OrderDesk, resize
+from .desk import FILTERS, LOG, UNFUNDED, OrderDesk, resize
 from .invariants import Audit
 from .matching import LIMITS
 from .record import FillRow, LiquidationRow, Record
@@ -102,7 +102,7 @@ class MarginBroker(OrderDesk):
         self._tried: set[int] = set()
         self._triggered_before: set[int] = set()
         self._triggers: dict[int, float] = {}
-        self._placed_at: dict[int, float] = {}
+        self._placed_at: dict[int, tuple[float, float]] = {}
         self._events: deque[dict[str, Any]] = deque()
         self._available: float | None = None  # as of the last bar; None once the strategy has moved money or terms since
         self._notional = 0.0
@@ -258,6 +258,8 @@ class MarginBroker(OrderDesk):
             self._take_in()
         if self.clock.held or self.pending:
             self.clock.run(self._load_active())
+            if self.pending:
+                self.account.cover(self.marks)
         else:
             self.clock.rest()
         if self.thresholds.rates:
@@ -329,6 +331,8 @@ class MarginBroker(OrderDesk):
         filled = size if refused is None else booked.closed + booked.opened
         if refused is not None and booked.opened:  # shrunk: nothing of it is left for another bar
             resize(order, order.size - order.executed.remsize + filled)
+            self._cut_exits(order)
+            LOG.info("%s UTC: %s; it was cut to that", utc(self.now).strftime("%Y-%m-%d %H:%M"), refused.message)
             refused = None
         if filled:
             self._show_fill(order, slot, booked, filled, price, before, dtcoc or order.data.datetime[ago or 0])
@@ -350,6 +354,7 @@ class MarginBroker(OrderDesk):
             order.cancel()
             self.notify(order)
             self._ococheck(order)
+            self._bracketize(order, cancel=True)
             return 0.0
         most = -held
         if abs(order.executed.remsize) > abs(most):
