@@ -96,7 +96,8 @@ class OrderDesk(OrderBook):
         """Take an order in, or reject what no venue would take."""
         slot = self.slot_for(order)
         self._order_versions[order.ref] = slot.version
-        rejected = None if order.info.get("liquidation") else self._rejection(order, slot)
+        is_orphan = order.parent is not None and not order.parent.alive()  # the host rejects it
+        rejected = None if is_orphan or order.info.get("liquidation") else self._rejection(order, slot)
         if rejected is None:
             if slot.position.orders.needs_prices:
                 self._placed_at[order.ref] = self._present_prices(slot)
@@ -186,6 +187,8 @@ class OrderDesk(OrderBook):
 
     def _bounce(self, order, slot: Slot) -> None:
         """Reject a post-only limit that would be filled at once."""
+        self.account.release(order.ref)
+        self._available = None
         price = f"{order.created.price:.8g} would be filled at the open of {slot.open:.8g}"
         self._reject(order, "post_only", f"{slot.symbol}: a post-only limit at {price}")
         self._ococheck(order)
