@@ -62,6 +62,8 @@ class Plan:
     sizer: str | None = None
     fee: str | None = None
     intrabar: str = "adverse"
+    unfunded: str = "reject"
+    filters: str = "round"
     baseline: bool = False
 
     def command(self) -> str:
@@ -116,6 +118,10 @@ def run(
     sizer: Annotated[str | None, typer.Option(help="Size of every order, or PercentSizer:percents=50, file.py:Class.")] = None,
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
     intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable or close.")] = Plan.intrabar,
+    unfunded: Annotated[
+        str, typer.Option(help="An order without the margin it needs: reject, or shrink to the largest size that fits.")
+    ] = Plan.unfunded,
+    filters: Annotated[str, typer.Option(help="A size or price off its step: round (never for the better), or refuse.")] = Plan.filters,
     baseline: Annotated[bool, typer.Option("--baseline", help="Run stock Backtrader too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
@@ -139,6 +145,8 @@ def run(
         sizer,
         fee,
         intrabar,
+        unfunded,
+        filters,
         baseline,
     )
     _check_folder(out)
@@ -280,6 +288,8 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "fee": None if plan.fee is None else fee_from(plan.fee),
         "cash": plan.cash,
         "intrabar": plan.intrabar.lower().replace("favorable", "favourable"),
+        "unfunded": plan.unfunded.lower(),
+        "filters": plan.filters.lower(),
         "baseline": plan.baseline,
     }
 

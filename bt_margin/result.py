@@ -292,6 +292,8 @@ class Result:
             "margin_mode": {symbol: comminfo.p.margin_mode or broker.p.margin_mode for symbol, comminfo in terms.items()},
             "cash": self._start_cash,
             "intrabar": broker.p.intrabar,
+            "unfunded": broker.p.unfunded,
+            "filters": broker.p.filters,
             "on_liquidation": broker.p.on_liquidation,
             "profile": broker.profile.name,
             "currency": broker.currency,

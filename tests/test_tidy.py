@@ -62,6 +62,7 @@ PUBLIC_NAMES = [
     "FundingSchedule",
     "MarginAccount",
     "MarginBroker",
+    "OrderTerms",
     "PerpCommInfo",
     "PerpData",
     "Result",

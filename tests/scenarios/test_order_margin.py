@@ -289,7 +289,7 @@ def rested(case, *, is_buy, venue, last=None, start="2026-01-01 01:00", **terms)
         marks=[(given.get("mark_price", given["price"]),) * 4, (given["price"] * beyond,) * 4],
         start=start,
     )
-    known = {"leverage": given["leverage"], "mult": given.get("multiplier", 1.0), "kind": given.get("kind", "linear"), "currency": "XXX"}
+    known = {"leverage": given["leverage"], "mult": given.get("multiplier", 1.0), "kind": given.get("kind", "linear"), "currency": "ABC"}
     script = {1: place(given["price"], given["size"])}
     strategy = quote(candles, script, {**terms_of(venue), **known, **terms})
     assert statuses(strategy) == ["Accepted"]
