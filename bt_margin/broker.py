@@ -330,7 +330,7 @@ class MarginBroker(OrderDesk):
         booked, refused = self.account.execute(slot.symbol, size=size, price=price, fee_rate=rate, marks=self.marks, time=self.now)
         filled = size if refused is None else booked.closed + booked.opened
         if refused is not None and booked.opened:  # shrunk: nothing of it is left for another bar
-            resize(order, order.size - order.executed.remsize + filled)
+            resize(order, filled)
             self._cut_exits(order)
             LOG.info("%s UTC: %s; it was cut to that", utc(self.now).strftime("%Y-%m-%d %H:%M"), refused.message)
             refused = None
@@ -358,7 +358,7 @@ class MarginBroker(OrderDesk):
             return 0.0
         most = -held
         if abs(order.executed.remsize) > abs(most):
-            resize(order, order.size - order.executed.remsize + most)
+            resize(order, most)
         return size if abs(size) < abs(most) else most
 
     def _show_fill(self, order, slot: Slot, booked: Booking, filled: float, price: float, before: tuple[float, float], when: float) -> None:

@@ -191,8 +191,7 @@ class OrderDesk(OrderBook):
         self._available = None
         price = f"{order.created.price:.8g} would be filled at the open of {slot.open:.8g}"
         self._reject(order, "post_only", f"{slot.symbol}: a post-only limit at {price}")
-        self._ococheck(order)
-        self._bracketize(order, cancel=True)
+        self._end_linked(order)
 
     def _note_refusal(self, order) -> None:
         info = order.info
@@ -251,8 +250,7 @@ class OrderDesk(OrderBook):
             return
         what = "flat" if not held else f"{held:g}"
         self._reject(order, "reduce_only", f"{slot.symbol}: a reduce-only order of {size:g} finds nothing to close, the position is {what}")
-        self._ococheck(order)
-        self._bracketize(order, cancel=True)
+        self._end_linked(order)
 
     def _judge(self, order, batch: "Batch") -> None:
         """Accept an order and reserve what it may open, or refuse it."""
@@ -267,7 +265,8 @@ class OrderDesk(OrderBook):
         credit = batch.credit + freed
         refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, batch), credit, resting) if opened else None
         if refused is not None and opened == size:
-            if self.p.unfunded != "shrink" or not slot.position.contract.takes(refused.max_size, price, time=self.now):
+            smaller = refused.max_size if self.p.unfunded == "shrink" and refused.max_size < abs(size) else 0.0
+            if not slot.position.contract.takes(smaller, price, time=self.now):
                 self._refuse(order, refused)
                 return
             self._shrink(order, refused)
@@ -379,8 +378,7 @@ class OrderDesk(OrderBook):
         self._note_refusal(order)
         order.margin()
         self.notify(order)
-        self._ococheck(order)
-        self._bracketize(order, cancel=True)
+        self._end_linked(order)
 
     def notify(self, order):
         """Queue a notification; an order that has ended frees what it had reserved."""
@@ -409,6 +407,12 @@ class OrderDesk(OrderBook):
             self._bracketize(order, cancel=True)
         return True
 
+    def _end_linked(self, order) -> None:
+        """End the other members of a refused order's OCO group, which would be no group any more, and the rest of its bracket."""
+        self._ococheck(order)
+        self._cancel_sent_siblings(order)
+        self._bracketize(order, cancel=True)
+
     def _cancel_sent_siblings(self, order) -> None:
         """End the members of an order's OCO group that were sent in this bar: the host looks for them in the book only."""
         for other in [other for other in self.submitted if self._ocos[other.ref] == self._ocos[order.ref]]:
@@ -417,13 +421,11 @@ class OrderDesk(OrderBook):
             self.notify(other)
 
 
-def resize(order, size: float) -> None:
-    """Give an order that has not ended another size; what it was asked for stays in its ``info.asked_size``."""
-    change = size - order.size
+def resize(order, left: float) -> None:
+    """Leave so much (signed) of an order to be filled; what it was sent with stays in its ``info.asked_size``."""
     order.info.setdefault("asked_size", abs(order.size))
-    order.size = order.created.size = size
-    order.created.remsize += change
-    order.executed.remsize += change
+    order.executed.remsize = left
+    order.size = order.created.size = order.created.remsize = order.executed.size + left
 
 
 def cut_exit(order, size: float) -> None:

@@ -528,8 +528,9 @@ class MarginAccount:
             each = self.opening_need(symbol, size=side, price=price, fee_rate=fee_rate, mark_price=mark_price)
         else:
             each = position.cost(order, side)
-        known = sides(self.orders_of(symbol), position.size, position.cost)
-        covered = (known.buys + known.sells) / each + known.buy_size + known.sell_size
+        orders = self.orders_of(symbol)
+        known = sides(orders, position.size, position.cost)
+        covered = (known.buys + known.sells) / each + sum(abs(other.size) for other in orders)  # at most: it bounds the search
         return contract.largest_size(min(money / each + covered, by_tier), fits, beside=beside)
 
     def refusal(

@@ -484,6 +484,19 @@ def test_what_a_partial_fill_leaves_is_set_aside():
     assert set_aside(strategy) == pytest.approx([0, 99, 6 * 9.9, 2 * 9.9, 0, 0])
 
 
+def test_the_members_of_an_oco_group_end_with_one_that_is_refused():
+    """Left alone they would be no group any more, and both could fill on the margin of one. 200 at 105 need 2 100 of 1 000."""
+
+    def three(strategy):
+        first = strategy.buy(size=200, exectype=bt.Order.Stop, price=105)
+        strategy.sell(size=10, exectype=bt.Order.Stop, price=95, oco=first)
+        strategy.sell(size=10, exectype=bt.Order.Limit, price=104, oco=first)
+
+    strategy = play({1: three}, frame([STILL] * 4), **CROSS)
+    assert statuses(strategy) == ["Margin", "Canceled", "Canceled"]
+    assert (set_aside(strategy)[-1], strategy.broker.pending) == (0, type(strategy.broker.pending)())
+
+
 # -- leverage ---------------------------------------------------------------------------------------------------------------
 
 
