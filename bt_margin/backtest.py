@@ -52,7 +52,8 @@ def run(
     ``funding`` may stand for all, and is charged as often as the venue charges.
 
     ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
-    every order as a number. The rest is ``plug``'s.
+    every order as a number. ``unfunded`` says what happens to an order without the margin it needs, 'reject' or 'shrink' to
+    what fits; ``filters`` to a size or a price off its step, 'round' or 'refuse'. The rest is ``plug``'s.
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
     and sizer; ``result.baseline`` is what it says the account was worth. Contracts that it cannot trade, inverse ones and

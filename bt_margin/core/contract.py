@@ -178,14 +178,11 @@ class Contract:
             if top == 0.0 or fits(top):
                 return top
             top = self.size_below(top, beside=beside)
-        step = self.lot or top / 2**52
-        low, high = 0, ceil(top / step - LOT_SLACK) + 1
+        low, high = 0, ceil(top / self.lot - LOT_SLACK) + 1 if self.lot else 0
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle * step) else (low, middle)
-        size = low * step
-        even = size if self.lot else float(f"{size:.12g}")  # the figure meant, where bisection stopped a digit short of it
-        return even if even > size and fits(even) else size
+            low, high = (middle, high) if fits(middle * self.lot) else (low, middle)
+        return low * self.lot if self.lot else _largest_number(top, fits)
 
     def takes(self, size: float, price: float, *, time: float) -> bool:
         """Return whether an opening order of a size (>= 0) is one that the venue takes at a time (seconds, UTC)."""
@@ -202,6 +199,15 @@ class Contract:
         if self.lot:
             return round(size / self.lot) * self.lot
         return 0.0 if abs(size) < RESIDUE * largest else size
+
+
+def _largest_number(most: float, fits: Callable[[float], bool]) -> float:
+    """Return the largest number up to ``most``, which does not fit, that does; of 12 digits where it is but a digit short of them."""
+    low, high = 0.0, most
+    while low < (middle := (low + high) / 2) < high and high - low > ulp(high):
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    even = float(f"{low:.12g}")
+    return even if even > low and fits(even) else low
 
 
 def check_kind(name: str, kind: str) -> None:
