@@ -365,6 +365,8 @@ class Result:
             "position_mode": broker.p.position_mode,
             "intrabar": broker.p.intrabar,
             "detail": list(dict.fromkeys(slot.name for slot in broker.slots.values() if slot.detail is not None)),
+            "unfunded": broker.p.unfunded,
+            "filters": broker.p.filters,
             "on_liquidation": broker.p.on_liquidation,
             "refill": broker.p.refill,
             "top_up": _rules_said(broker.p.top_up),

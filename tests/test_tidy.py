@@ -66,6 +66,7 @@ PUBLIC_NAMES = [
     "FundingSchedule",
     "MarginAccount",
     "MarginBroker",
+    "OrderTerms",
     "PerpCommInfo",
     "PerpData",
     "Result",
