@@ -261,7 +261,7 @@ class OrderDesk(OrderBook):
         self._reject(order, "reduce_only", f"{slot.symbol}: {closing(order)} of {size:g} finds nothing to close, the position is {what}")
         self._end_linked(order)
 
-    def _judge(self, order, batch: "Batch", *, may_shrink: bool = True) -> None:
+    def _judge(self, order, batch: "Batch") -> None:
         """Accept an order and reserve what it may open, or refuse it."""
         slot = self.slot_for(order)
         self._use_terms_of_today(slot)
@@ -277,6 +277,9 @@ class OrderDesk(OrderBook):
             smaller = refused.max_size if self.p.unfunded == "shrink" and refused.max_size < abs(size) else 0.0
             if not slot.position.contract.takes(smaller, price, time=self.now):
                 self._refuse(order, refused)
+                return
+            self._shrink(order, refused)
+            self._judge(order, batch)
             return
         share, lent = (0.0, 0.0) if refused is not None else self._share(slot, resting)
         self.account.reserve(resting._replace(share=share))
