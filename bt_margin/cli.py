@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import calc
+from .interrupt import INTERRUPTED, NAME, lift
 from .result import Result, plain, records, version_of
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-NAME = "bt-margin"
 USAGE_ERROR: Any = typer.BadParameter.__mro__[2]  # the ancestor of every complaint about a command line; typer does not export it
-INTERRUPTED = 130
 PIPED_WIDTH = 120  # columns of a table that goes to no terminal
 SHOWN = 10  # liquidations; the rest is in the files and in --json
 
@@ -174,11 +173,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; every error of use or input is one sentence on stderr and exit code 2."""
     from .loading import UserCodeError
 
+    lift()
     command = typer.main.get_command(app)
     if isinstance(sys.stdout, TextIOWrapper):  # a block of a spark line that a stream cannot write is no reason to fail
         sys.stdout.reconfigure(errors="replace")
     try:
-        sys.exit(command.main(args=arguments, prog_name=NAME, standalone_mode=False))
+        code = command.main(args=arguments, prog_name=NAME, standalone_mode=False)
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C; our own ends are SystemExit
+            raise KeyboardInterrupt
+        sys.exit(code)
     except UserCodeError as error:
         print(error.trace, file=sys.stderr, end="")
         _refuse(str(error))
@@ -189,6 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except USAGE_ERROR as error:
         _refuse(error.format_message())
     except (typer.Abort, KeyboardInterrupt):
+        print(f"{NAME}: stopped at once", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -255,7 +259,7 @@ def _carry_out(plan: Plan, keep: Callable[[Result], Iterator[Path]], *, is_quiet
         except KeyboardInterrupt:
             kept = f"kept {', '.join(map(str, written))}" if written else "nothing was kept"
             print(f"{NAME}: stopped at once, {kept}", file=sys.stderr)
-            raise
+            sys.exit(INTERRUPTED)
     return result, written
 
 

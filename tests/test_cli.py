@@ -6,6 +6,7 @@ import os
 import runpy
 import shlex
 import signal
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -225,6 +226,50 @@ def test_an_exchange_s_candles_are_read_by_their_opening_time(capsys, folder):
     assert summaries[0] == summaries[1]
 
 
+ISOLATED = ("--leverage", 20, "--margin-mode", "isolated")
+BINANCE_NAMES = (
+    *("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count"),
+    *("taker_buy_volume", "taker_buy_quote_volume", "ignore"),
+)
+
+
+def dump_of(candles: pd.DataFrame, *, per_second: int = 1_000) -> pd.DataFrame:
+    """Return hourly candles as Binance dumps them."""
+    opened = (candles.index.as_unit("s").astype("int64") * per_second).to_numpy()
+    prices = candles[["open", "high", "low", "close"]].reset_index(drop=True)
+    dumped = prices.assign(open_time=opened, close_time=opened + 3_600 * per_second - 1, volume=1.5)
+    return dumped.reindex(columns=BINANCE_NAMES, fill_value=0)
+
+
+@pytest.mark.parametrize("per_second", [1_000, 1_000_000])
+def test_a_dump_without_a_line_of_names_is_the_same_run_as_with_one(capsys, folder, per_second):
+    dump = dump_of(FALLS, per_second=per_second)
+    dump.to_csv("named.csv", index=False)
+    dump.to_csv("bare.csv", index=False, header=False)
+    named, bare = (said(capsys, "run", "stubborn.py", f"BTCUSDT={name}", *ISOLATED, "--json") for name in ("named.csv", "bare.csv"))
+    assert named == bare
+    assert json.loads(bare[1])["summary"]["liquidations"] > 0
+
+
+def test_candles_stamped_at_their_close_are_the_same_run_as_at_their_open(capsys, folder):
+    FALLS.set_axis(FALLS.index + pd.Timedelta("1h")).to_csv("closes.csv", index_label="datetime")
+    opens = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", *ISOLATED, "--json")
+    closes = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=closes.csv", "--stamp", "close", *ISOLATED, "--json")
+    assert opens == closes
+    assert json.loads(opens[1])["summary"]["liquidations"] > 0
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_the_line_that_sorts_a_file_can_be_copied_and_its_file_is_the_same_run(capsys, folder, mark):
+    FALLS[::-1].to_csv("late first.csv", index_label="datetime", sep=mark)
+    code, _, err = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=late first.csv")
+    exec(err.partition("in Python: ")[2])
+    sorted_run = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=sorted.csv", "--json")
+    assert code == 2
+    assert sorted_run == said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--json")
+    assert sorted_run[0] == 0
+
+
 def test_a_signal_strategy_shows_its_own_parameters_only(capsys, folder):
     Path("signals.py").write_text(
         "import backtrader as bt\n\n\nclass Above(bt.SignalStrategy):\n    params = (('period', 3),)\n\n"
@@ -392,7 +437,7 @@ WRONG = {
     "candles for a strategy": (("when.csv", "--data", "ETHUSDT_1h.csv"), "when.csv is not a Python file"),
     "decimal commas": (
         ("stubborn.py", "--data", "BTCUSDT=commas.csv"),
-        "open must be a number, was '100,5'; write numbers with a decimal point",
+        "open must be a number, was '100,5'; write numbers with a decimal point and no comma",
     ),
     "no such module": (("threeee:Third", "--data", "ETHUSDT_1h.csv"), "there is no module 'threeee'"),
     "leverage 0": ((*GOOD, "--leverage", "0"), "leverage is a finite number of 1 or more"),
@@ -410,7 +455,7 @@ WRONG = {
     "nan": (("stubborn.py", "--data", "BTCUSDT=nan.csv"), "row 2 (2024-01-01 02:00:00 UTC): high must be a finite number"),
     "unsorted": (
         ("stubborn.py", "--data", "BTCUSDT=unsorted.csv"),
-        "in Python: pandas.read_csv(FILE, sep=None, engine='python').sort_values('datetime')",
+        "row 1 (2024-01-01 02:00:00 UTC) is earlier than the row before it, as every row is: the newest comes first; sort the rows",
     ),
     "local time": (("stubborn.py", "--data", "BTCUSDT=local.csv"), "they seem to be local time"),
     "local funding": ((*GOOD, "--funding", "local_funding.csv"), "they seem to be local time"),
@@ -580,7 +625,7 @@ def test_ctrl_c_while_files_are_read_ends_at_once(capsys, folder):
     Path("presses.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     code, out, err = said(capsys, "run", "presses.py", "--data", "ETHUSDT_1h.csv")
     assert (code, out) == (130, "")
-    assert err.startswith("bt-margin: stopped at once, nothing was kept\n")
+    assert err == "bt-margin: stopped at once, nothing was kept\n"
 
 
 def test_ctrl_c_while_files_are_written_says_which_are_there(capsys, folder, monkeypatch):
@@ -601,6 +646,41 @@ def test_ctrl_c_on_the_last_bar_leaves_a_whole_run(capsys, folder):
     assert json.loads(out)["summary"]["bars"] == 12
 
 
+PRESSED_ON_IMPORT = "import signal\nsignal.raise_signal(signal.SIGINT)\nraise SystemExit('was not stopped')\n"
+AS_COMMANDS = {
+    "module": ["-m", "bt_margin", "demo"],
+    "quiet module": ["-W", "ignore", "-m", "bt_margin"],
+    "script": ["bin/bt-margin", "demo"],
+}
+
+
+def pressed_on_import(*words: str) -> subprocess.CompletedProcess:
+    """Return what Python did with these words in a folder where to import Backtrader is to press Ctrl-C."""
+    Path("backtrader.py").write_text(PRESSED_ON_IMPORT)
+    Path("bin").mkdir()
+    for name in ("bt-margin", "own.py"):
+        Path("bin", name).write_text("from bt_margin.cli import main\nmain()\n")
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(Path(cli.__file__).parents[1])])}
+    return subprocess.run([sys.executable, *words], env=variables, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", AS_COMMANDS)
+def test_ctrl_c_while_backtrader_is_imported_is_one_sentence_and_code_130(folder, name):
+    ended = pressed_on_import(*AS_COMMANDS[name])
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "bt-margin: stopped before it began\n")
+
+
+def test_in_a_script_of_ones_own_ctrl_c_stays_pythons(folder):
+    ended = pressed_on_import("bin/own.py", "-m", "bt_margin")
+    assert ended.returncode != 130
+    assert ended.stderr.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def test_ctrl_c_while_the_table_is_printed_is_one_sentence_and_code_130(capsys, folder, monkeypatch):
+    monkeypatch.setattr(cli, "_tell", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert said(capsys, "run", *GOOD) == (130, "", "bt-margin: stopped at once\n")
+
+
 def read_or_end(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4_096)
@@ -611,7 +691,6 @@ def read_or_end(terminal: int) -> bytes:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_terminal_sees_how_far_a_run_is_and_how_long_it_will_take(folder):
     import pty
-    import subprocess
 
     Path("slow.py").write_text(STUBBORN.replace("import backtrader as bt", "import time\nimport backtrader as bt").replace(
         "        if not", "        time.sleep(0.1)\n        if not"))  # fmt: skip

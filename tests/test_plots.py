@@ -77,6 +77,20 @@ def test_liquidations_that_stand_close_together_are_shown_again_enlarged():
     assert any(word.startswith(f"LIQUIDATED {len(times)} TIMES") for word in words_of(figure))
 
 
+@pytest.mark.parametrize(
+    ("first", "last"), [("2020-02-18", "2020-03-15"), ("2020-03-03", "2020-03-15"), ("2020-02-28 20:00", "2020-03-01 20:00")]
+)
+def test_days_below_a_small_panel_are_told_with_their_month(first, last):
+    axes = Figure().add_subplot()
+    axes.set_xlim(np.datetime64(first), np.datetime64(last))
+    drawing.date_ticks(axes, 5)
+    axes.figure.canvas.draw()
+    days = [label.get_text() for label in axes.get_xticklabels() if ":" not in label.get_text()]
+    assert len(days) >= 2
+    assert [day for day in days if day[-3:] not in ("Feb", "Mar")] == []
+    assert all(day[:2].isdigit() for day in days)
+
+
 def test_a_note_a_title_and_every_flag_are_written():
     figure = overview(died_once(), title="My run", note="A note")
     words = words_of(figure)

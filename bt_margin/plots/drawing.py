@@ -316,8 +316,11 @@ def date_ticks(axes: "Axes", most: int) -> None:
 
     # With a minimum of 5 and few at most there are spans for which matplotlib has no interval, and it warns.
     locator = AutoDateLocator(minticks=5 if most >= 12 else 2, maxticks=most)
+    style = ConciseDateFormatter(locator, show_offset=False)
+    if most < 12:  # of few days not even one need be the first of its month, which would name it
+        style.formats[2] = style.zero_formats[2] = style.zero_formats[3] = "%d %b"
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+    axes.xaxis.set_major_formatter(style)
 
 
 def naive(times: Any) -> "np.ndarray":

@@ -1,0 +1,37 @@
+"""Ctrl-C while the command is still being imported, which takes a second: one sentence and exit code 130.
+
+The package imports this room before all others. It changes nothing in a process that was not started as the command.
+"""
+
+import os
+import signal
+import sys
+from itertools import pairwise
+from pathlib import PurePath
+from typing import NoReturn
+
+NAME = "bt-margin"
+INTERRUPTED = 130
+
+
+def lift() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again: what follows catches it."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(*_: object) -> NoReturn:
+    os.write(2, f"{NAME}: stopped before it began\n".encode())
+    os._exit(INTERRUPTED)  # an exception could get lost in a callback of the import system
+
+
+def _is_command() -> bool:
+    """Return whether this process was started as ``bt-margin`` or ``python -m bt_margin``."""
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":  # stands for a module as long as that is looked for
+        return ("-m", __package__) in pairwise(sys.orig_argv)
+    return PurePath(program).stem == NAME
+
+
+if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as of what runs in the background
+    signal.signal(signal.SIGINT, _end)
