@@ -251,10 +251,12 @@ def test_a_dump_without_a_line_of_names_is_the_same_run_as_with_one(capsys, fold
     assert json.loads(bare[1])["summary"]["liquidations"] > 0
 
 
-def test_candles_stamped_at_their_close_are_the_same_run_as_at_their_open(capsys, folder):
-    FALLS.set_axis(FALLS.index + pd.Timedelta("1h")).to_csv("closes.csv", index_label="datetime")
-    opens = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", *ISOLATED, "--json")
-    closes = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=closes.csv", "--stamp", "close", *ISOLATED, "--json")
+@pytest.mark.parametrize("length", ["1h", "3599.999s"])
+def test_candles_stamped_at_their_close_are_the_same_run_as_at_their_open(capsys, folder, length):
+    FALLS.set_axis(FALLS.index + pd.Timedelta(length)).to_csv("closes.csv", index_label="datetime")
+    options = ("--funding", "0.001", *ISOLATED, "--json")
+    opens = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", *options)
+    closes = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=closes.csv", "--stamp", "close", *options)
     assert opens == closes
     assert json.loads(opens[1])["summary"]["liquidations"] > 0
 
