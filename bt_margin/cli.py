@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import calc
-from .interrupt import INTERRUPTED, NAME, lift
+from .interrupt import INTERRUPTED, NAME, Interrupted, lift
 from .result import Result, plain, records, version_of
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ calc.register(app)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; every error of use or input is one sentence on stderr and exit code 2."""
-    from .loading import UserCodeError
+    from .loading import UserCodeError, as_options
 
     lift()
     command = typer.main.get_command(app)
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except ArithmeticError as error:
         _refuse(f"the arithmetic failed ({error}); look for a 0 or a huge number among the parameters and the prices")
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        _refuse(as_options(str(error)))
     except USAGE_ERROR as error:
         _refuse(error.format_message())
     except (typer.Abort, KeyboardInterrupt):
@@ -310,7 +310,7 @@ def _interruptible() -> Iterator[_Interrupt]:
 
     def ask(*_: Any) -> None:
         if interrupt.is_asked or not interrupt.is_patient:
-            raise KeyboardInterrupt
+            raise Interrupted
         interrupt.is_asked = True
         print(f"{NAME}: ending after this bar; Ctrl-C again ends at once", file=sys.stderr)
 
@@ -421,6 +421,7 @@ def _write(path: Path, save: Callable[[Path], Any]) -> Path:
     from secrets import token_hex
 
     draft = path.with_name(f".{token_hex(4)}.{path.name}")
+    missing = [place for place in path.parents if not place.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # not before: a run that ends early leaves no empty folder
         save(draft)
@@ -429,4 +430,7 @@ def _write(path: Path, save: Callable[[Path], Any]) -> Path:
         raise ValueError(f"cannot write {path} ({error.strerror}); name another folder with --out") from error
     finally:
         draft.unlink(missing_ok=True)
+        for place in missing:
+            with suppress(OSError):  # it holds the file, as it should
+                place.rmdir()
     return path

@@ -1,4 +1,4 @@
-"""Ctrl-C while the command is still being imported, which takes a second: one sentence and exit code 130.
+"""Ctrl-C in the command: one sentence and exit code 130, also in the second that it takes to be imported.
 
 The package imports this room before all others. It changes nothing in a process that was not started as the command.
 """
@@ -14,10 +14,18 @@ NAME = "bt-margin"
 INTERRUPTED = 130
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C. One that is no KeyboardInterrupt itself, since of one that has passed through exec() Python dies, caught or not."""
+
+
 def lift() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again: what follows catches it."""
+    """Let Ctrl-C raise from here on: what follows catches it."""
     if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _raise)
+
+
+def _raise(*_: object) -> NoReturn:
+    raise Interrupted
 
 
 def _end(*_: object) -> NoReturn:

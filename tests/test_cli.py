@@ -428,6 +428,8 @@ WRONG = {
     "bad column": (("stubborn.py", "--data", "BTCUSDT=bad_column.csv"), "lacks open, it has datetime, first, high, low, close"),
     "unknown venue": ((*GOOD, "--venue", "mtgox"), "no venue is called 'mtgox'; known: binance, "),
     "no tiers": (("stubborn.py", "--data", "NOCOIN=ETHUSDT_1h.csv"), "binance has no tiers for NOCOIN"),
+    "no tiers and what to say": (("stubborn.py", "--data", "NOCOIN=ETHUSDT_1h.csv"), "; say --venue generic (a flat 0.5 %)\n"),
+    "two currencies": (("stubborn.py", "BTCUSDT-1h.csv", "BTCUSDC=ETHUSDT_1h.csv", "--venue", "generic"), "give each its own run\n"),
     "no strategy": (("none.py", "--data", "ETHUSDT_1h.csv"), "none.py has no strategy"),
     "two strategies": (
         ("two.py", "--data", "ETHUSDT_1h.csv"),
@@ -477,7 +479,7 @@ WRONG = {
     "a word for a number": ((*GOOD, "--param", "wait=abc"), "--param wait is a whole number, as its default 0 is; was 'abc'"),
     "a fraction for a count": ((*GOOD, "--param", "wait=1.5"), "--param wait is a whole number"),
     "a switch for a count": ((*GOOD, "--param", "wait=true"), "--param wait is a whole number, as its default 0 is; was True"),
-    "sizer 0": ((*GOOD, "--sizer", "0"), "a size above 0"),
+    "sizer 0": ((*GOOD, "--sizer", "0"), "--sizer is a sizer's name, file.py:Class or a size above 0, was 0.0"),
     "a sizer of less than nothing": (
         (*GOOD, "--sizer", "PercentSizer:percents=-90"),
         "PercentSizer: percents is a number above 0, was -90",
@@ -639,6 +641,24 @@ def test_ctrl_c_while_files_are_written_says_which_are_there(capsys, folder, mon
     assert (code, out) == (130, "")
     assert err == f"bt-margin: stopped at once, kept {Path('o/page.png')}\n"
     assert [path.name for path in Path("o").iterdir()] == ["page.png"]
+
+
+def test_ctrl_c_while_the_first_file_is_written_leaves_no_empty_folder(capsys, folder, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda *_: signal.raise_signal(signal.SIGINT))
+    code, _, err = said(capsys, "run", *GOOD, "--out", "new/deep")
+    assert (code, err) == (130, "bt-margin: stopped at once, nothing was kept\n")
+    assert not Path("new").exists()
+    Path("old").mkdir()
+    assert said(capsys, "run", *GOOD, "--out", "old")[0] == 130
+    assert not list(Path("old").iterdir())
+
+
+def test_ctrl_c_inside_of_exec_ends_the_process_with_code_130(folder):
+    Path("presses.py").write_text("exec('import signal; signal.raise_signal(signal.SIGINT)')\n")
+    command = [sys.executable, "-W", "ignore", "-m", "bt_margin", "run", "presses.py", "ETHUSDT_1h.csv"]
+    variables = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    ended = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "bt-margin: stopped at once, nothing was kept\n")
 
 
 def test_ctrl_c_on_the_last_bar_leaves_a_whole_run(capsys, folder):
