@@ -1,14 +1,13 @@
 """Ctrl-C in the command: one sentence and exit code 130, also in the second that it takes to be imported.
 
-The package imports this room before all others. It changes nothing in a process that was not started as the command.
+The package imports this room before all others, and it imports next to nothing. It changes nothing in a process that was not
+started as the command.
 """
 
 import os
 import signal
 import sys
 from itertools import pairwise
-from pathlib import PurePath
-from typing import NoReturn
 
 NAME = "bt-margin"
 INTERRUPTED = 130
@@ -24,11 +23,11 @@ def lift() -> None:
         signal.signal(signal.SIGINT, _raise)
 
 
-def _raise(*_: object) -> NoReturn:
+def _raise(*_: object) -> None:
     raise Interrupted
 
 
-def _end(*_: object) -> NoReturn:
+def _end(*_: object) -> None:
     os.write(2, f"{NAME}: stopped before it began\n".encode())
     os._exit(INTERRUPTED)  # an exception could get lost in a callback of the import system
 
@@ -38,7 +37,7 @@ def _is_command() -> bool:
     program = sys.argv[0] if sys.argv else ""
     if program == "-m":  # stands for a module as long as that is looked for
         return ("-m", __package__) in pairwise(sys.orig_argv)
-    return PurePath(program).stem == NAME
+    return program.replace("\\", "/").rpartition("/")[2].removesuffix(".exe") == NAME
 
 
 if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as of what runs in the background
