@@ -388,11 +388,12 @@ def _frame(source: Any, title: str) -> Any:
         raise ValueError(f"{title} file {str(source)!r} needs {library}: run pip install {library}, or write the file as .csv") from error
     except (ValueError, OSError, EOFError, BadZipFile, LZMAError, zlib.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{title} file {str(source)!r} cannot be read ({reason}), write it anew") from error
+        remedy = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else "write it anew"
+        raise ValueError(f"{title} file {str(source)!r} cannot be read ({reason}), {remedy}") from error
     if not frame.index.equals(pd.RangeIndex(len(frame))):  # pandas takes the columns too many for an index, and shifts the names
         raise ValueError(
             f"{title} file {str(source)!r} has {frame.index.nlevels + frame.shape[1]} fields in a row, but {frame.shape[1]} names in its "
-            f"first line, {_listed(frame.columns)}; name every column"
+            f"first line, {_listed(frame.columns)}; name every column, and drop what stands above the names"
         )
     return frame
 
@@ -515,8 +516,13 @@ def _parsed(column: Any, title: str) -> Any:
     times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
     unread = (times.isna() & column.notna()).to_numpy()
     if unread.any():
+        words = pd.to_numeric(column, errors="coerce").isna().to_numpy()
+        if not words[unread.argmax()] and words.any():  # numbers, and a word among them that made text of them all
+            unread = words
         row = int(unread.argmax())
-        raise ValueError(f"{title} row {row}: {column.name} must be ISO 8601 such as 2024-01-31T08:00:00Z, was {column.iloc[row]!r}")
+        told = column.iloc[row]
+        remedy = "; it is the line of column names once more, drop it" if told == column.name else ""
+        raise ValueError(f"{title} row {row}: {column.name} must be ISO 8601 such as 2024-01-31T08:00:00Z, was {told!r}{remedy}")
     return pd.DatetimeIndex(times)
 
 
@@ -570,7 +576,7 @@ def _sorting(table: _Table, source: Any) -> str:
     path = str(source)
     separator = "" if path.endswith(".parquet") else _separator(Path(path).expanduser())
     read = f"read_csv({path!r}, sep={separator!r}, dtype=str)" if separator else f"read_parquet({path!r})"
-    return f", in Python: import pandas; pandas.{read}.sort_values({name!r}).to_csv('sorted.csv', index=False)"
+    return f", in Python: import pandas; pandas.{read}.drop_duplicates().sort_values({name!r}).to_csv('sorted.csv', index=False)"
 
 
 def _bar_micros(table: _Table, timeframe: int | None, compression: int | None) -> int:

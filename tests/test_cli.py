@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -263,7 +264,7 @@ def test_candles_stamped_at_their_close_are_the_same_run_as_at_their_open(capsys
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_the_line_that_sorts_a_file_can_be_copied_and_its_file_is_the_same_run(capsys, folder, mark):
-    FALLS[::-1].to_csv("late first.csv", index_label="datetime", sep=mark)
+    pd.concat([FALLS[:6], FALLS[4:]])[::-1].to_csv("late first.csv", index_label="datetime", sep=mark)
     code, _, err = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=late first.csv")
     exec(err.partition("in Python: ")[2])
     sorted_run = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=sorted.csv", "--json")
@@ -408,6 +409,7 @@ BAD_FILES = {
     "when.csv": "when,open,high,low,close\n2024-01-01,1,1,1,1\n",
     "ends.csv": rows("\n".join(f"2024-01-01 0{hour}:59:59.999,100,101,99,100,1" for hour in range(4))),
     "commas.csv": rows("\n".join(hours())).replace(",", ";").replace(";100;", ";100,5;"),
+    "glued.csv": "open_time,open,high,low,close\n1704067200000,1,1,1,1\nopen_time,open,high,low,close\n1704070800000,1,1,1,1\n",
     "bare.csv": "1704067200000,1,1,1,1,5\n1704070800000,1,1,1,1,5\n",
     "slow.py": "import backtrader as bt\nclass Slow(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=99)\n",
     "asks.py": "import backtrader as bt\nclass Asks(bt.Strategy):\n    def __init__(self, size):\n        self.size = size\n",
@@ -495,6 +497,12 @@ WRONG = {
         "--funding 1 is 1 of notional at every stamp, more than the 0.04 that any venue allows",
     ),
     "a file named after no symbol": (("stubborn.py", "--data", "when.csv"), "the name of the file says the symbol is when"),
+    "names twice": (
+        ("stubborn.py", "BTCUSDT=glued.csv"),
+        "row 1: open_time must be ISO 8601 such as 2024-01-31T08:00:00Z, was 'open_time'; it is the line of column names once more",
+    ),
+    "another alphabet": (("stubborn.py", "BTCUSDT=wide.csv"), "cannot be read ('utf-8' codec can't decode byte 0xff"),
+    "another alphabet and what to do": (("stubborn.py", "BTCUSDT=wide.csv"), "save it as UTF-8\n"),
     "no line of names": (
         ("stubborn.py", "--data", "BTCUSDT=bare.csv"),
         "has no line of column names, it begins with 1704067200000, 1, 1.1",
@@ -512,6 +520,7 @@ WRONG = {
 def traps(folder) -> None:
     for name, text in BAD_FILES.items():
         Path(name).write_text(text)
+    Path("wide.csv").write_text(rows("\n".join(hours())), "utf-16")
     Path("bad.csv.gz").write_bytes(gzip.compress(b"datetime,open\n" * 1_000)[:-12] + b"\x00" * 12)
     Path("odd_one.py").write_text(BESIDE)
 
@@ -668,6 +677,14 @@ def test_ctrl_c_on_the_last_bar_leaves_a_whole_run(capsys, folder):
     assert json.loads(out)["summary"]["bars"] == 12
 
 
+@pytest.fixture
+def pressable() -> Iterator[None]:
+    """Let Ctrl-C reach this process and those it starts; what is started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 PRESSED_ON_IMPORT = "import signal\nsignal.raise_signal(signal.SIGINT)\nraise SystemExit('was not stopped')\n"
 AS_COMMANDS = {
     "module": ["-m", "bt_margin", "demo"],
@@ -686,18 +703,21 @@ def pressed_on_import(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *words], env=variables, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.usefixtures("pressable")
 @pytest.mark.parametrize("name", AS_COMMANDS)
 def test_ctrl_c_while_backtrader_is_imported_is_one_sentence_and_code_130(folder, name):
     ended = pressed_on_import(*AS_COMMANDS[name])
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "bt-margin: stopped before it began\n")
 
 
+@pytest.mark.usefixtures("pressable")
 def test_in_a_script_of_ones_own_ctrl_c_stays_pythons(folder):
     ended = pressed_on_import("bin/own.py", "-m", "bt_margin")
     assert ended.returncode != 130
     assert ended.stderr.splitlines()[-1] == "KeyboardInterrupt"
 
 
+@pytest.mark.usefixtures("pressable")
 def test_ctrl_c_while_the_table_is_printed_is_one_sentence_and_code_130(capsys, folder, monkeypatch):
     monkeypatch.setattr(cli, "_tell", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     assert said(capsys, "run", *GOOD) == (130, "", "bt-margin: stopped at once\n")
