@@ -13,6 +13,7 @@ from .core.funding import FundingSchedule
 from .core.liquidation import bankruptcy_price, liquidation_price
 from .core.profiles import plan_liquidation
 from .core.tiers import Tier, TierSchedule, TierTable
+from .core.top_up import TopUp
 from .feeds import PerpData
 from .hostplot import plot
 from .plug import plug
@@ -30,6 +31,7 @@ __all__ = [
     "Tier",
     "TierSchedule",
     "TierTable",
+    "TopUp",
     "analyzers",
     "bankruptcy_price",
     "calculator",

@@ -25,7 +25,18 @@ from .result import Result, iso
 if TYPE_CHECKING:
     import numpy as np
 
-SUMMARY_KEYS = ("start_cash", "final_equity", "net_deposits", "total_return", "annual_return", "sharpe", "max_drawdown")
+SUMMARY_KEYS = (
+    "start_cash",
+    "final_equity",
+    "died",
+    "net_deposits",
+    "refills",
+    "refilled",
+    "total_return",
+    "annual_return",
+    "sharpe",
+    "max_drawdown",
+)
 
 
 def margin_broker(strategy: Any, reader: str) -> MarginBroker:
@@ -85,7 +96,7 @@ class AccountAnalyzer(bt.Analyzer):
 
 
 class Margin(AccountAnalyzer):
-    """How near the account came to liquidation, and how much margin it needed.
+    """How near the account came to liquidation, how much margin it needed, and what it was told and given on the way.
 
     Params:
 
@@ -104,6 +115,10 @@ class Margin(AccountAnalyzer):
         had fallen below what positions and orders take
       - ``highest_initial_margin``, ``highest_maintenance_margin``: money that positions took at a close
       - ``highest_order_margin``: money that resting orders had reserved at a close
+      - ``warnings``, ``margin_calls``: how many were told; ``warning_rows``: a dict for each of both, by time, with the columns of
+        ``Result.warnings``
+      - ``top_ups``, ``topped_up``: how often a rule added margin, and how much; ``top_up_rows``: a dict for each, with the columns
+        of ``Result.top_ups``
     """
 
     params = (("thresholds", (0.5, 0.8)),)
@@ -134,6 +149,12 @@ class Margin(AccountAnalyzer):
             "highest_initial_margin": max(record.column("initial_margin"), default=0.0),
             "highest_maintenance_margin": max(record.column("maintenance_margin"), default=0.0),
             "highest_order_margin": max(record.column("order_margin"), default=0.0),
+            "warnings": sum(row.kind == "warning" for row in record.warnings),
+            "margin_calls": sum(row.kind == "margin_call" for row in record.warnings),
+            "warning_rows": [{**row._asdict(), "time": iso(row.time)} for row in record.warnings],
+            "top_ups": len(record.top_ups),
+            "topped_up": fsum(row.amount for row in record.top_ups),
+            "top_up_rows": [{**row._asdict(), "time": iso(row.time)} for row in record.top_ups],
         }
 
 
@@ -219,7 +240,9 @@ class Equity(AccountAnalyzer):
 
     Keys:
 
-      - ``start_cash``, ``final_equity``, ``net_deposits`` (paid in less taken out after the start): money
+      - ``start_cash``, ``final_equity``, ``net_deposits`` (paid in less taken out after the start), ``refilled`` (of this, what
+        ``refills`` deposits after liquidations were): money
+      - ``died``: since when the account has been dead, None if it lives; see ``Result.died``
       - ``total_return``, ``annual_return`` (365 days; None for less than a day), ``sharpe`` (daily UTC returns, sqrt(365),
         no risk-free rate; None where they do not vary): time-weighted, so what is paid in or out is no return
       - ``max_drawdown``: positive, inside bars
@@ -235,7 +258,7 @@ class Equity(AccountAnalyzer):
         record = broker.record
         if not len(record):
             cash = broker.startingcash
-            nothing = dict.fromkeys(SUMMARY_KEYS, 0.0) | {"annual_return": None, "sharpe": None}
+            nothing = dict.fromkeys(SUMMARY_KEYS, 0.0) | {"annual_return": None, "sharpe": None, "died": None, "refills": 0}
             return {**nothing, "start_cash": cash, "final_equity": cash, "lowest_equity": cash, "lowest_equity_time": None, "daily": {}}
         result = Result(self.strategy)
         lowest, lowest_time = _extreme(np.argmin, _column(record, "lowest_equity"), _column(record, "time"))

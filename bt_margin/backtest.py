@@ -11,16 +11,18 @@ from typing import Any
 import backtrader as bt
 
 from . import venues
+from .broker import MarginBroker
 from .comminfo import PerpCommInfo
 from .feeds import PerpData
 from .plug import START_CASH, by_symbol, plug
-from .result import Baseline, Result
+from .result import Baseline, Bounds, Result
 from .slots import seconds
 
 Sizer = type[bt.Sizer] | tuple[type[bt.Sizer], Mapping[str, Any]] | float
 Progress = Callable[[float], bool | None]
 
 AMOUNTS = ("stake", "percents")  # of the host's sizers, which take any number for them and then order nothing, or the reverse
+BOUNDS = ("favourable", "worst")  # the paths of the best and the worst end
 REPORTS = 1_000  # how often a run says how far it is
 
 
@@ -42,8 +44,10 @@ def run(
     progress: Progress | None = None,
     spot: Mapping[str, float] | None = None,
     fee: float | tuple[float, float] | None = None,
-    unfunded: str = "reject",
-    filters: str = "round",
+    position_mode: str = "one_way",
+    detail: Any = None,
+    bounds: bool = False,
+    **account: Any,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
@@ -51,37 +55,90 @@ def run(
     are given to the feeds made here (see PerpData): one for the only symbol, or a mapping by symbol; a number as
     ``funding`` may stand for all, and is charged as often as the venue charges.
 
+    ``detail`` is given to the feeds likewise: finer bars (a frame, a path, or a function of (start, end)), which decide what
+    happened inside the bars that could liquidate.
+
     ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
-    every order as a number. The rest is ``plug``'s.
+    every order as a number. The rest is ``plug``'s; ``account`` are further params of MarginBroker: ``refill``, ``top_up``,
+    ``warning_rate``, ``call_rate``, ``warning_distance``, ``warning_atr``, and the host's own.
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
-    and sizer; ``result.baseline`` is what it says the account was worth. Contracts that it cannot trade, inverse ones and
-    those of another multiplier than 1, are refused with it.
+    and sizer; ``result.baseline`` is what it says the account was worth. What it cannot trade, inverse contracts, those of
+    another multiplier than 1 and hedge mode, is refused with it.
 
-    ``progress`` is called about a thousand times a run with the share that is done, 0 to 1 (of both runs, if there are
-    two). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
+    ``bounds=True`` runs the same twice more, by ``intrabar='favourable'`` and ``'worst'``; ``result.bounds`` has both
+    Results. Once their accounts differ, so may what the strategy does with them.
+
+    ``progress`` is called about a thousand times a run with the share that is done, 0 to 1 (of all runs, if there are
+    several). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
     """
     _check_strategy(strategy, params)
-    feeds = _feeds(data, mark, funding, venues.load(venues.GENERIC.name if venue is None else venue))
-    cerebro = _cerebro(feeds, strategy, params, sizer)
-    broker_params = {"intrabar": intrabar, "on_liquidation": on_liquidation, "unfunded": unfunded, "filters": filters, "check": check}
-    plug(cerebro, venue, leverage, margin_mode, cash, spot=spot, fee=fee, **broker_params)
-    terms = {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
-    if baseline:
-        _check_stock(terms)
-    watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline)
-    if watch is not None:
-        cerebro.addanalyzer(_Progress, watch=watch)
-    finished = _run(cerebro, strategy, feeds)
-    stock = None
-    if baseline and (watch is None or not watch.is_over):
-        again = _cerebro([_copy(feed) for feed in feeds], strategy, params, sizer)
-        if watch is not None:
-            again.addanalyzer(_Progress, watch=watch)
-        stock = _run_stock(again, terms, cash)
-        if watch is not None and watch.is_over:
-            stock = None  # half a claim is none
-    return Result(finished, baseline=stock)
+    feeds = _feeds(data, mark, funding, detail, venues.load(venues.GENERIC.name if venue is None else venue))
+    watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline + len(BOUNDS) * bounds)
+    _check_params(MarginBroker, MarginBroker.params, account)
+    account |= {"spot": spot, "fee": fee, "on_liquidation": on_liquidation, "position_mode": position_mode, "check": check}
+    terms = {"venue": venue, "leverage": leverage, "margin_mode": margin_mode, "cash": cash, **account}
+    runs = _Runs(feeds, strategy, params, sizer, terms, watch)
+    finished = runs.play(intrabar, is_for_stock=baseline)
+    stock = runs.play_stock(finished.cerebro, cash) if baseline and not runs.is_over else None
+    return Result(finished, baseline=stock, bounds=runs.play_bounds() if bounds else None)
+
+
+class _Runs:
+    """The runs of one backtest, each in a Cerebro of its own."""
+
+    def __init__(
+        self,
+        feeds: list[PerpData],
+        strategy: type[bt.Strategy],
+        params: Mapping[str, Any] | None,
+        sizer: Sizer | None,
+        terms: Mapping[str, Any],
+        watch: "_Watch | None",
+    ) -> None:
+        self.feeds, self.strategy, self.params, self.sizer, self.terms, self.watch = feeds, strategy, params, sizer, terms, watch
+        self.is_used = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was asked to end."""
+        return self.watch is not None and self.watch.is_over
+
+    def _ready(self) -> tuple[bt.Cerebro, list[PerpData]]:
+        feeds = [_copy(feed) for feed in self.feeds] if self.is_used else self.feeds
+        self.is_used = True
+        return _cerebro(feeds, self.strategy, self.params, self.sizer), feeds
+
+    def play(self, intrabar: str, *, is_for_stock: bool = False) -> bt.Strategy:
+        """Run under margin and return the finished strategy; ``is_for_stock``: contracts that stock Backtrader cannot trade are refused."""
+        cerebro, feeds = self._ready()
+        plug(cerebro, intrabar=intrabar, **self.terms)
+        if is_for_stock:
+            _check_stock(_terms(cerebro, feeds), self.terms["position_mode"])
+        self._watch(cerebro)
+        return _run(cerebro, self.strategy, feeds)
+
+    def play_stock(self, plugged: bt.Cerebro, cash: float) -> Baseline | None:
+        """Run stock Backtrader's broker on the terms of a Cerebro that has run; None where it was cut short, for half a claim is none."""
+        cerebro, _ = self._ready()
+        self._watch(cerebro)
+        stock = _run_stock(cerebro, _terms(plugged, self.feeds), cash)
+        return None if self.is_over else stock
+
+    def play_bounds(self) -> Bounds | None:
+        """Run by the best and by the worst path; None where that was cut short."""
+        ends: list[Result] = []
+        ends.extend(Result(self.play(path)) for path in BOUNDS if not self.is_over)
+        return None if self.is_over else Bounds(*ends)
+
+    def _watch(self, cerebro: bt.Cerebro) -> None:
+        if self.watch is not None:
+            self.watch.begun += 1
+            cerebro.addanalyzer(_Progress, watch=self.watch)
+
+
+def _terms(cerebro: bt.Cerebro, feeds: list[PerpData]) -> dict[str, PerpCommInfo]:
+    return {feed._name: cerebro.broker.getcommissioninfo(feed) for feed in feeds}
 
 
 def _run(cerebro: bt.Cerebro, strategy: type[bt.Strategy], feeds: list[PerpData]) -> bt.Strategy:
@@ -120,25 +177,25 @@ def _check_params(owner: type, params_class: Any, given: Mapping[str, Any]) -> N
         raise ValueError(f"{owner.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
 
 
-def _feeds(data: Mapping[str, Any], mark: Any, funding: Any, rules: venues.Venue) -> list[PerpData]:
+def _feeds(data: Mapping[str, Any], mark: Any, funding: Any, detail: Any, rules: venues.Venue) -> list[PerpData]:
     if not isinstance(data, Mapping) or not data:
         was = "empty" if isinstance(data, Mapping) else f"a {type(data).__name__}"
         raise ValueError(f"data maps each symbol to its candles, such as {{'BTCUSDT': frame}}, was {was}")
-    marks, rates = _apart("mark", mark, data), _apart("funding", funding, data)
+    given = {what: _apart(what, value, data) for what, value in (("mark", mark), ("funding", funding), ("detail", detail))}
     feeds = []
     for symbol, source in data.items():
+        own = {what: values[symbol] for what, values in given.items()}
         if isinstance(source, PerpData):
-            if marks[symbol] is not None or rates[symbol] is not None:
-                raise ValueError(f"{symbol}: its PerpData has mark and funding of its own; give them there or not at all")
+            if any(value is not None for value in own.values()):
+                raise ValueError(f"{symbol}: its PerpData has mark, funding and detail of its own; give them there or not at all")
             feeds.append(_copy(source, name=symbol))
         else:
-            hours = rules.funding_hours(symbol)
-            feeds.append(PerpData(dataname=source, name=symbol, mark=marks[symbol], funding=rates[symbol], funding_hours=hours))
+            feeds.append(PerpData(dataname=source, name=symbol, funding_hours=rules.funding_hours(symbol), **own))
     return feeds
 
 
 def _apart(what: str, value: Any, symbols: Mapping[str, Any]) -> dict[str, Any]:
-    """Return mark or funding by symbol; a series is one contract's, so only a number may stand for several."""
+    """Return mark, funding or detail by symbol; a series is one contract's, so only a number may stand for several."""
     if not (value is None or isinstance(value, Mapping | int | float) or len(symbols) == 1):
         raise ValueError(f"{what} is one contract's, but there are {', '.join(symbols)}; give a mapping by symbol")
     return by_symbol(what, value, symbols)
@@ -177,7 +234,7 @@ class _Watch:
     """How far a run, or several after each other, have come in the time that their data spans."""
 
     def __init__(self, report: Progress, feeds: list[PerpData], *, runs: int) -> None:
-        self.report, self.runs, self.done, self.is_over = report, runs, 0, False
+        self.report, self.runs, self.begun, self.is_over = report, runs, 0, False
         self.first = min(feed.perp.stamps[0] for feed in feeds)
         self.last = max(feed.perp.stamps[-1] for feed in feeds)
         self.every = max(max(len(feed.perp.stamps) for feed in feeds) // REPORTS, 1)
@@ -186,8 +243,7 @@ class _Watch:
         """Report how far the present run is; return whether it may go on."""
         span = self.last - self.first
         share = (time - self.first) / span if span else 1.0
-        self.is_over = self.is_over or self.report((self.done + share) / self.runs) is False
-        self.done += time >= self.last
+        self.is_over = self.is_over or self.report((self.begun - 1 + share) / self.runs) is False
         return not self.is_over
 
 
@@ -218,8 +274,10 @@ class _ValueByBar(bt.Analyzer):
         self.p.rows.append((seconds(newest), self.strategy.broker.getvalue()))
 
 
-def _check_stock(terms: Mapping[str, PerpCommInfo]) -> None:
-    """Raise ValueError for contracts that stock Backtrader's broker cannot trade."""
+def _check_stock(terms: Mapping[str, PerpCommInfo], position_mode: str) -> None:
+    """Raise ValueError for what stock Backtrader's broker cannot trade."""
+    if position_mode == "hedge":
+        raise ValueError("stock Backtrader holds no long beside a short, so in hedge mode there is no baseline; leave it out")
     for symbol, comminfo in terms.items():
         if comminfo.p.kind == "inverse" or comminfo.p.mult != 1:
             what = "an inverse contract" if comminfo.p.kind == "inverse" else f"a contract of {comminfo.p.mult:g} base units"

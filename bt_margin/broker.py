@@ -8,7 +8,7 @@ Overridden here: ``init`` (all run state, the host calls it twice), ``start`` (c
 
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -17,19 +17,21 @@ from backtrader import Order
 
 from .clock import INTRABAR, BarClock
 from .comminfo import PerpCommInfo, one_currency, utc
-from .core.account import MARGIN_MODES, Booking, MarginAccount, Position, Step
+from .core.account import MARGIN_MODES, SIDES, Booking, MarginAccount, Position, Step, is_number
 from .core.contract import RESIDUE
 from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
-from .desk import FILTERS, UNFUNDED, OrderDesk, resize
+from .core.top_up import TopUp, TopUpStep, plan_top_up
+from .desk import FILTERS, UNFUNDED, OrderDesk, closing, resize
 from .invariants import Audit
 from .matching import LIMITS
-from .record import FillRow, LiquidationRow, Record
+from .record import FillRow, LiquidationRow, Record, TopUpRow
 from .slots import Slot
 from .thresholds import Thresholds
-from .view import check_cash, expect
+from .view import LEAST_FUND_VALUE, check_cash, expect
 
-ON_LIQUIDATION = ("continue", "stop")
+ON_LIQUIDATION = ("continue", "stop", "refill")
+POSITION_MODES = ("one_way", "hedge")
 
 
 class MarginBroker(OrderDesk):
@@ -39,12 +41,22 @@ class MarginBroker(OrderDesk):
 
       - ``cash`` (default: ``10000``): the first deposit
       - ``margin_mode`` (default: ``'cross'``): 'cross' or 'isolated'; a contract's own comminfo may say otherwise
+      - ``position_mode`` (default: ``'one_way'``): 'hedge' holds a long and a short of one contract side by side; every order then
+        says ``position_side='LONG'`` or ``'SHORT'``, and ``close_side`` closes one of them
       - ``intrabar`` (default: ``'adverse'``): which of the two paths, low first or high first, a dangerous bar takes:
-        'adverse' the one that leaves less equity, 'favourable' the other, 'close' none (tests at open and close only)
-      - ``on_liquidation`` (default: ``'continue'``): 'stop' ends the run once the strategy has seen a liquidation
+        'adverse' the one that leaves less equity, 'favourable' the other, 'worst' where all contracts meet at their own worse
+        extremes (a bound), 'close' none (tests at open and close only)
+      - ``on_liquidation`` (default: ``'continue'``): 'stop' ends the run once the strategy has seen a liquidation; 'refill' pays
+        in after its bar what equity lacks of ``refill``, which counts as a deposit and not as profit
+      - ``top_up`` (default: ``None``): a TopUp, the rule by which margin is added to a wallet where it would be liquidated; or a
+        mapping from symbol to TopUp, 'cross' being the shared wallet
       - ``stamp`` (default: ``None``): what the stamps of feeds other than PerpData mean, 'open' or 'close' (assumed)
       - ``warning_rate``, ``call_rate`` (default: ``None``): rates of equity to maintenance margin above 1 (3.0, 1.5, say). Where
         a wallet has fallen to one at a bar's close the strategy's ``notify_margin`` hears 'warning' or 'margin_call'
+      - ``warning_distance`` (default: ``None``): a fraction of the mark, 0.05 = 5 %. Where a position's mark has come so near to
+        its liquidation price at a bar's close, ``notify_margin`` hears 'warning'
+      - ``warning_atr`` (default: ``None``): the same in multiples of the contract's average true range (Wilder's, as
+        ``bt.ind.ATR``) over ``warning_atr_period`` bars (default: ``14``); nothing is told before these bars have come
       - ``unfunded`` (default: ``'reject'``): what happens to an opening that is not funded or beyond its tiers: 'reject', or 'shrink'
         to the largest size that fits, at its submission and again at its fill
       - ``filters`` (default: ``'round'``): what happens to a size off its lot, a price off its tick, a market order above the largest:
@@ -56,13 +68,19 @@ class MarginBroker(OrderDesk):
         ("cash", 10_000.0),
         ("commission", PerpCommInfo()),
         ("margin_mode", "cross"),
+        ("position_mode", "one_way"),
         ("intrabar", "adverse"),
         ("on_liquidation", "continue"),
+        ("refill", None),
+        ("top_up", None),
         ("stamp", None),
         ("warning_rate", None),
         ("call_rate", None),
         ("unfunded", "reject"),
         ("filters", "round"),
+        ("warning_distance", None),
+        ("warning_atr", None),
+        ("warning_atr_period", 14),
         ("check", False),
     )
 
@@ -71,11 +89,14 @@ class MarginBroker(OrderDesk):
 
     def __init__(self):
         expect("margin_mode", self.p.margin_mode, MARGIN_MODES)
+        expect("position_mode", self.p.position_mode, POSITION_MODES)
         expect("intrabar", self.p.intrabar, INTRABAR)
         expect("on_liquidation", self.p.on_liquidation, ON_LIQUIDATION)
         expect("stamp", self.p.stamp, (None, "open", "close"))
         expect("unfunded", self.p.unfunded, UNFUNDED)
         expect("filters", self.p.filters, FILTERS)
+        check_refill(self.p.on_liquidation, self.p.refill)
+        check_rules(self.p.top_up)
         self._funding: dict[str, FundingSchedule] = {}
         self._early_cash: list[float] = []  # sent before a run: every run begins with it
         self._is_running = False
@@ -96,19 +117,23 @@ class MarginBroker(OrderDesk):
         self.fresh: list[Slot] = []
         self.profile: Profile = PROFILES["market"]
         self.now = 0.0
-        self._slot_by_data: dict[int, Slot] = {}
+        self.contracts: dict[str, tuple[Slot, ...]] = {}
+        self._legs_by_data: dict[int, tuple[Slot, ...]] = {}
         self._order_versions: dict[int, int] = {}
         self._first_tries: dict[int, int] = {}
         self._tried: set[int] = set()
         self._triggered_before: set[int] = set()
         self._triggers: dict[int, float] = {}
         self._placed_at: dict[int, float] = {}
-        self._events: deque[dict[str, Any]] = deque()
+        self._events: deque[tuple[dict[str, Any], Any]] = deque()
         self._available: float | None = None  # as of the last bar; None once the strategy has moved money or terms since
         self._notional = 0.0
-        self._is_stopping = False
+        self._owners: dict[int, Any] = {}  # by id of a data: the strategy that trades it
+        self._is_stopping = self._is_refilling = False
         self.clock = BarClock(self)
-        self.thresholds = Thresholds(self.p.warning_rate, self.p.call_rate)
+        self.thresholds = Thresholds(
+            self.p.warning_rate, self.p.call_rate, self.p.warning_distance, self.p.warning_atr, self.p.warning_atr_period
+        )
         self.audit = Audit()
 
     def start(self):
@@ -119,55 +144,60 @@ class MarginBroker(OrderDesk):
         self._cash_addition.extend(self._early_cash)
         if self._fundhist:
             raise ValueError("a fund history replaces equity and cannot be combined with margin; remove set_fund_history")
+        if self._userhist and self.is_hedging:
+            raise ValueError("an order history names no sides and cannot be replayed in hedge mode; remove add_order_history")
         for data in self.cerebro.datas:
-            self._open_slot(data)
+            self._open_slots(data)
         terms = [self.getcommissioninfo(slot.data) for slot in self.slots.values()]
         profiles = {own.profile for own in terms if own.p.kind != "spot"}  # spot needs no margin, and is sold as its wallet's others are
         if len(profiles) > 1:
             named = ", ".join(sorted(profile.name for profile in profiles))
             raise ValueError(f"all contracts of one broker share a liquidation profile, were {named}")
         self.profile = profiles.pop() if profiles else self.profile
-        self.currency = one_currency((slot.data._name or slot.symbol, self.getcommissioninfo(slot.data)) for slot in self.slots.values())
+        self.account.top_ups = rules_by_contract(self.p.top_up, self.slots.values())
+        self.currency = one_currency((slot.data._name or slot.name, self.getcommissioninfo(slot.data)) for slot in self.slots.values())
 
-    def _open_slot(self, data: Any) -> None:
+    def _open_slots(self, data: Any) -> None:
+        """Open a contract for a data: one slot, in hedge mode one for each side but of spot, which is never short."""
         if data._compensate is not None:
             raise ValueError(f"{data._name}: data.compensate() is not possible under margin, every data is a contract of its own")
         if not data._name and isinstance(data, bt.feed.DataClone):
             data._name = data.p.dataname._name  # a resampled copy trades on the terms of its source
-        symbol = self._free_symbol(data)
+        name = self._free_symbol(data)
         comminfo = self.getcommissioninfo(data)
         if not isinstance(comminfo, PerpCommInfo):
             raise ValueError(
-                f"{symbol}: MarginBroker needs a PerpCommInfo, was {type(comminfo).__name__}; use PerpCommInfo(...) or setcommission()"
+                f"{name}: MarginBroker needs a PerpCommInfo, was {type(comminfo).__name__}; use PerpCommInfo(...) or setcommission()"
             )
-        contract = comminfo.contract(symbol)
+        contract = comminfo.contract(name)
         margin_mode = comminfo.p.margin_mode or self.p.margin_mode
-        self.account.add_contract(
-            contract, leverage=comminfo.p.leverage, margin_mode=margin_mode, rules=comminfo.rules, orders=comminfo.p.order_terms
-        )
-        funding = self._funding.get(symbol, self._funding.get("") if contract.kind != "spot" else None)
-        slot = Slot(data, symbol, self.account.positions[symbol], funding, stamps_are_opens=self.p.stamp == "open", number=len(self.slots))
-        if slot.series is None and slot.schedule is not None and self.p.stamp is None:
+        sides = SIDES if self.is_hedging and contract.kind != "spot" else (None,)
+        add = self.account.add_contract if sides == (None,) else self.account.add_hedge
+        add(contract, leverage=comminfo.p.leverage, margin_mode=margin_mode, rules=comminfo.rules, orders=comminfo.p.order_terms)
+        funding = self._funding.get(name, self._funding.get("") if contract.kind != "spot" else None)
+        legs = tuple(self._open_slot(data, name, side, funding) for side in sides)
+        self.contracts[name] = self._legs_by_data[id(data)] = legs
+        if legs[0].series is None and legs[0].schedule is not None and self.p.stamp is None:
             warnings.warn(
-                f"{symbol}: funding is given but not what the feed's stamps mean; bars are taken as stamped at their close. "
+                f"{name}: funding is given but not what the feed's stamps mean; bars are taken as stamped at their close. "
                 "Say MarginBroker(stamp='open') or stamp='close'.",
                 stacklevel=2,
             )
+
+    def _open_slot(self, data: Any, name: str, side: str | None, funding: FundingSchedule | None) -> Slot:
+        symbol = name if side is None else f"{name}:{side}"
+        position, number = self.account.positions[symbol], len(self.slots)
+        slot = Slot(data, symbol, position, funding, stamps_are_opens=self.p.stamp == "open", number=number, side=side)
+        if slot.detail is not None and (self.p.intrabar == "close" or data.replaying):
+            why = "intrabar='close' looks inside no bar" if self.p.intrabar == "close" else "a replayed bar is not known before its end"
+            raise ValueError(f"{symbol}: {why}, so its detail would never be read; leave detail out")
         self.slots[symbol] = slot
-        self._slot_by_data[id(data)] = slot
+        return slot
 
     def _free_symbol(self, data: Any) -> str:
         """Return the data's name as a symbol, numbered where another data (a resampled copy, say) has it already."""
-        name = data._name or f"data{len(self.slots)}"
-        return name if name not in self.slots else f"{name}#{len(self.slots)}"
-
-    def slot_of(self, data: Any) -> Slot:
-        """Return the slot of a data of this run."""
-        return self._slot_by_data[id(data)]
-
-    def slot_for(self, order: Any) -> Slot:
-        """Return the slot that an order changes."""
-        return self.slot_of(order.data)
+        name = data._name or f"data{len(self.contracts)}"
+        return name if name not in self.contracts else f"{name}#{len(self.contracts)}"
 
     def setcommission(
         self,
@@ -237,11 +267,38 @@ class MarginBroker(OrderDesk):
             except ValueError as refused:
                 warnings.warn(f"{utc(self.now):%Y-%m-%d %H:%M} UTC: {refused}", stacklevel=2)
                 continue
-            if self._fundval > 0:
-                self._fundshares += amount / self._fundval
-            else:  # the shares of an account that has lost everything are worth nothing: new money starts anew
-                self._fundval = self.p.fundstartval
-                self._fundshares = amount / self._fundval
+            if amount:
+                self.note_flow("transfer", amount, self._value)
+
+    def top_up(self, wallet: str, trigger: str) -> bool:
+        """Add to a failed wallet what its rule adds, and return whether that is something, which then saves it."""
+        step = plan_top_up(self.account, wallet, self.marks)
+        if step is not None:
+            self.book_top_up(step, trigger)
+        return step is not None
+
+    def book_top_up(self, step: TopUpStep, trigger: str) -> None:
+        """Book a planned top-up, record it and tell of it."""
+        equity, risk = self.account.equity(self.marks), self.account.risk(step.wallet, self.marks)
+        self.account.add_top_up(step, time=self.now)
+        if step.from_outside:
+            self.note_flow("top_up", step.amount, equity)
+        row = TopUpRow(
+            self.now, step.symbol, step.wallet, step.amount, step.uses, trigger, risk.equity, risk.maintenance_margin, step.from_outside
+        )
+        self.record.top_ups.append(row)
+        self.record.closest_call = 0.0
+        self._available = None
+        self._emit({"kind": "top_up", **row._asdict(), "time": utc(row.time), "rule": "auto"})
+
+    def _refill(self) -> None:
+        """Pay in what equity lacks of the stated amount once a bar with a liquidation is over."""
+        self._is_refilling = False
+        lacking = self.p.refill - self._value
+        if lacking > 0:
+            self.account.deposit(lacking, time=self.now)
+            self.note_flow("refill", lacking, self._value)
+            self._emit({"kind": "refill", "time": utc(self.now), "amount": lacking})
 
     def next(self):
         """Take the account from the last bar to this one; the order of events is in ``clock``."""
@@ -260,15 +317,18 @@ class MarginBroker(OrderDesk):
             self.clock.run(self._load_active())
         else:
             self.clock.rest()
-        if self.thresholds.rates:
+        if self.thresholds.is_set:
             self._warn()
         self.clock.write(self.now)
+        if self._is_refilling:
+            self._refill()
         if self.p.check:
             self.audit.check(self)
 
     def _warn(self) -> None:
         """Note and tell every threshold that a wallet has fallen to in this bar (R31)."""
-        wallets = dict.fromkeys(position.wallet for _, position in self.clock.held)
+        self.thresholds.follow(self.fresh)
+        wallets = {slot.symbol: position.wallet for slot, position in self.clock.held}
         for row in self.thresholds.crossed(self.account, wallets, self.marks, self.now):
             self.record.warnings.append(row)
             self._emit({**row._asdict(), "time": utc(row.time)})
@@ -305,7 +365,11 @@ class MarginBroker(OrderDesk):
     def publish(self, equity: float, available: float, notional: float) -> None:
         """Keep the figures of this bar for the accessors of value."""
         self._value, self._available, self._notional = equity, available, notional
-        self._fundval = equity / self._fundshares if self._fundshares else self._fundval
+        shares = self._fundshares
+        if equity > 0 and shares and equity > LEAST_FUND_VALUE * shares:  # every bar comes this way, so without a call
+            self._fundval = equity / shares
+        else:
+            self._fundval = self._fund_value(equity)
 
     def _execute(self, order, ago=None, price=None, cash=None, position=None, dtcoc=None):
         """Book a fill on the account and show it to the host; what is not funded is refused, the closing part stands."""
@@ -317,7 +381,7 @@ class MarginBroker(OrderDesk):
         size = self._fill_size(order, slot, price, ago or 0)
         if not size:
             return
-        if order.info.get("reduce_only"):
+        if self.reduces(order):
             size = self._cut_to_position(order, slot, size)
             if not size:
                 return
@@ -343,13 +407,14 @@ class MarginBroker(OrderDesk):
             self._refuse(order, refused)
 
     def _cut_to_position(self, order, slot: Slot, size: float) -> float:
-        """Return what a reduce-only order may fill: at most what is held; the order is cut to it, or ends where that is nothing."""
+        """Return what an order that only closes may fill: at most what is held; it is cut to that, or ends where that is nothing."""
         held = slot.position.size
         if held * size >= 0:
-            self._say_why(order, "reduce_only", f"{slot.symbol}: a reduce-only order of {size:g} finds nothing to close any more")
+            self._say_why(order, "reduce_only", f"{slot.symbol}: {closing(order)} of {size:g} finds nothing to close any more")
             order.cancel()
             self.notify(order)
             self._ococheck(order)
+            self._bracketize(order, cancel=True)
             return 0.0
         most = -held
         if abs(order.executed.remsize) > abs(most):
@@ -369,13 +434,13 @@ class MarginBroker(OrderDesk):
             closed = -lot
         shown = self.positions[order.data]
         shown.update(filled, price, order.data.datetime.datetime())
-        shown.size, shown.price = slot.position.size, slot.position.entry_price
+        shown.size, shown.price = self.net_of(order.data)
         margin = slot.position.opening_margin(filled, price)
         order.execute(
             when, filled, price,
             closed, comminfo.getvaluesize(-closed, entry_price), booked.closing_fee,
             booked.opened, comminfo.getvaluesize(booked.opened, price), booked.opening_fee,
-            margin, booked.realized_pnl, shown.size, shown.price,
+            margin, booked.realized_pnl, slot.position.size, slot.position.entry_price,
         )  # fmt: skip
         order.addcomminfo(comminfo)
         self._keep_lots(slot, order, closed, booked.opened)
@@ -402,7 +467,7 @@ class MarginBroker(OrderDesk):
     def show_liquidation(self, step: Step, row: LiquidationRow) -> None:
         """Show a booked step to the host: one completed order for each owner and trade id that held the position."""
         slot = self.slots[step.symbol]
-        position, lots = slot.position, dict(slot.lots) or {(None, 0): step.size + slot.position.size}
+        position, lots = slot.position, dict(slot.lots) or {(None, slot.side or 0): step.size + slot.position.size}
         slot.lots.clear()
         gone = step.size / (step.size + position.size) if position.size else 1.0
         gross = sum(abs(size) for size in lots.values())
@@ -416,10 +481,10 @@ class MarginBroker(OrderDesk):
             shown = self.positions[slot.data]
             comminfo = self.getcommissioninfo(slot.data)
             shown.update(-size if position.size else -shown.size, step.price, slot.data.datetime.datetime())
-            shown.size, shown.price = position.size, position.entry_price
+            shown.size, shown.price = self.net_of(slot.data)
             order.execute(
                 slot.data.datetime[0], -size, step.price, -size, comminfo.getvaluesize(size, row.entry_price), row.fee * share,
-                0.0, 0.0, 0.0, 0.0, pnl, shown.size, shown.price,
+                0.0, 0.0, 0.0, 0.0, pnl, position.size, position.entry_price,
             )  # fmt: skip
             order.addcomminfo(comminfo)
             self.notify(order)
@@ -427,29 +492,94 @@ class MarginBroker(OrderDesk):
             self._bracketize(order)
             self.record.fills.append(FillRow(row.time, slot.symbol, -size, step.price, row.fee * share, pnl, False, True, order.ref))
         self._emit({"kind": "liquidation", **row._asdict(), "time": utc(row.time)})
-        self._is_stopping = self.p.on_liquidation == "stop"
+        self._is_stopping, self._is_refilling = self.p.on_liquidation == "stop", self.p.on_liquidation == "refill"
 
     def _liquidation_order(self, slot: Slot, owner: Any, tradeid: int, size: float, row: LiquidationRow):
         place = super().sell if size > 0 else super().buy
+        leg = {} if slot.side is None else {"position_side": slot.side}
         order = place(
             owner, slot.data, abs(size), exectype=Order.Market, tradeid=tradeid, _checksubmit=False,
             liquidation=True, reason="liquidation", mark_price=row.mark_price,
-            message=f"{slot.symbol}: liquidated at mark {row.mark_price:.8g} ({row.trigger})",
+            message=f"{slot.symbol}: liquidated at mark {row.mark_price:.8g} ({row.trigger})", **leg,
         )  # fmt: skip
         self.pending.remove(order)
         return order
 
+    def claim(self, order, slot: Slot) -> None:
+        """Note whose contract an order is for; ValueError where another strategy has ordered it in this run."""
+        if order.owner is None:
+            return
+        owner = self._owners.setdefault(id(slot.data), order.owner)
+        if owner is not order.owner:
+            first, second = (f"{type(strategy).__name__} (number {self._number_of(strategy)})" for strategy in (owner, order.owner))
+            raise ValueError(
+                f"{slot.symbol}: {second} ordered what {first} trades; strategies of one Cerebro trade different contracts, "
+                "for a position has one owner: give each its own, or run them apart"
+            )
+
+    def _number_of(self, strategy: Any) -> int:
+        return next((number for number, running in enumerate(self.cerebro.runningstrats, 1) if running is strategy), 0)
+
     def _emit(self, event: dict[str, Any]) -> None:
-        self._events.append(event)
+        """Queue a margin event for the strategy that owns the contract it is about, or for all."""
+        slot = self.slots.get(event.get("symbol") or str(event.get("account", "")).removeprefix("wallet:"))
+        self._events.append((event, None if slot is None else self._owners.get(id(slot.data))))
 
     def get_notification(self):
-        """Return the next order notification; once they are out, hand margin events to strategies that listen."""
+        """Return the next order notification; once they are out, hand margin events to strategies that listen.
+
+        What concerns one contract is told to the strategy that trades it, what concerns the account to all.
+        """
         if self.notifs:
             return self.notifs.popleft()
         while self._events:
-            event = self._events.popleft()
+            event, owner = self._events.popleft()
             for strategy in self.cerebro.runningstrats:
                 listener = getattr(strategy, "notify_margin", None)
-                if listener is not None:
+                if listener is not None and (owner is None or owner is strategy):
                     listener(event)
         return None
+
+
+def check_refill(on_liquidation: str, refill: Any) -> None:
+    """Raise ValueError where a refill is no positive amount of money, or is given without 'refill', or the reverse."""
+    if on_liquidation != "refill":
+        if refill is not None:
+            raise ValueError(f"refill={refill!r} is for on_liquidation='refill', which was {on_liquidation!r}; give both or neither")
+    elif not (is_number(refill) and refill > 0):
+        raise ValueError(f"on_liquidation='refill' needs refill=, the positive amount that equity is brought back to, was {refill!r}")
+
+
+def check_rules(top_up: Any) -> None:
+    """Raise ValueError where ``top_up`` is neither a TopUp nor a mapping to such."""
+    rules = list(top_up.values()) if isinstance(top_up, Mapping) else [] if top_up is None else [top_up]
+    for rule in rules:
+        if not isinstance(rule, TopUp):
+            raise ValueError(f"top_up is a TopUp, such as TopUp(amount=100), or maps symbols to such, was {rule!r}")
+
+
+def rules_by_contract(top_up: TopUp | Mapping[str, TopUp] | None, slots: Iterable[Slot]) -> dict[str, TopUp]:
+    """Return the rules by the symbol of a position's contract, '' being the cross wallet.
+
+    ValueError where a rule would move margin from the cross wallet to itself, or names no contract of the run.
+    """
+    if top_up is None:
+        return {}
+    slots = list(slots)
+    names = list(dict.fromkeys(slot.data._name or slot.symbol for slot in slots))
+    isolated = {slot.data._name or slot.symbol for slot in slots if slot.position.is_isolated}
+    if isinstance(top_up, Mapping):
+        unknown = [str(name) for name in top_up if name not in names and name != "cross"]
+        if unknown:
+            raise ValueError(f"top_up names {', '.join(unknown)}, but the datas are {', '.join(names)}; leave it out or add that data")
+        by_name, moved = dict(top_up), [name for name, rule in top_up.items() if not rule.deposit and name not in isolated]
+    else:
+        by_name, moved = dict.fromkeys(names, top_up), [] if top_up.deposit or isolated else ["top_up"]
+        by_name |= {"cross": top_up} if top_up.deposit else {}
+    if moved:
+        raise ValueError(
+            f"{', '.join(moved)}: a cross wallet has no other to take margin from; use TopUp(..., deposit=True) for money from outside, "
+            "or margin_mode='isolated'"
+        )
+    rules = {slot.position.contract.symbol: by_name.get(slot.data._name or slot.symbol) for slot in slots} | {"": by_name.get("cross")}
+    return {symbol: rule for symbol, rule in rules.items() if rule is not None}

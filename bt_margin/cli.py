@@ -36,7 +36,7 @@ SHOWN = 10  # liquidations; the rest is in the files and in --json
 DEMO_NOTE = "hourly Binance spot prices stand in for last and mark price of the perpetual; funding at the default 0.01 % per 8 h"
 DEMO_PICTURE = "bt_margin_demo.png"
 HOURS_A_DAY = 24
-FRAMES = ("equity", "positions", "trades", "fills", "refusals", "funding", "liquidations", "journal")
+FRAMES = ("equity", "positions", "trades", "fills", "refusals", "warnings", "top_ups", "funding", "liquidations", "journal")
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -54,6 +54,7 @@ class Plan:
     venue: str = "binance"
     leverage: str = "1"
     margin_mode: str = "cross"
+    position_mode: str = "one_way"
     cash: float = 10_000.0
     start: str | None = None
     end: str | None = None
@@ -63,6 +64,11 @@ class Plan:
     intrabar: str = "adverse"
     baseline: bool = False
     stamp: str = "open"
+    detail: Sequence[str] = ()
+    bounds: bool = False
+    on_liquidation: str = "continue"
+    refill: float | None = None
+    warn_at: str | None = None
 
     def command(self) -> str:
         """Return the command line that carries this plan out."""
@@ -109,15 +115,23 @@ def run(
     venue: Annotated[str, typer.Option(help="Whose tiers, fees and lots; 'generic' takes any symbol.")] = Plan.venue,
     leverage: Annotated[str, typer.Option(help="One for all, or SYMBOL=5,SYMBOL=20.")] = Plan.leverage,
     margin_mode: Annotated[str, typer.Option(help="cross, isolated, or SYMBOL=cross,SYMBOL=isolated.")] = Plan.margin_mode,
+    position_mode: Annotated[str, typer.Option(help="one_way, or hedge: a long and a short of one contract.")] = Plan.position_mode,
     cash: Annotated[float, typer.Option(help="First deposit.")] = Plan.cash,
     start: Annotated[str | None, typer.Option(help="First day or time of the candles, UTC.")] = None,
     end: Annotated[str | None, typer.Option(help="Last day or time of the candles, UTC.")] = None,
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the strategy.")] = None,
     sizer: Annotated[str | None, typer.Option(help="Size of every order, or PercentSizer:percents=50, file.py:Class.")] = None,
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
-    intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable or close.")] = Plan.intrabar,
+    intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable, worst or close.")] = Plan.intrabar,
     baseline: Annotated[bool, typer.Option("--baseline", help="Run stock Backtrader too.")] = False,
     stamp: Annotated[str, typer.Option(help="What the time of a row is: the open or the close of its bar.")] = Plan.stamp,
+    detail: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Finer candles that decide inside a bar, FILE or SYMBOL=FILE.")
+    ] = None,
+    bounds: Annotated[bool, typer.Option("--bounds", help="Run the best and the worst path too.")] = False,
+    on_liquidation: Annotated[str, typer.Option(help="continue, stop, or refill the account to --refill.")] = Plan.on_liquidation,
+    refill: Annotated[float | None, typer.Option(help="Equity that a refill after a liquidation pays up to.")] = None,
+    warn_at: Annotated[str | None, typer.Option(metavar="SHARE", help="Warn so near to liquidation, 0.05 or 5% of the mark.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
@@ -126,22 +140,8 @@ def run(
     if not files:
         raise ValueError("a run needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
     plan = Plan(
-        strategy,
-        files,
-        mark or (),
-        funding or (),
-        venue,
-        leverage,
-        margin_mode,
-        cash,
-        start,
-        end,
-        param or (),
-        sizer,
-        fee,
-        intrabar,
-        baseline,
-        stamp,
+        *(strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end),
+        *(param or (), sizer, fee, intrabar, baseline, stamp, detail or (), bounds, on_liquidation, refill, warn_at),
     )
     _check_folder(out)
     result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
@@ -202,12 +202,16 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _stop_if_cut_short(result: Result, plan: Plan) -> None:
-    if not result.ended_early and (result.baseline is not None or not plan.baseline):
+    missing = ["those of stock Backtrader"] if plan.baseline and result.baseline is None else []
+    missing += ["those of the best and the worst path"] if plan.bounds and result.bounds is None else []
+    if plan.on_liquidation.lower() == "stop" and len(result.liquidations):
         return
     if result.ended_early:
         told = f"stopped on the bar of {result.equity.index[-1]:%Y-%m-%d %H:%M} UTC; the figures are of what was done"
+    elif missing:
+        told = f"stopped before all runs were done; the figures under margin are whole, {' and '.join(missing)} are left out"
     else:
-        told = "stopped while stock Backtrader ran; the figures under margin are whole, those of stock Backtrader are left out"
+        return
     print(f"{NAME}: {told}", file=sys.stderr)
     sys.exit(INTERRUPTED)
 
@@ -266,7 +270,17 @@ def _carry_out(plan: Plan, keep: Callable[[Result], Iterator[Path]], *, is_quiet
 def _terms(plan: Plan) -> dict[str, Any]:
     """Return the arguments of ``backtest.run`` that a plan names."""
     from . import venues
-    from .loading import by_symbol_from, check_kinds, fee_from, feeds_from, leverage_from, params_from, sizer_from, strategy_from
+    from .loading import (
+        by_symbol_from,
+        check_kinds,
+        distance_from,
+        fee_from,
+        feeds_from,
+        leverage_from,
+        params_from,
+        sizer_from,
+        strategy_from,
+    )
 
     rules = venues.load(plan.venue.lower())
     if plan.cash == Plan.cash and any(contract.kind == "inverse" for contract in rules.contracts.values()):
@@ -279,12 +293,17 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str.lower),
         "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
-        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules, plan.stamp.lower()),
+        "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules, plan.stamp.lower(), plan.detail),
         "venue": plan.venue.lower(),
         "fee": None if plan.fee is None else fee_from(plan.fee),
         "cash": plan.cash,
+        "position_mode": plan.position_mode.lower().replace("-", "_"),
         "intrabar": plan.intrabar.lower().replace("favorable", "favourable"),
         "baseline": plan.baseline,
+        "bounds": plan.bounds,
+        "on_liquidation": plan.on_liquidation.lower(),
+        "refill": plan.refill,
+        "warning_distance": None if plan.warn_at is None else distance_from(plan.warn_at),
     }
 
 
@@ -359,6 +378,15 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
         shown = {"summary": result.summary, "liquidations": records(result.liquidations), "files": [str(path) for path in written]}
         if result.baseline is not None:
             shown["baseline"] = {"final_equity": result.baseline.iloc[-1], "lowest_equity": result.baseline.min()}
+        if result.bounds is not None:
+            shown["bounds"] = {
+                name: {
+                    "final_equity": end.summary["final_equity"],
+                    "lowest_equity": end.equity["lowest_equity"].min(),
+                    "liquidations": end.summary["liquidations"],
+                }
+                for name, end in result.bounds.ends
+            }
         print(json.dumps(plain(shown), indent=2))
         return
     from .tables import equity_line, heading, liquidation_table, summary_table
@@ -369,6 +397,8 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
     console.print(equity_line(result), highlight=False, markup=False, soft_wrap=True)
     if len(result.liquidations):
         console.print(liquidation_table(result, SHOWN))
+    if plan.warn_at is not None:
+        console.print(_warned(result), highlight=False, markup=False, soft_wrap=True)
     if result.fills.empty:
         console.print("No order was filled.")
     for message in result.refusals["message"].head(1):
@@ -378,6 +408,16 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
         console.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
     if note:
         console.print(f"The same as: {plan.command()}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _warned(result: Result) -> str:
+    """Return how often the account was warned of a near liquidation, and when first."""
+    warnings = result.warnings
+    if warnings.empty:
+        return "Warnings: none."
+    first = warnings.iloc[0]
+    whose = f"{first['symbol']} {first['distance']:.2%} from its liquidation price {first['liquidation_price']:,.6g}"
+    return f"Warnings: {len(warnings)}, the first {first['time']:%Y-%m-%d %H:%M} UTC, {whose}."
 
 
 def _check_folder(path: Path | None) -> None:
@@ -403,6 +443,8 @@ def _save(result: Result, folder: Path) -> Iterator[Path]:
     whole = json.dumps(plain({"settings": result.settings, "summary": result.summary}), indent=2)
     if result.baseline is not None:
         yield _save_text(result.baseline.to_csv(), folder / "baseline.csv")
+    if result.bounds is not None:
+        yield _save_text(result.bounds.equity.to_csv(), folder / "bounds.csv")
     yield _save_text(whole + "\n", folder / "summary.json")
 
 

@@ -14,42 +14,45 @@ bar takes the host's own matching, in the host's order, so that a run without da
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import takewhile
+from itertools import groupby, takewhile
 from math import inf, isnan, nextafter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backtrader import Order
-
+from . import screen
 from .core.account import Position, Step
 from .core.funding import funding_payment
 from .core.ledger import CROSS, MONEY_TOLERANCE
 from .core.liquidation import account_liquidation_price, jumps
-from .core.path import LateStamp, PathEvent, PathStamp, Plan, Track, plan_path
+from .core.path import PATHS, LateStamp, PathEvent, PathStamp, Plan, Track, plan_bar
 from .core.profiles import Cooldown, marks_of_bar, plan_liquidation
 from .core.rescue import Range, Rescue, rescue, worst_mark
 from .core.tiers import maintenance_margin
+from .detail import in_parts
 from .record import FundingRow, LiquidationRow
+from .screen import headroom_share, mark_range
 
 if TYPE_CHECKING:
     from .broker import MarginBroker
     from .core.funding import Settlement
     from .slots import Slot
 
-INTRABAR = ("adverse", "favourable", "close")
+INTRABAR = (*PATHS, "close")
 
 
 class Moment(NamedTuple):
     """An instant of a bar: its time, the length of the bar, the last prices where they are known.
 
-    ``ahead`` are the lowest and highest marks from there on, of an instant on the path; elsewhere they are the bar's.
+    ``ahead`` are the lowest and highest marks from there on, of an instant on the path; elsewhere they are the bar's. They
+    are known where finer bars tell them, and do not depend on which path the bar is said to take.
     """
 
     now: float
     bar_seconds: float
     last: dict[str, float]
     ahead: dict[str, tuple[float, float]] | None = None
+    is_known: bool = False
 
 
 class BarClock:
@@ -58,6 +61,7 @@ class BarClock:
     def __init__(self, broker: "MarginBroker") -> None:
         self.broker = broker
         self.account = broker.account
+        self.is_hedging = broker.is_hedging
         self.record = broker.record
         self.marks: dict[str, float] = broker.marks
         self.held: list[tuple[Slot, Position]] = []
@@ -83,22 +87,28 @@ class BarClock:
         """Take the contracts that have a new bar and may be touched by it from its opening to its close."""
         self.lowest_equity = inf
         self.least_headroom = None
-        if len(self.held) == 1 and not self.broker.pending and self.held[0][1].is_plain and self._is_single_safe(*self.held[0]):
-            self.walked = False
-            for slot in fresh:
-                if slot.has_stamps_due():
-                    self._run_plain((slot,))
-                else:
-                    self.marks[slot.symbol] = slot.mark_close
-            return
+        if len(self.held) == 1 and not self.broker.pending and self.held[0][1].is_plain:
+            slot, position = self.held[0]
+            is_safe, self.least_headroom = screen.is_single_safe(self.account.wallets[position.wallet], slot, position)
+            if is_safe:
+                self._pass_single(fresh)
+                return
         self.fills_before = len(self.record.fills)
         self.broker.begin_bar()
-        self.walked = not self._is_safe(fresh)
+        self.walked = not screen.is_safe(self.broker, self.held, fresh)
         if self.walked:
             self._run_walked(fresh)
         else:
             self._run_plain(fresh)
         self.note_positions(self.broker.slots.values())
+
+    def _pass_single(self, fresh: Sequence["Slot"]) -> None:
+        self.walked = False
+        for slot in fresh:
+            if slot.has_stamps_due():
+                self._run_plain((slot,))
+            else:
+                self.marks[slot.symbol] = slot.mark_close
 
     def _run_plain(self, fresh: Sequence["Slot"]) -> None:
         due = [(slot, settlement) for slot in fresh if slot.has_stamps_due() for settlement in slot.stamps_before_open()]
@@ -116,8 +126,12 @@ class BarClock:
             self._test("fill", self._closing(fresh))
 
     def _worst_equity(self) -> float:
-        """Return equity with every position at its own worst mark of the bar."""
-        return self.account.wallet_balance + sum(position.unrealized_pnl(slot.worst_mark()) for slot, position in self.held)
+        """Return equity with every contract at its own worst mark of the bar, which is one for both legs of a hedge."""
+        worst = self.account.wallet_balance
+        for _, legs in groupby(self.held, key=lambda held: held[0].name):
+            slots, positions = zip(*legs, strict=True)
+            worst += min(sum(position.unrealized_pnl(mark) for position in positions) for mark in mark_range(slots[0]))
+        return worst
 
     def _run_walked(self, fresh: Sequence["Slot"]) -> None:
         self.record.walked_bars += 1
@@ -182,84 +196,6 @@ class BarClock:
                 self.marks[other.symbol] = other.line_mark(stamp)
             self._pay(slot, settlement)
 
-    # -- the screen --------------------------------------------------------------------------------------------------
-
-    def _is_safe(self, fresh: Sequence["Slot"]) -> bool:
-        """Whether no wallet can reach its maintenance inside this bar, whatever fills and in whichever order.
-
-        For every subset of the fills that could happen, equity less maintenance is concave in each mark, so its least
-        value lies at the mark's extremes; there each possible fill counts as done if that is worse. Of positions that are
-        not plain it is the least profit less the most maintenance. The screen may only err towards walking.
-        """
-        if any(slot.position.size and slot.next_stamp < slot.open_time for slot in fresh):
-            return False  # a stamp in a gap of the data is judged at marks that this bar does not show
-        if not self.broker.pending:
-            return self._is_held_safe()
-        orders = self.broker.possible_fills()
-        headroom = self.account.wallets[CROSS]
-        holds_cross = False
-        for slot, position in self.broker.touched_slots(self.held, orders):
-            fills = orders.get(slot.symbol, ())
-            if position.is_isolated:
-                prices = self._fill_prices(slot, fills) if fills else ()
-                if not _is_isolated_safe(slot, position, self.account.wallets[position.wallet], fills, prices):
-                    return False
-                headroom -= _isolated_opening_cost(position, fills, prices)
-                if position.contract.funding_debit == "free_first":
-                    headroom -= _funding_bound(slot, abs(position.size) + sum(abs(change) for change, _ in fills))
-            else:
-                holds_cross = True
-                prices = self._fill_prices(slot, fills) if fills and not position.is_plain else ()
-                headroom += _worst_headroom(slot, position, fills, prices)
-        return not holds_cross or headroom > 0
-
-    def _fill_prices(self, slot: "Slot", fills: Sequence[tuple[float, float]]) -> tuple[float, float]:
-        """Return the least and the greatest price that any of these fills could have, slippage included."""
-        prices = [slot.low, slot.high, *(price for _, price in fills)]
-        for order in self.broker.pending:
-            is_of_old = order.exectype in (Order.Close, Order.Historical) or (self.broker.p.coc and order.exectype == Order.Market)
-            if is_of_old and self.broker.slot_for(order) is slot:
-                prices += [price for price in (order.created.price, order.created.pclose, order.pannotated) if price]
-        return min(prices), max(prices)
-
-    def _is_held_safe(self) -> bool:
-        """The screen for positions without orders: each wallet with every position at its own adverse extreme."""
-        headroom, holds_cross = self.account.wallets[CROSS], False
-        for slot, position in self.held:
-            share = _plain_share(position, slot.worst_mark()) if position.is_plain else _least_share(slot, position)
-            if slot.has_stamps_due():
-                bound = _funding_bound(slot, position.size)
-                share -= bound
-                if position.contract.funding_debit == "free_first" and position.is_isolated:
-                    headroom -= bound
-            if position.wallet == CROSS:
-                headroom += share
-                holds_cross = True
-            elif self.account.wallets[position.wallet] + share <= 0:
-                return False
-        return not holds_cross or headroom > 0
-
-    def _is_single_safe(self, slot: "Slot", position: Position) -> bool:
-        """The screen for one position without orders: its wallet at its own adverse extreme."""
-        units = position.size * position.contract.multiplier
-        if units > 0:
-            mark = slot.mark_low if slot.is_fresh else slot.mark_close
-            notional = units * mark
-        else:
-            mark = slot.mark_high if slot.is_fresh else slot.mark_close
-            notional = -units * mark
-        headroom = self.account.wallets[position.wallet] + units * (mark - position.entry_price)
-        for bracket in position.brackets:
-            if notional <= bracket.cap:
-                break
-        headroom -= notional * bracket.rate - bracket.amount
-        self.least_headroom = headroom / notional
-        if slot.has_stamps_due():
-            if slot.next_stamp < slot.open_time:
-                return False
-            headroom -= _funding_bound(slot, position.size)
-        return headroom > 0
-
     # -- the path ----------------------------------------------------------------------------------------------------
 
     def _run_path(self, fresh: Sequence["Slot"], opening: Moment) -> None:
@@ -275,58 +211,94 @@ class BarClock:
             for slot in fresh
             for s in slot.late_stamps()
         ]
+        seconds = opening.bar_seconds
         orders = self.broker.working_orders()
-        profile, seconds = self.broker.profile, opening.bar_seconds
-        plan = partial(
-            plan_path,
-            *(self.account, tracks, orders, stamps, profile),
+        detail = self._detail_of(fresh, tracks, {order.symbol for order in orders})
+        ends = plan_bar(
+            *(self.account, tracks, orders, stamps, self.broker.profile),
+            detail=detail,
             opening=opening.now,
             bar_seconds=seconds,
             cooldown=self.cooldown,
             late=late,
         )
-        low_first, high_first = plan(low_first=True), plan(low_first=False)
-        prefers_low = low_first.equity <= high_first.equity
-        if self.broker.p.intrabar == "favourable":
-            prefers_low = low_first.equity > high_first.equity
-        chosen = low_first if prefers_low else high_first
-        in_both = low_first.liquidated & high_first.liquidated  # of each contract, the fewer steps
-        certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, tracks)})
-        self.lowest_equity = min(self.lowest_equity, chosen.lowest_equity)
-        self.is_on_path = True
-        for event in chosen.events:
-            self.marks.update(event.marks)
-            if event.kind == "liquidation":
-                moment = Moment(opening.now + event.fraction * seconds, seconds, event.last, event.ahead)
-                for symbol in {step.symbol for step in self._liquidate(str(event.subject), "path", certain, moment)}:
-                    if not self._fails_alone(symbol, tracks):  # what is left of it, which the other path may spare
-                        del certain[symbol]
-            else:
-                self._apply_event(event)
-        self.is_on_path = False
+        self.record.ambiguous_bars += ends.is_ambiguous
+        self.record.only_worst_bars += ends.is_only_worst
+        chosen: Plan = getattr(ends, self.broker.p.intrabar)
+        self._repeat(chosen, ends.adverse.liquidated & ends.favourable.liquidated, tracks, detail, opening)
         if self.broker.p.check and self.broker.p.filler is None:
             self._check_plan(chosen, tracks)
+
+    def _repeat(
+        self,
+        plan: Plan,
+        in_both: Counter[str],
+        tracks: Sequence[Track],
+        detail: Sequence[dict[str, Track]],
+        opening: Moment,
+    ) -> None:
+        """Let the events of a plan happen; ``in_both`` counts the steps of each contract that both market paths have.
+
+        Where detail tells what every contract did in a part of the bar, it is the part's extremes that make a step certain.
+        """
+        certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, tracks)})
+        self.lowest_equity = min(self.lowest_equity, plan.lowest_equity)
+        self.is_on_path = True
+        for event in plan.events:
+            self.marks.update(event.marks)
+            if event.kind != "liquidation":
+                self._apply_event(event)
+                continue
+            then = tracks
+            if detail:
+                then = [detail[event.part].get(track.symbol, track) for track in tracks]
+                certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, then)})
+            now = opening.now + event.fraction * opening.bar_seconds
+            moment = Moment(now, opening.bar_seconds, event.last, event.ahead, bool(detail))
+            steps = self._liquidate(str(event.subject), "path", certain, moment)
+            in_both.subtract(step.symbol for step in steps)
+            for symbol in {step.symbol for step in steps}:
+                if not self._fails_alone(symbol, then):  # what is left of it, which the other path may spare
+                    del certain[symbol]
+        self.is_on_path = False
+
+    def _detail_of(self, fresh: Sequence["Slot"], tracks: Sequence[Track], ordered: Collection[str]) -> list[dict[str, Track]]:
+        """Return the finer tracks of what is held or ordered, by equal parts of the bar; none of bars of different spans."""
+        stirred = [slot for slot in fresh if slot.position.size or slot.symbol in ordered]
+        is_one_span = len({(slot.open_time, slot.close_time) for slot in stirred}) == 1
+        fine, missing = {}, set()
+        for slot in stirred:
+            bars = slot.detail.bars(slot) if slot.detail is not None and is_one_span else None
+            if bars is not None:
+                fine[slot.symbol] = bars
+            elif slot.detail is not None:
+                missing.add(slot.name)
+        self.record.undetailed.update(missing)
+        self.record.detailed.update({slot.name for slot in stirred if slot.symbol in fine})  # once where both legs are held
+        return in_parts(fine, tracks)
 
     def _track(self, slot: "Slot") -> Track:
         if not slot.is_fresh:
             mark = self.marks[slot.symbol]
             return Track(slot.symbol, mark, mark, mark, mark, None)
         last = (slot.open, slot.high, slot.low, slot.close)
-        return Track(slot.symbol, slot.mark_open, slot.mark_high, slot.mark_low, slot.mark_close, last)
+        return Track(slot.symbol, slot.mark_open, slot.mark_high, slot.mark_low, slot.mark_close, last, slot.name)
 
     def _fails_alone(self, symbol: str, tracks: Sequence[Track]) -> bool:
         """Whether one of a position's own extremes fails its wallet with every other contract at its best."""
         position = self.account.positions[symbol]
         if not position.size:
             return False
-        best, extremes = dict(self.marks), [self.marks[symbol]]
+        best, extremes, legs = dict(self.marks), [self.marks[symbol]], self.account.symbols_of(symbol)
         for track in tracks:
             other, ends = self.account.positions[track.symbol], (track.mark_low, track.mark_high)
             if track.symbol == symbol:
                 extremes = [*ends]
-            elif other.size:
-                best[track.symbol] = max(ends, key=partial(_headroom_share, other))
-        return any(self.broker.profile.fails(self.account.risk(position.wallet, {**best, symbol: mark})) for mark in extremes)
+            elif other.size and track.symbol not in legs:
+                best[track.symbol] = max(ends, key=partial(headroom_share, other))
+        return any(
+            self.broker.profile.fails(self.account.risk(position.wallet, {**best, **dict.fromkeys(legs, mark)})) for mark in extremes
+        )
 
     def _check_plan(self, plan: Plan, tracks: Sequence[Track]) -> None:
         marks = {**self.marks, **{track.symbol: track.mark_close for track in tracks}}
@@ -341,6 +313,8 @@ class BarClock:
             self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate, subject.size)
         elif event.kind == "trigger":
             self.broker.trigger(subject)
+        elif event.kind == "top_up":
+            self.broker.book_top_up(subject, "path")
         else:
             self.broker.fill_on_path(subject, event.price)
 
@@ -379,7 +353,7 @@ class BarClock:
         """Liquidate every wallet that fails at the present marks, isolated ones first (R1, R18)."""
         wallets = dict.fromkeys(position.wallet for _, position in self.held if position.size)
         for wallet in sorted(wallets, key=lambda name: name == CROSS):
-            if self.broker.profile.fails(self.account.risk(wallet, self.marks)):
+            if self.broker.profile.fails(self.account.risk(wallet, self.marks)) and not self.broker.top_up(wallet, trigger):
                 self._liquidate(wallet, trigger, None, moment)
         self.lowest_equity = min(self.lowest_equity, self.account.equity(self.marks))
 
@@ -389,6 +363,8 @@ class BarClock:
         ``certain`` counts the steps of each contract that are certain still; without it all are.
         """
         ahead, due = self._marks_ahead(trigger), self._funding_ahead(trigger)
+        if moment.is_known and moment.ahead is not None:
+            ahead = {symbol: Range(*moment.ahead[symbol]) for symbol in ahead}
         held = {symbol: self.account.positions[symbol] for symbol in ahead}
         steps = plan_liquidation(
             self.account,
@@ -400,7 +376,7 @@ class BarClock:
             cooldown=self.cooldown,
             last=moment.last,
             has_failed=True,
-            **marks_of_bar(self.account.positions, ahead if moment.ahead is None else moment.ahead),
+            **marks_of_bar(self.account, ahead if moment.ahead is None else moment.ahead),
         )
         taken = {step.symbol for step in steps}
         worst = {symbol: worst_mark(held[symbol], ahead[symbol]) for symbol in taken}
@@ -517,6 +493,8 @@ class BarClock:
             balance, since, fee = wallets[position.wallet], slot.terms_since, position.set_aside[1]
             holdings.extend((row, slot.number, size, entry_price, mark, balance, is_isolated, leverage, since, fee))
             maintenance += maintenance_margin(position.brackets, value)
+        if self.is_hedging:
+            lowest = self._worst_equity()
         if self.held:
             self.record.bars_held += 1
             if self.least_headroom is None or self.walked or self.least_headroom < self.record.closest_call * 2:
@@ -546,48 +524,27 @@ class BarClock:
             self._note_distance(slot, position, self.least_headroom, slot.worst_mark())
             return
         has_fills = self.walked and len(self.record.fills) > self.fills_before  # held from inside the bar: its extremes may lie before
-        at_close = {id(position): _headroom_share(position, self.marks[slot.symbol]) for slot, position in self.held}
+        at_close = {id(position): headroom_share(position, self.marks[slot.symbol]) for slot, position in self.held}
         wallets = dict(self.account.wallets)
         for _, position in self.held:
             wallets[position.wallet] += at_close[id(position)]
         for slot, position in self.held:
             if slot.is_fresh:
-                apart = wallets[position.wallet] - at_close[id(position)]
+                joint = self.account.joint(position)
+                apart = wallets[position.wallet] - sum(at_close[id(leg)] for leg in joint)
                 for mark in (slot.mark_close,) if has_fills else _judged_marks(slot, position):
-                    headroom = apart + _headroom_share(position, mark)
+                    headroom = apart + sum(headroom_share(leg, mark) for leg in joint)
                     self._note_distance(slot, position, headroom / position.notional(mark), mark)
 
     def _note_distance(self, slot: "Slot", position: Position, headroom: float, worst: float) -> None:
         """Note the distance to a liquidation price unless ``headroom``, a fraction of notional, shows that it is no record."""
-        closest = self.record.closest_call
-        if headroom >= _record_headroom(position, closest):
+        closest, joint = self.record.closest_call, self.account.joint(position)
+        if len(joint) == 1 and headroom >= _record_headroom(position, closest):
             return
-        price = account_liquidation_price(self.account, slot.symbol, {**self.marks, slot.symbol: worst})
+        marks = {**self.marks, **dict.fromkeys((leg.contract.symbol for leg in joint), worst)}
+        price = account_liquidation_price(self.account, slot.symbol, marks)
         if price is not None:
             self.record.closest_call = min(closest, abs(worst - price) / worst if headroom > 0 else 0.0)
-
-
-def _headroom_share(position: Position, mark_price: float) -> float:
-    """Return what a position adds to its wallet's headroom: unrealized profit less maintenance margin."""
-    return _plain_share(position, mark_price) if position.is_plain else position.headroom(mark_price)
-
-
-def _plain_share(position: Position, mark_price: float) -> float:
-    units = position.size * position.contract.multiplier
-    return units * (mark_price - position.entry_price) - maintenance_margin(position.brackets, abs(units) * mark_price)
-
-
-def _least_share(slot: "Slot", position: Position) -> float:
-    """Return the least that any position may add to its wallet's headroom inside a bar.
-
-    Profit and notional are straight lines in the mark (in 1 / mark, of an inverse contract) and maintenance never falls
-    with the notional. So the least profit and the most maintenance lie at the ends; and where maintenance does not jump
-    it is convex and headroom concave, whose least value lies at an end too.
-    """
-    ends = _mark_range(slot)
-    if jumps(position.brackets):
-        return min(map(position.unrealized_pnl, ends)) - max(map(position.maintenance_margin, ends))
-    return min(map(position.headroom, ends))
 
 
 def _record_headroom(position: Position, closest: float) -> float:
@@ -607,192 +564,6 @@ def _record_headroom(position: Position, closest: float) -> float:
     return min(closest, 1.0) if position.size > 0 else closest * (1 + rate)
 
 
-def _mark_range(slot: "Slot") -> tuple[float, float]:
-    return (slot.mark_low, slot.mark_high) if slot.is_fresh else (slot.mark_close, slot.mark_close)
-
-
 def _judged_marks(slot: "Slot", position: Position) -> tuple[float, ...]:
     """Return the marks of a bar that may be the nearest to a liquidation price: both ends where a slab's requirement jumps."""
-    return (slot.worst_mark(),) if position.is_plain or not jumps(position.brackets) else _mark_range(slot)
-
-
-def _worst_headroom(slot: "Slot", position: Position, fills: Sequence[tuple[float, float]], prices: Sequence[float]) -> float:
-    """Return a lower bound of a cross position's profit less maintenance over the bar and over every subset of fills.
-
-    ``prices`` are the least and the greatest price of these fills, which positions that are not plain depend on.
-    """
-    if not (fills or position.is_plain):
-        return _least_share(slot, position) - _funding_bound(slot, position.size)
-    multiplier = position.contract.multiplier
-    bought = sum(change for change, _ in fills if change > 0)
-    sold = sum(change for change, _ in fills if change < 0)
-    largest = max(abs(position.size + bought), abs(position.size + sold))
-    paying = abs(position.size) + bought - sold if slot.grace else largest  # with a grace both sides of a reversal pay
-    if not position.is_plain:
-        ends = (position.size + bought, position.size + sold)
-        return _least_profit(slot, position, fills) - _most_maintenance(slot, position, ends, prices) - _funding_bound(slot, paying)
-    costs = sum(abs(change) * multiplier * price * _dearest_fee(position) for change, price in fills)
-    worst = inf
-    for mark in _mark_range(slot):
-        profit = position.unrealized_pnl(mark)
-        profit += sum(min(change * multiplier * (mark - price), 0.0) for change, price in fills)
-        worst = min(worst, profit - maintenance_margin(position.brackets, largest * multiplier * mark))
-    return worst - costs - _funding_bound(slot, paying)
-
-
-def _least_profit(slot: "Slot", position: Position, fills: Sequence[tuple[float, float]]) -> float:
-    """Return the least that any position and any subset of its fills may earn over the bar, fees paid.
-
-    Profits are straight lines in the mark (of an inverse contract in 1 / mark), and so is what is lost by the fills that
-    lose a concave line: its least value lies at an end. A better price earns more than its fee changes.
-    """
-    contract, fee = position.contract, _dearest_fee(position)
-    least = min(
-        position.unrealized_pnl(mark)
-        + sum(min(contract.unrealized_pnl(size=change, entry_price=price, mark_price=mark), 0.0) for change, price in fills)
-        for mark in _mark_range(slot)
-    )
-    return least - sum(contract.notional(change, price) * fee for change, price in fills)
-
-
-def _most_maintenance(slot: "Slot", position: Position, ends: Sequence[float], prices: Sequence[float]) -> float:
-    """Return the most that a cross position may maintain at any mark of the bar with any size between two ``ends`` (signed).
-
-    By every table and under all terms more is maintained of a larger size of the same side, and at a dearer price.
-    """
-    dearest = _dearest_price(slot, position, prices)
-    return max(0.0, *(position.holding(size, dearest).maintenance_margin(dearest) for size in ends if size))
-
-
-def _dearest_price(slot: "Slot", position: Position, prices: Sequence[float]) -> float:
-    """Return the price at which maintenance, or a fee kept with it, may be taken that gives a size its largest notional.
-
-    ``prices`` are those at which it may be entered.
-    """
-    found, terms = [*_mark_range(slot)], position.terms
-    if terms.maintenance_basis == "entry" or (position.is_isolated and terms.fee_in_margin == "bankruptcy"):
-        found += [*prices, position.entry_price] if position.size else prices
-    return min(found) if position.contract.kind == "inverse" else max(found)
-
-
-def _is_isolated_safe(
-    slot: "Slot", position: Position, balance: float, fills: Sequence[tuple[float, float]], prices: Sequence[float]
-) -> bool:
-    """Whether an isolated position and each of its possible fills keep a surplus of their own at both extremes.
-
-    Closing a share scales balance, profit and (at most) maintenance alike, so surpluses stay surpluses in any order, as
-    long as a fill that closes at the worst price leaves its share of the balance above zero.
-    """
-    if not position.is_plain:
-        if fills:
-            return _is_bounded_safe(slot, position, balance, fills, prices)
-        return balance + _least_share(slot, position) > _funding_bound(slot, position.size)
-    multiplier, size = position.contract.multiplier, position.size
-    low, high = _mark_range(slot)
-    same, other = _sides(size, fills)
-    rate, fee = _rate_at(position, max(abs(size) + same, other - abs(size)) * multiplier * high), _dearest_fee(position)
-    for mark in (low, high):
-        headroom = balance + position.unrealized_pnl(mark) - position.maintenance_margin(mark)
-        if size and headroom <= _funding_bound(slot, size):
-            return False
-    for change, price in fills:
-        units = abs(change) * multiplier
-        closes = size * change < 0
-        if closes and balance + position.unrealized_pnl(price) <= position.notional(price) * fee:
-            return False
-        if closes and other <= abs(size):
-            continue
-        margin = units * price / position.leverage - _funding_bound(slot, change)
-        judged = [(mark, rate * units * mark) for mark in (low, high)]
-        judged += [(other_price, units * other_price * fee) for opposite, other_price in fills if opposite * change < 0]
-        if any(margin + change * multiplier * (mark - price) <= least for mark, least in judged):
-            return False
-    return True
-
-
-def _is_bounded_safe(
-    slot: "Slot", position: Position, balance: float, fills: Sequence[tuple[float, float]], prices: Sequence[float]
-) -> bool:
-    """Whether the same holds of a position that is not plain, with no contract of it maintaining more than the dearest may.
-
-    A surplus is a straight line in the mark and in the price of entry (of an inverse contract in their inverses), so its
-    least value lies at their ends.
-    """
-    contract, size, fee = position.contract, position.size, _dearest_fee(position)
-    same, other = _sides(size, fills)
-    need, fee_kept = _most_per_contract(position, max(abs(size) + same, other - abs(size)), _dearest_price(slot, position, prices))
-    if size:
-        left, kept = balance - _funding_bound(slot, size), abs(size) * need + max(abs(size) * fee_kept, position.reserved_fee)
-        judged = [(mark, kept) for mark in _mark_range(slot)]
-        judged += [(price, position.notional(price) * fee) for change, price in fills if size * change < 0]
-        if any(left + position.unrealized_pnl(price) <= least for price, least in judged):
-            return False
-    for change, price in fills:
-        if size * change < 0 and other <= abs(size):
-            continue
-        judged = [(mark, abs(change) * (need + fee_kept)) for mark in _mark_range(slot)]
-        judged += [(exit_price, contract.notional(change, exit_price) * fee) for opposite, exit_price in fills if opposite * change < 0]
-        for entry in (price, prices[0] if change > 0 else prices[1]):
-            given = position.opening_margin(change, entry) - _funding_bound(slot, change)
-            if any(given + contract.unrealized_pnl(size=change, entry_price=entry, mark_price=at) <= least for at, least in judged):
-                return False
-    return True
-
-
-def _most_per_contract(position: Position, largest: float, dearest: float) -> tuple[float, float]:
-    """Return what one contract maintains at most of any size up to the largest, and the fee kept with it: inf where nothing bounds it."""
-    terms, bracket = position.terms, position.table.bracket_at(position.measure(largest, dearest))
-    worth = position.contract.notional(1.0, dearest)
-    share = {"none": 0.0, "notional": 1.0, "bankruptcy": 1 + 1 / position.leverage}[terms.fee_in_margin]
-    # The amount lowers what is maintained; one below 0, which only a lone tier may have, raises it however small the size is.
-    return worth * bracket.rate if bracket.amount >= 0 else inf, worth * share * max(position.contract.taker, 0.0)
-
-
-def _isolated_opening_cost(position: Position, fills: Sequence[tuple[float, float]], prices: Sequence[float]) -> float:
-    """Return the most that the fills can move from the cross wallet: margins and fees.
-
-    The worst price of a sale, of an inverse contract that of a purchase, is the one at which its margin is least.
-    """
-    if not fills:
-        return 0.0
-    contract, fee = position.contract, _dearest_fee(position)
-    is_inverse = contract.kind == "inverse"
-    dearest = prices[0] if is_inverse else prices[1]
-    at = [(change, worst if (change > 0) != is_inverse else dearest) for change, worst in fills]
-    return sum(position.opening_margin(change, price) + contract.notional(change, price) * fee for change, price in at)
-
-
-def _funding_bound(slot: "Slot", size: float) -> float:
-    """Return the most that the stamps of this bar could cost a position of this size, of either sign."""
-    if not slot.is_fresh or slot.schedule is None or not (slot.has_stamps_due() or slot.grace):
-        return 0.0
-    cost, contract = 0.0, slot.position.contract
-    since = slot.funded_until if slot.position.size else max(slot.funded_until, slot.open_time)
-    if slot.grace:
-        since = min(since, nextafter(slot.open_time - slot.schedule.grace_seconds, -inf))
-    for settlement in slot.schedule.between(since, slot.close_time):
-        own = settlement.mark_price
-        if contract.kind == "inverse":
-            dearest = own if own < slot.mark_low else slot.mark_low
-        else:
-            dearest = own if own > slot.mark_high else slot.mark_high
-        cost += contract.notional(size, dearest) * abs(settlement.rate)
-    return cost
-
-
-def _dearest_fee(position: Position) -> float:
-    return max(position.contract.taker, position.contract.maker, 0.0)
-
-
-def _sides(size: float, fills: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return how much the fills add to the side held and how much they take from it."""
-    same = sum(abs(change) for change, _ in fills if change * size >= 0)
-    other = sum(abs(change) for change, _ in fills if change * size < 0)
-    return same, other
-
-
-def _rate_at(position: Position, notional: float) -> float:
-    for bracket in position.brackets:
-        if notional <= bracket.cap:
-            return bracket.rate
-    return position.brackets[-1].rate
+    return (slot.worst_mark(),) if position.is_plain or not jumps(position.brackets) else mark_range(slot)

@@ -14,6 +14,7 @@ from .core.terms import ALWAYS_PLAIN, MarginTerms, Terms
 from .core.tiers import TierSchedule, TierTable
 
 NUMBERS = ("commission", "maker", "mult", "lot", "liquidation_fee", "tick", "min_size", "min_notional")
+NO_MONEY = 1e-8  # no venue moves less of any currency
 
 Tiers = TierTable | TierSchedule | Sequence[Sequence[float | None]] | float | None
 
@@ -164,7 +165,12 @@ class PerpCommInfo(bt.CommInfoBase):
         return self.terms.notional(1.0, price) / self.p.leverage
 
     def getsize(self, price, cash):
-        """Return the size whose notional is ``cash``, in whole lots: the inverse of ``broker.getvalue([data])``."""
+        """Return the size whose notional is ``cash``, in whole lots: the inverse of ``broker.getvalue([data])``.
+
+        0 of less than NO_MONEY, so that a target of an account without money orders nothing.
+        """
+        if abs(cash) < NO_MONEY:
+            return 0.0
         return self.terms.floor_size(cash / self.terms.notional(1.0, price))
 
     def getoperationcost(self, size, price):

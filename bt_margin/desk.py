@@ -31,7 +31,7 @@ UNFUNDED = ("reject", "shrink")
 REASONS = (
     *("margin", "tier_cap", "short_spot"),  # the status Margin
     *("not_started", "size", "price", "lot", "tick", "min_size", "max_size", "min_notional"),  # from here on Rejected
-    *("post_only", "reduce_only", "bracket"),
+    *("post_only", "reduce_only", "bracket", "position_side"),
 )
 
 
@@ -76,7 +76,8 @@ class OrderDesk(OrderBook):
         """Place a buy order: ``Strategy.buy`` with the venue's own words besides.
 
         ``post_only=True``: a limit that is cancelled rather than filled at once. ``reduce_only=True``: an order that closes what
-        is held and never opens; it needs no margin.
+        is held and never opens; it needs no margin. ``position_side='LONG'`` or ``'SHORT'``: in hedge mode the leg that it changes;
+        an order against its leg is reduce-only.
         """
         return super().buy(owner, data, *self._whole_lots(data, size, kwargs), *args, **kwargs)
 
@@ -86,7 +87,7 @@ class OrderDesk(OrderBook):
 
     def _whole_lots(self, data, size, info: dict[str, Any]) -> tuple[float]:
         """Return the size in whole lots, or as it is where nothing would be left or nothing is rounded: ``submit`` refuses it then."""
-        contract = self.slot_of(data).position.contract
+        contract = self.legs_of(data)[0].position.contract
         whole = contract.floor_size(size) if isfinite(size) and self.p.filters == "round" else 0.0
         if whole and abs(whole - size) > LOT_SLACK * contract.lot:
             info["asked_size"] = size
@@ -94,7 +95,9 @@ class OrderDesk(OrderBook):
 
     def submit(self, order, check=True):
         """Take an order in, or reject what no venue would take."""
+        self._take_side(order)
         slot = self.slot_for(order)
+        self.claim(order, slot)
         self._order_versions[order.ref] = slot.version
         rejected = None if order.info.get("liquidation") else self._rejection(order, slot)
         if rejected is None:
@@ -118,6 +121,9 @@ class OrderDesk(OrderBook):
         for price in (order.created.price, order.created.pricelimit):
             if price is not None and not (isfinite(price) and price > 0):
                 return "price", f"{symbol}: an order price is a positive number, was {price}"
+        side = self._side_refusal(order)
+        if side is not None:
+            return "position_side", side
         if order.info.get("post_only") and order.exectype != Order.Limit:
             return "post_only", f"{symbol}: only a limit order can be post-only, this one is {order.getordername()}; leave it out"
         off_lot = self._off_lot(order, slot, contract)
@@ -170,7 +176,7 @@ class OrderDesk(OrderBook):
         """Whether an order only closes: an exit of a bracket, a reduce-only order, one against what is held and not larger."""
         held = slot.position.size
         closes = held * order.size < 0 and abs(order.size) <= abs(held)
-        return order.parent is not None or bool(order.info.get("reduce_only")) or closes
+        return order.parent is not None or self.reduces(order) or closes
 
     def _reject(self, order, reason: str, message: str):
         """Give an order the status Rejected, with the reason and the numbers a refusal for margin has."""
@@ -199,7 +205,7 @@ class OrderDesk(OrderBook):
         order.info["reason"], order.info["message"] = reason, message
         order.info["needed"] = self._need_of_a_lot(slot, price) if price is not None else None
         order.info["available"] = self.available_margin
-        order.info["max_size"] = self.max_size(order.data, order.isbuy()) if price is not None and self._is_funded else None
+        order.info["max_size"] = self._max_size(slot, order.isbuy()) if price is not None and self._is_funded else None
 
     def _take_children(self, order):
         parent = super()._take_children(order)
@@ -211,7 +217,7 @@ class OrderDesk(OrderBook):
     def _need_of_a_lot(self, slot: Slot, price: float) -> float:
         """Return what the smallest order takes at a price."""
         contract = slot.position.contract
-        mark_price = self._marks_with(slot).get(slot.symbol, price)
+        mark_price = self.marks.get(slot.symbol, price) if slot.position.size else price
         return self.account.opening_need(slot.symbol, size=contract.lot, price=price, fee_rate=contract.taker, mark_price=mark_price)
 
     def check_submitted(self):
@@ -223,26 +229,29 @@ class OrderDesk(OrderBook):
                 continue
             if order.parent is not None:  # the exits of a bracket need nothing, and rest until their entry has filled
                 self.submit_accept(order)
-            elif order.info.get("reduce_only"):
+            elif self.reduces(order):
                 self._judge_reduction(order, batch)
             else:
                 self._judge(order, batch)
 
     def _judge_reduction(self, order, batch: "Batch") -> None:
-        """Accept a reduce-only order where it finds something to close; it needs nothing."""
+        """Accept an order that can only close where it finds something to close; it needs nothing."""
         slot, group = self.slot_for(order), self._ocos[order.ref]
         size = order.executed.remsize
         held = batch.held(slot, group, size)
         if held * size < 0 or slot.position.size * size < 0:
+            closed = split_fill(held, size)[0]
             self.submit_accept(order)
-            batch.note(order.ref, slot, group, split_fill(held, size)[0], 0.0)
+            batch.note(order.ref, slot, group, closed, 0.0)
+            if closed and order.exectype == Order.Market:
+                batch.credit += self._freed(slot, closed, order.data.open[0] if self.p.coo else order.created.price)
             return
         what = "flat" if not held else f"{held:g}"
-        self._reject(order, "reduce_only", f"{slot.symbol}: a reduce-only order of {size:g} finds nothing to close, the position is {what}")
+        self._reject(order, "reduce_only", f"{slot.symbol}: {closing(order)} of {size:g} finds nothing to close, the position is {what}")
         self._ococheck(order)
         self._bracketize(order, cancel=True)
 
-    def _judge(self, order, batch: "Batch") -> None:
+    def _judge(self, order, batch: "Batch", *, may_shrink: bool = True) -> None:
         """Accept an order and reserve what it may open, or refuse it."""
         slot = self.slot_for(order)
         self._use_terms_of_today(slot)
@@ -255,11 +264,11 @@ class OrderDesk(OrderBook):
             closed, opened = size, 0.0  # reduces what is really held, whatever else is queued
         refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, batch), batch.credit, resting) if opened else None
         if refused is not None and not closed:
-            if self.p.unfunded != "shrink" or not self._can_shrink(refused, slot, price):
+            if self.p.unfunded == "shrink" and may_shrink and self._can_shrink(refused, slot, price):
+                self._shrink(order, refused)
+                self._judge(order, batch, may_shrink=False)
+            else:
                 self._refuse(order, refused)
-                return
-            self._shrink(order, refused)
-            self._judge(order, batch)
             return
         self.account.reserve(resting._replace(share=0.0 if refused is not None else self._share(slot, resting)))
         self.submit_accept(order)
@@ -269,7 +278,7 @@ class OrderDesk(OrderBook):
 
     def submit_accept(self, order):
         """Put an order into the book; one that the host was told not to check reserves what is there."""
-        is_exempt = order.parent is not None or order.info.get("reduce_only") or order.info.get("liquidation")
+        is_exempt = order.parent is not None or self.reduces(order) or order.info.get("liquidation")
         if not is_exempt and self.account.resting(order.ref) is None:
             slot = self.slot_for(order)
             resting = self._as_resting(order, slot, order.created.price)
@@ -316,7 +325,7 @@ class OrderDesk(OrderBook):
             size=opened,
             price=price,
             fee_rate=taker,
-            marks=self._marks_with(slot),
+            marks=self.marks if slot.position.size else {**self.marks, slot.symbol: self._placed_at.get(resting.ref, price)},
             besides=besides,
             credit=credit,
             order=resting,
@@ -429,3 +438,8 @@ def _to_tick(price: float, tick: float, *, up: bool) -> float:
     if abs(ticks - round(ticks)) <= LOT_SLACK * max(abs(ticks), 1.0):
         return price
     return round((ceil(ticks) if up else floor(ticks)) * tick, 12)
+
+
+def closing(order) -> str:
+    """Return what to call an order that can only close."""
+    return "a reduce-only order" if order.info.get("reduce_only") else "a closing order"

@@ -6,7 +6,6 @@ of every ``perp`` column. Times are UTC. A delivered stamp is the instant a bar 
 """
 
 import math
-import warnings
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, replace
@@ -18,23 +17,30 @@ from typing import Any
 import backtrader as bt
 
 from .core.funding import FundingSchedule
+from .detail import Detail
+from .frames import (
+    DAY,
+    HOUR,
+    MINUTE,
+    PRICES,
+    SECOND,
+    Table,
+    as_column,
+    bar_micros,
+    left_of_bars,
+    listed,
+    numbers_of,
+    prices_of,
+    read_table,
+    refuse_rows,
+    span_text,
+    utc_text,
+    warn_of_local_time,
+)
 
-PRICES = ("open", "high", "low", "close")
-TIME_COLUMNS = ("datetime", "timestamp", "date", "time", "open_time", "open time", "calc_time", "fundingtime", "funding_time", "unix")
 FUNDING_PRICE_COLUMNS = ("mark_price", "markprice", "oracle_price")
 RATE_COLUMNS = ("rate", "funding_rate", "fundingrate", "last_funding_rate")
-DUMP_COLUMNS = ("open_time", *PRICES, "volume", "close_time")  # of Binance's candle dumps, many of which have no line of names
-DUMP_WIDTH = 12  # columns
-CSV_SUFFIXES = (".csv", ".gz", ".zip", ".bz2", ".xz", ".zst")
 EPOCH_DAY = 719_163  # the host's number of 1970-01-01
-SECOND, MINUTE, HOUR, DAY = (10**6, 60 * 10**6, 3_600 * 10**6, 86_400 * 10**6)  # microseconds
-EPOCH_UNITS = {"s": SECOND, "ms": 10**3, "us": 1, "ns": 10**-3}  # what a whole number may count since 1970, in microseconds
-EPOCH_YEARS = (1990, 2100)  # outside of which a number is no time in that unit; the spans of two units are far apart
-FRAME_MICROS = {bt.TimeFrame.Seconds: SECOND, bt.TimeFrame.Minutes: MINUTE, bt.TimeFrame.Days: DAY}
-
-
-class LocalTimeWarning(UserWarning):
-    """Stamps without a zone, read as UTC, lie where no venue's candles or settlements do: they seem to be local time."""
 
 
 class EmptyWindowError(ValueError):
@@ -51,7 +57,7 @@ class PerpSeries:
 
     ``stamps`` are delivered stamps in seconds since 1970-01-01 UTC, one for each bar; the mark columns are as long, or
     None where no mark was given. ``constant_funding`` is the rate where one was assumed for every ``funding_hours``. ``gaps``
-    counts the bars missing between the first and the last.
+    counts the bars missing between the first and the last. ``detail`` has finer bars inside these.
     """
 
     stamps: "array[float]"
@@ -64,6 +70,7 @@ class PerpSeries:
     constant_funding: float | None
     funding_hours: float
     gaps: int
+    detail: Detail | None = None
 
     def row_at(self, time: float) -> int:
         """Return the row delivered at a time (seconds, UTC), or the last one before it; -1 if there is none."""
@@ -97,6 +104,12 @@ class PerpData(bt.feed.DataBase):
 
       - ``grace_seconds`` (default: ``0.0``): a position opened up to so long after a stamp pays it too
 
+      - ``detail`` (default: ``None``): finer bars of the same contract, which decide what happened inside a bar where its four
+        prices do not: a DataFrame, a path, or a function of (start, end), two UTC datetimes, that returns a DataFrame of that
+        span or None. Times, prices and marks as of ``dataname``. A path or function is read on the first bar that could
+        liquidate. The finer bars fill each bar and are of its prices, up to a millionth; where some are missing the bar takes
+        its path, and results say how often. Without marks of their own, theirs are last clipped to the mark of the bar.
+
       - ``timeframe``, ``compression`` (default: ``None``): found from the bar length: whole days are ``Days``, whole
         minutes ``Minutes``, whole seconds ``Seconds``. Giving one leaves the other at the host's default.
 
@@ -117,6 +130,7 @@ class PerpData(bt.feed.DataBase):
         ("funding", None),
         ("funding_hours", 8.0),
         ("grace_seconds", 0.0),
+        ("detail", None),
         ("timeframe", None),
         ("compression", None),
     )
@@ -137,16 +151,16 @@ class PerpData(bt.feed.DataBase):
             raise ValueError(f"{title}: PerpData is UTC only, give the frame a zone-aware index in place of tzinput={self.p.tzinput!r}")
         self._tz = self._gettz()
         self._window = self._asked_window()
-        table = _table(self.p.dataname, f"{title}: candle")
-        bar = _bar_micros(table, self.p.timeframe, self.p.compression)
+        table = read_table(self.p.dataname, f"{title}: candle")
+        bar = bar_micros(table, self.p.timeframe, self.p.compression)
         self.p.timeframe, self.p.compression = _labels(bar, self.p.timeframe, self.p.compression)
-        left = _left_of_bars(table, bar)
+        left = left_of_bars(table, bar)
         if self.p.stamp == "open" and left is not None:
             raise ValueError(
-                f"{table.where(0)} and all after it are stamped just before the end of a bar of {_span(bar)}; call the column of opening "
-                "times datetime, or give PerpData stamp='close'"
+                f"{table.where(0)} and all after it are stamped just before the end of a bar of {span_text(bar)}; call the column of "
+                "opening times datetime, or give PerpData stamp='close'"
             )
-        _warn_of_local_time(table, bar)
+        warn_of_local_time(table, bar)
         delivered = table.micros + (bar if self.p.stamp == "open" else 0 if left is None else left)
         days = _day_numbers(delivered)
         rows = _rows_within(table, days, self._window)
@@ -171,20 +185,20 @@ class PerpData(bt.feed.DataBase):
             window.append(boundless if day is None else self.date2num(day))
         return window[0], window[1]
 
-    def _line_columns(self, table: "_Table", rows: Any, days: Any) -> "list[array[float] | None]":
-        columns = _prices(table, "", rows)
-        columns["datetime"] = _column(days[rows])
+    def _line_columns(self, table: "Table", rows: Any, days: Any) -> "list[array[float] | None]":
+        columns = prices_of(table, "", rows)
+        columns["datetime"] = as_column(days[rows])
         for alias in self.getlinealiases():
             if alias not in columns and alias in table.columns:
-                values = _numbers(table, alias)[rows]
+                values = numbers_of(table, alias)[rows]
                 if alias == "volume":
-                    _refuse(~(values >= 0) | (values == math.inf), table, rows, "volume must be 0 or more, was {}", values)
-                columns[alias] = _column(values)
+                    refuse_rows(~(values >= 0) | (values == math.inf), table, rows, "volume must be 0 or more, was {}", values)
+                columns[alias] = as_column(values)
         return [columns.get(alias) for alias in self.getlinealiases()]
 
-    def _perp(self, table: "_Table", rows: Any, delivered: Any, bar: int, title: str) -> PerpSeries:
+    def _perp(self, table: "Table", rows: Any, delivered: Any, bar: int, title: str) -> PerpSeries:
         marks = _marks(table, rows, self.p.mark, title) or {}
-        stamps = _column(delivered / SECOND)
+        stamps = as_column(delivered / SECOND)
         bar_seconds = bar / SECOND
         return PerpSeries(
             stamps=stamps,
@@ -197,9 +211,10 @@ class PerpData(bt.feed.DataBase):
             constant_funding=float(self.p.funding) if _is_number(self.p.funding) else None,
             funding_hours=self.p.funding_hours,
             gaps=int((delivered[-1] - delivered[0]) // bar) - (len(stamps) - 1),
+            detail=None if self.p.detail is None else Detail(self.p.detail, title, stamp=self.p.stamp),
         )
 
-    def _schedule(self, table: "_Table", title: str, *, first: float, last: float) -> FundingSchedule | None:
+    def _schedule(self, table: "Table", title: str, *, first: float, last: float) -> FundingSchedule | None:
         hours, grace = self.p.funding_hours, self.p.grace_seconds
         if not (_is_number(hours) and 0 < hours < math.inf):
             raise ValueError(f"{title}: funding_hours is the interval of a constant rate in hours, above 0, was {hours!r}")
@@ -326,292 +341,9 @@ def _zone(tz: Any, title: str) -> Any:
         raise ValueError(f"{title}: tz must be a zone name such as 'Asia/Shanghai' or a tzinfo, was {tz!r}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    title: str  # what its sentences start with
-    frame: Any
-    columns: dict[str, Any]  # name, lower-case and without spaces around it -> the frame's own
-    micros: Any  # int64 microseconds since the epoch, rising
-    has_zone: bool  # whether the times said that they are UTC, or how far from it
-
-    def where(self, row: int) -> str:
-        return f"{self.title} row {row} ({_utc(self.micros[row])})"
-
-
-def _table(source: Any, title: str) -> _Table:
-    frame = _frame(source, title)
-    columns: dict[str, Any] = {}
-    for name in frame.columns:
-        told = str(name).strip().lower()
-        if columns.setdefault(told, name) is not name or list(frame.columns).count(name) > 1:
-            raise ValueError(f"{title} columns name {told!r} twice, drop or rename one")
-    if not len(frame):
-        raise ValueError(f"{title} frame has no rows, give at least one")
-    micros, has_zone = _micros(frame, columns, title)
-    table = _Table(title, frame, columns, micros, has_zone)
-    _check_rising(table, source)
-    return table
-
-
-def _frame(source: Any, title: str) -> Any:
-    import zlib
-    from lzma import LZMAError
-    from zipfile import BadZipFile
-
-    import pandas as pd
-
-    if isinstance(source, pd.DataFrame):
-        return source
-    if not isinstance(source, str | Path):
-        raise ValueError(f"{title} source must be a pandas DataFrame or the path of a .csv or .parquet file, was {type(source).__name__}")
-    path = Path(source).expanduser()
-    if not path.is_file():
-        told = "is a folder" if path.is_dir() else "is an address, download it first" if "://" in str(source) else "does not exist"
-        raise ValueError(f"{title} file {str(source)!r} {told}; give the path of a .csv or .parquet file")
-    if path.suffix.lower() not in (".parquet", *CSV_SUFFIXES):
-        raise ValueError(f"{title} file {str(source)!r} must end in .parquet or one of {' '.join(CSV_SUFFIXES)}")
-    # Before 3.1 the default parser of pandas could be one unit in the last place off what was written.
-    exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-    try:
-        if not path.stat().st_size:
-            raise pd.errors.EmptyDataError
-        if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
-        terms = {"sep": _separator(path), **exact}
-        frame = pd.read_csv(path, **terms)
-        if len(frame.columns) == DUMP_WIDTH and _is_nameless(frame):
-            frame = _dump(path, terms)
-    except pd.errors.EmptyDataError as error:
-        raise ValueError(f"{title} file {str(source)!r} is empty; expected a line of column names and a row for each stamp") from error
-    except ImportError as error:
-        library = "pyarrow" if path.suffix.lower() == ".parquet" else "zstandard"
-        raise ValueError(f"{title} file {str(source)!r} needs {library}: run pip install {library}, or write the file as .csv") from error
-    except (ValueError, OSError, EOFError, BadZipFile, LZMAError, zlib.error) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        remedy = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else "write it anew"
-        raise ValueError(f"{title} file {str(source)!r} cannot be read ({reason}), {remedy}") from error
-    if not frame.index.equals(pd.RangeIndex(len(frame))):  # pandas takes the columns too many for an index, and shifts the names
-        raise ValueError(
-            f"{title} file {str(source)!r} has {frame.index.nlevels + frame.shape[1]} fields in a row, but {frame.shape[1]} names in its "
-            f"first line, {_listed(frame.columns)}; name every column, and drop what stands above the names"
-        )
-    return frame
-
-
-def _separator(path: Path) -> str:
-    """Return what stands between the columns of a CSV: a semicolon or tab where only one of them is in its line of names."""
-    import pandas as pd
-
-    names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
-    found = [mark for mark in (";", "\t") if mark in names.iloc[0]] if len(names) == 1 else []
-    return found[0] if len(found) == 1 else ","
-
-
-def _is_nameless(frame: Any) -> bool:
-    """Return whether what stands for the names of a CSV, but for the first, is numbers, so that its first line is a row."""
-    return frame.shape[1] > 1 and all(str(name).replace(".", "").isdigit() for name in frame.columns[1:])
-
-
-def _dump(path: Path, terms: dict[str, Any]) -> Any:
-    """Return a CSV without a line of names by the names of Binance's candle dumps, where it can be nothing else; else as it is.
-
-    It is one where open_time and close_time count milli- or microseconds, ``close_time - open_time + 1`` is the same in all rows,
-    open_time rises by whole multiples of it, and the prices are a candle's.
-    """
-    import pandas as pd
-
-    frame = pd.read_csv(path, header=None, **terms)
-    if not all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes):
-        return pd.read_csv(path, **terms)
-    dump = frame.rename(columns=dict(enumerate(DUMP_COLUMNS)))
-    opened, closed = dump["open_time"], dump["close_time"]
-    bar = closed.iloc[0] - opened.iloc[0] + 1
-    steps = opened.diff().iloc[1:]
-    high, low, body = dump["high"], dump["low"], dump[["open", "close"]]
-    is_dump = (
-        pd.api.types.is_integer_dtype(opened.dtype)
-        and pd.api.types.is_integer_dtype(closed.dtype)
-        and _epoch_unit(float(opened.iloc[0])) in ("ms", "us")
-        and bar > 0
-        and (closed - opened + 1 == bar).all()
-        and ((steps > 0) & (steps % bar == 0)).all()
-        and ((low > 0) & (low <= body.min(axis=1)) & (body.max(axis=1) <= high) & (high < math.inf)).all()
-    )
-    return dump if is_dump else pd.read_csv(path, **terms)
-
-
 def _stem(source: Any) -> str:
     # As the host's own file feeds do, a file without a given name is called after itself.
     return Path(source).name.split(".")[0] if isinstance(source, str | Path) else ""
-
-
-def _micros(frame: Any, columns: dict[str, Any], title: str) -> tuple[Any, bool]:
-    """Return the times in microseconds UTC, and whether they came with a zone."""
-    import pandas as pd
-
-    index = frame.index
-    has_zone = isinstance(index, pd.DatetimeIndex) and index.tz is not None
-    if not isinstance(index, pd.DatetimeIndex):
-        column = _time_column(frame, columns, title)
-        index, has_zone = _parsed(column, title), _names_zone(column)
-    if index.hasnans:
-        raise ValueError(f"{title} row {int(index.isna().argmax())} has no time, drop it")
-    naive = index.tz_convert(None) if index.tz is not None else index
-    return naive.to_numpy().astype("datetime64[us]").astype("int64"), has_zone
-
-
-def _time_column(frame: Any, columns: dict[str, Any], title: str) -> Any:
-    """Return the column of times, by its name; a date and a time of day apart are refused, for half of them would be lost."""
-    names = [name for name in TIME_COLUMNS if name in columns]
-    if not names:
-        if _is_nameless(frame):
-            first = _listed(frame.columns[:4])
-            raise ValueError(
-                f"{title} file has no line of column names, it begins with {first}; write names such as "
-                "datetime,open,high,low,close above, one for each column"
-            )
-        raise ValueError(
-            f"{title} frame needs a UTC DatetimeIndex or a column of times called datetime, timestamp, date or open_time, had an index of "
-            f"{frame.index.dtype} and columns {_listed(frame.columns)}; call the column of times datetime (ISO 8601, UTC)"
-        )
-    if names[:2] == ["date", "time"]:
-        raise ValueError(f"{title} frame has columns date and time; join them to one that is called datetime")
-    return frame[columns[names[0]]]
-
-
-def _names_zone(column: Any) -> bool:
-    """Return whether a column of times says what zone they are in: by its type, or by the text of its first row."""
-    import pandas as pd
-
-    if isinstance(column.dtype, pd.DatetimeTZDtype) or pd.api.types.is_numeric_dtype(column):
-        return True  # a number counts from 1970 UTC
-    text = str(column.iloc[0]).strip()
-    return text.endswith(("Z", "z")) or any(sign in text[len("2024-01-31") :] for sign in "+-")
-
-
-def _warn_of_local_time(table: _Table, length: int, *, offset: int = 0) -> None:
-    """Warn where stamps without a zone lie off the whole lengths since midnight UTC, or off these moved by ``offset``.
-
-    Only for lengths from an hour on that divide the day: venues begin those at midnight UTC.
-    """
-    import numpy as np
-
-    phases = np.unique((table.micros + MINUTE // 2) // MINUTE * MINUTE % length)
-    if table.has_zone or length < HOUR or DAY % length or len(phases) > 1 or phases[0] in (0, offset):
-        return
-    clock = timedelta(microseconds=int(phases[0]))
-    warnings.warn(
-        f"{table.title} stamps have no zone and come every {_span(length)} from {clock} on, which no venue's do in UTC: they seem to be "
-        "local time; convert them, or write the zone beside them (2024-01-31T08:00+08:00)",
-        LocalTimeWarning,
-        stacklevel=2,
-    )
-
-
-def _parsed(column: Any, title: str) -> Any:
-    import pandas as pd
-
-    if pd.api.types.is_numeric_dtype(column):
-        return _since_epoch(column, title)
-    times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
-    unread = (times.isna() & column.notna()).to_numpy()
-    if unread.any():
-        words = pd.to_numeric(column, errors="coerce").isna().to_numpy()
-        if not words[unread.argmax()] and words.any():  # numbers, and a word among them that made text of them all
-            unread = words
-        row = int(unread.argmax())
-        told = column.iloc[row]
-        remedy = "; it is the line of column names once more, drop it" if told == column.name else ""
-        raise ValueError(f"{title} row {row}: {column.name} must be ISO 8601 such as 2024-01-31T08:00:00Z, was {told!r}{remedy}")
-    return pd.DatetimeIndex(times)
-
-
-def _since_epoch(column: Any, title: str) -> Any:
-    """Return numbers as times, in the unit of the first of them."""
-    import numpy as np
-    import pandas as pd
-
-    numbers = column.to_numpy(dtype="float64", na_value=math.nan)
-    first = numbers[~np.isnan(numbers)][:1]
-    unit = (_epoch_unit(first[0]) if len(first) else None) or "us"
-    early, late = _epoch_bounds()
-    micros = numbers * EPOCH_UNITS[unit]
-    strange = ~np.isnan(numbers) & ~((micros >= early) & (micros < late))
-    if strange.any():
-        row = int(strange.argmax())
-        raise ValueError(
-            f"{title} row {row}: {column.name} must be ISO 8601, or count seconds, milli-, micro- or nanoseconds since 1970, the same in "
-            f"every row; was {column.iloc[row]}"
-        )
-    return pd.DatetimeIndex(pd.to_datetime(column, unit=unit, utc=True))
-
-
-def _epoch_bounds() -> tuple[float, float]:
-    """Return the EPOCH_YEARS in microseconds."""
-    early, late = (datetime(year, 1, 1, tzinfo=UTC).timestamp() * SECOND for year in EPOCH_YEARS)
-    return early, late
-
-
-def _epoch_unit(number: float) -> str | None:
-    """Return the unit in which a number of them since 1970 lies between the EPOCH_YEARS."""
-    early, late = _epoch_bounds()
-    return next((unit for unit, micros in EPOCH_UNITS.items() if early <= number * micros < late), None)
-
-
-def _check_rising(table: _Table, source: Any) -> None:
-    steps = table.micros[1:] - table.micros[:-1]
-    if (steps <= 0).any():
-        row = int((steps <= 0).argmax()) + 1
-        if steps[row - 1] == 0:
-            raise ValueError(f"{table.where(row)} has the stamp of the row before it; keep one of the two")
-        order = ", as every row is: the newest comes first" if len(steps) > 1 and (steps < 0).all() else ""
-        raise ValueError(f"{table.where(row)} is earlier than the row before it{order}; sort the rows by time{_sorting(table, source)}")
-
-
-def _sorting(table: _Table, source: Any) -> str:
-    """Return how the rows of a file are sorted, as a line of Python to copy; nothing where its times are not one of its columns."""
-    name = next((table.columns[name] for name in TIME_COLUMNS if name in table.columns), None)
-    if name is None or not isinstance(source, str | Path):
-        return ""
-    path = str(source)
-    separator = "" if path.endswith(".parquet") else _separator(Path(path).expanduser())
-    read = f"read_csv({path!r}, sep={separator!r}, dtype=str)" if separator else f"read_parquet({path!r})"
-    return f", in Python: import pandas; pandas.{read}.drop_duplicates().sort_values({name!r}).to_csv('sorted.csv', index=False)"
-
-
-def _bar_micros(table: _Table, timeframe: int | None, compression: int | None) -> int:
-    import numpy as np
-
-    if len(table.micros) == 1:
-        if timeframe not in FRAME_MICROS or (compression is not None and compression < 1):
-            raise ValueError(
-                f"{table.where(0)} stands alone, and the length of a bar is the time between two; give more rows, or PerpData a "
-                "timeframe= of Seconds, Minutes or Days and a compression="
-            )
-        return FRAME_MICROS[timeframe] * (1 if compression is None else compression)
-    steps = np.diff(table.micros)
-    lengths, counts = np.unique(steps, return_counts=True)
-    bar, usual = int(lengths[0]), int(lengths[counts.argmax()])
-    # One stray row between two bars would otherwise halve the bar, and hand every bar over before its end.
-    if bar < usual and counts.max() >= max(6, 0.75 * len(steps)):
-        row, bar = int((steps == bar).argmax()) + 1, usual
-    elif (lengths % bar).any():
-        row = int((steps % bar > 0).argmax()) + 1
-    else:
-        return bar
-    raise ValueError(
-        f"{table.where(row)} comes {_span(int(steps[row - 1]))} after the row before it, which is no whole number of bars of "
-        f"{_span(bar)}; drop the rows off the grid or move them to their bar's stamp"
-    )
-
-
-def _left_of_bars(table: _Table, bar: int) -> Any:
-    """Return what is left of each bar where all rows are stamped in its last second, as closing times often are; else None.
-
-    Taken for openings such stamps would come a bar late, and as they stand they would be before what happens at the close.
-    """
-    left = bar - table.micros % bar
-    return left if bar >= MINUTE and left.max() <= SECOND else None
 
 
 def _labels(bar: int, timeframe: int | None, compression: int | None) -> tuple[int, int]:
@@ -632,83 +364,43 @@ def _day_numbers(micros: Any) -> Any:
     return days
 
 
-def _rows_within(table: _Table, days: Any, window: tuple[float, float]) -> Any:
+def _rows_within(table: Table, days: Any, window: tuple[float, float]) -> Any:
     import numpy as np
 
     first, end = (int(np.searchsorted(days, window[0], "left")), int(np.searchsorted(days, window[1], "right")))
     if first >= end:
-        raise EmptyWindowError(f"{table.title} rows are from {_utc(table.micros[0])} to {_utc(table.micros[-1])}")
+        raise EmptyWindowError(f"{table.title} rows are from {utc_text(table.micros[0])} to {utc_text(table.micros[-1])}")
     return np.arange(first, end)
 
 
-def _prices(table: _Table, prefix: str, rows: Any) -> "dict[str, array[float]]":
-    import numpy as np
-
-    names = [prefix + price for price in PRICES]
-    missing = [name for name in names if name not in table.columns]
-    if missing:
-        raise ValueError(f"{table.title} frame lacks {_listed(missing)}, it has {_listed(table.frame.columns)}; add or rename columns")
-    values = [_numbers(table, name)[rows] for name in names]
-    words = [name.replace("_", " ") for name in names]
-    for word, value in zip(words, values, strict=True):
-        _refuse(~np.isfinite(value), table, rows, word + " must be a finite number, was {}", value)
-        _refuse(value <= 0, table, rows, word + " must be above 0, was {}", value)
-    for upper, lower in ((1, 2), (1, 0), (1, 3), (0, 2), (3, 2)):  # high and low, then each against open and close
-        above, below = values[upper], values[lower]
-        _refuse(above < below, table, rows, f"{words[upper]} {{}} is below {words[lower]} {{}}", above, below)
-    return {price: _column(value) for price, value in zip(PRICES, values, strict=True)}
-
-
-def _numbers(table: _Table, name: str) -> Any:
-    import pandas as pd
-
-    column = table.frame[table.columns[name]]
-    try:
-        return column.to_numpy(dtype="float64", na_value=math.nan)
-    except (TypeError, ValueError) as error:
-        unread = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
-        row = int(unread.argmax())
-        told = str(column.iloc[row])
-        is_comma = "," in told and told.replace(",", "").replace(".", "").strip().isdigit()
-        remedy = "write numbers with a decimal point and no comma" if is_comma else "repair or drop the row"
-        raise ValueError(f"{table.where(row)}: {name} must be a number, was {told!r}; {remedy}") from error
-
-
-def _refuse(bad: Any, table: _Table, rows: Any, fault: str, *values: Any) -> None:
-    if bad.any():
-        first = int(bad.argmax())
-        told = fault.format(*(float(value[first]) for value in values))
-        raise ValueError(f"{table.where(int(rows[first]))}: {told}; repair or drop the row")
-
-
-def _marks(table: _Table, rows: Any, source: Any, title: str) -> "dict[str, array[float]] | None":
+def _marks(table: Table, rows: Any, source: Any, title: str) -> "dict[str, array[float]] | None":
     import numpy as np
 
     own = any("mark_" + price in table.columns for price in PRICES)
     if source is None:
-        return _prices(table, "mark_", rows) if own else None
+        return prices_of(table, "mark_", rows) if own else None
     if own:
         raise ValueError(f"{title}: mark= was given and the candles have mark columns too, drop one of them")
-    marks = _table(source, f"{title}: mark")
+    marks = read_table(source, f"{title}: mark")
     wanted = table.micros[rows]
     at = np.searchsorted(marks.micros, wanted).clip(max=len(marks.micros) - 1)
     missing = marks.micros[at] != wanted
     if missing.any():
         raise ValueError(
             f"{title}: {int(missing.sum())} of {len(rows)} candles have no mark row of their stamp, the first is candle "
-            f"row {int(rows[missing.argmax()])} ({_utc(wanted[missing.argmax()])}); add them, or leave those candles out"
+            f"row {int(rows[missing.argmax()])} ({utc_text(wanted[missing.argmax()])}); add them, or leave those candles out"
         )
     prefix = "mark_" if any("mark_" + price in marks.columns for price in PRICES) else ""
-    return _prices(marks, prefix, at)
+    return prices_of(marks, prefix, at)
 
 
-def _funding(table: _Table, source: Any, title: str, *, first: float, last: float, hours: float) -> FundingSchedule | None:
+def _funding(table: Table, source: Any, title: str, *, first: float, last: float, hours: float) -> FundingSchedule | None:
     import pandas as pd
 
     if "funding_rate" in table.columns:
         if source is not None:
             raise ValueError(f"{title}: funding= was given and the candles have a funding_rate column too, drop one of them")
-        return _schedule(table, "funding_rate", ~pd.isna(_numbers(table, "funding_rate")))
+        return _schedule(table, "funding_rate", ~pd.isna(numbers_of(table, "funding_rate")))
     if source is None:
         return None
     if _is_number(source):
@@ -719,35 +411,35 @@ def _funding(table: _Table, source: Any, title: str, *, first: float, last: floa
         for stamp, rate in zip(source.stamps, source.rates, strict=True):
             if abs(rate) > 1:
                 raise ValueError(
-                    f"{title}: the funding rate at {_utc(round(stamp * SECOND))} must be a fraction (0.01 % is 0.0001), was {rate}"
+                    f"{title}: the funding rate at {utc_text(round(stamp * SECOND))} must be a fraction (0.01 % is 0.0001), was {rate}"
                 )
         return source
-    rates = _table(source.to_frame("rate") if isinstance(source, pd.Series) else source, f"{title}: funding")
+    rates = read_table(source.to_frame("rate") if isinstance(source, pd.Series) else source, f"{title}: funding")
     names = [name for name in RATE_COLUMNS if name in rates.columns]
     if len(names) != 1:
         raise ValueError(
-            f"{rates.title} frame must have one column of rates, called {' or '.join(RATE_COLUMNS[:2])}, has {_listed(rates.frame.columns)}"
+            f"{rates.title} frame must have one column of rates, called {' or '.join(RATE_COLUMNS[:2])}, has {listed(rates.frame.columns)}"
         )
     return _schedule(rates, names[0], slice(None), next((known for known in FUNDING_PRICE_COLUMNS if known in rates.columns), None))
 
 
-def _warn_of_local_funding(table: _Table, stamps: Any) -> None:
+def _warn_of_local_funding(table: Table, stamps: Any) -> None:
     """Warn where settlements seem to be stamped in local time; BitMEX's are at 04:00, 12:00 and 20:00 UTC."""
     if len(stamps) < 3:
         return
     steps = (stamps[1:] - stamps[:-1] + MINUTE // 2) // MINUTE * MINUTE
-    settlements = _Table(f"{table.title} funding" if "funding" not in table.title else table.title, None, {}, stamps, table.has_zone)
-    _warn_of_local_time(settlements, int(steps.min()), offset=4 * HOUR)
+    settlements = Table(f"{table.title} funding" if "funding" not in table.title else table.title, None, {}, stamps, table.has_zone)
+    warn_of_local_time(settlements, int(steps.min()), offset=4 * HOUR)
 
 
-def _schedule(table: _Table, name: str, kept: Any, paid_by: str | None = None) -> FundingSchedule:
+def _schedule(table: Table, name: str, kept: Any, paid_by: str | None = None) -> FundingSchedule:
     import numpy as np
 
-    rows, rates = np.arange(len(table.micros))[kept], _numbers(table, name)[kept]
+    rows, rates = np.arange(len(table.micros))[kept], numbers_of(table, name)[kept]
     _warn_of_local_funding(table, table.micros[rows])
-    _refuse(~(abs(rates) <= 1), table, rows, "a funding rate must be a fraction (0.01 % is 0.0001), was {}", rates)
-    prices = np.array([]) if paid_by is None else _numbers(table, paid_by)[kept]
-    _refuse((prices <= 0) | np.isinf(prices), table, rows, f"{paid_by} must be a price above 0 or blank, was {{}}", prices)
+    refuse_rows(~(abs(rates) <= 1), table, rows, "a funding rate must be a fraction (0.01 % is 0.0001), was {}", rates)
+    prices = np.array([]) if paid_by is None else numbers_of(table, paid_by)[kept]
+    refuse_rows((prices <= 0) | np.isinf(prices), table, rows, f"{paid_by} must be a price above 0 or blank, was {{}}", prices)
     try:
         return FundingSchedule(tuple((table.micros[rows] / SECOND).tolist()), tuple(rates.tolist()), tuple(prices.tolist()))
     except ValueError as error:
@@ -756,24 +448,3 @@ def _schedule(table: _Table, name: str, kept: Any, paid_by: str | None = None) -
 
 def _is_number(source: Any) -> bool:
     return isinstance(source, Real) and not isinstance(source, bool)
-
-
-def _column(values: Any) -> "array[float]":
-    column = array("d")
-    column.frombytes(values.astype("float64").tobytes())
-    return column
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(str(name) for name in names) or "none"
-
-
-def _utc(micros: int) -> str:
-    return f"{datetime(1970, 1, 1) + timedelta(microseconds=int(micros))} UTC"
-
-
-def _span(micros: int) -> str:
-    for unit, length in (("d", DAY), ("h", HOUR), ("min", MINUTE)):
-        if micros % length == 0:
-            return f"{micros // length} {unit}"
-    return f"{micros / SECOND:g} s"

@@ -80,7 +80,7 @@ class Audit:
         resting = {
             order.ref: order.executed.remsize
             for order in broker.pending
-            if order.alive() and order.parent is None and not order.info.get("reduce_only") and not broker.is_out_of_date(order)
+            if order.alive() and order.parent is None and not broker.reduces(order) and not broker.is_out_of_date(order)
         }
         counted = {ref: order.size for ref in broker.account.reserved_orders if (order := broker.account.resting(ref)) is not None}
         assert counted == resting, f"{broker.now}: orders rest with {resting}, margin is reserved for {counted}"
@@ -88,10 +88,10 @@ class Audit:
 
     def _check_host(self, broker: "MarginBroker") -> None:
         for slot in broker.slots.values():
-            position = slot.position
-            shown = broker.positions[slot.data]
-            assert shown.size == position.size and shown.price == position.entry_price, (
-                f"{slot.symbol}: the host shows {shown}, the account {position}"
+            position, shown = slot.position, broker.positions[slot.data]
+            assert (shown.size, shown.price) == broker.net_of(slot.data), f"{slot.symbol}: the host shows {shown}, the account {position}"
+            assert slot.side is None or position.size * broker.account.legs[slot.symbol].sign >= 0, (
+                f"{slot.symbol}: the leg holds {position.size} of the other side"
             )
             lot = position.contract.lot
             assert not lot or position.size == round(position.size / lot) * lot, (

@@ -24,7 +24,8 @@ from zlib import crc32
 import backtrader as bt
 
 from . import sizers
-from .feeds import EmptyWindowError, LocalTimeWarning, PerpData
+from .feeds import EmptyWindowError, PerpData
+from .frames import LocalTimeWarning
 from .venues import Venue, plain_symbol
 
 T = TypeVar("T")
@@ -224,12 +225,19 @@ def _bar_of(owner: Any) -> datetime | None:
 
 
 def feeds_from(
-    files: Sequence[str], marks: Sequence[str], funding: Sequence[str], start: str | None, end: str | None, rules: Venue, stamp: str
+    files: Sequence[str],
+    marks: Sequence[str],
+    funding: Sequence[str],
+    start: str | None,
+    end: str | None,
+    rules: Venue,
+    stamp: str,
+    details: Sequence[str] = (),
 ) -> dict[str, PerpData]:
     """Return the feeds of candle files by symbol, from ``start`` up to ``end`` (see ``window_from``).
 
-    A file is ``SYMBOL=FILE``, or a path whose name begins with the symbol: BTCUSDT-1h.csv. ``marks`` and ``funding`` are
-    files or, for funding, rates: one for the only symbol (a rate: for all), or ``SYMBOL=...``. ``rules`` say how often a rate
+    A file is ``SYMBOL=FILE``, or a path whose name begins with the symbol: BTCUSDT-1h.csv. ``marks``, ``details`` and ``funding``
+    are files or, for funding, rates: one for the only symbol (a rate: for all), or ``SYMBOL=...``. ``rules`` say how often a rate
     is charged.
     """
     sources: dict[str, str] = {}
@@ -246,10 +254,12 @@ def feeds_from(
     fromdate, todate = window_from(start, end)
     marks_of = _sidecars("--mark", marks, sources, str)
     funding_of = _sidecars("--funding", funding, sources, _funding_or_path)
+    details_of = _sidecars("--detail", details, sources, str)
     feeds = {}
     for symbol, path in sources.items():
         terms = {"dataname": path, "name": symbol, "mark": marks_of.get(symbol), "funding": funding_of.get(symbol)}
         terms["stamp"] = stamp
+        terms["detail"] = details_of.get(symbol)
         terms["funding_hours"] = rules.funding_hours(symbol)
         feeds[symbol] = _feed(terms, fromdate, todate)
     return feeds
@@ -276,6 +286,14 @@ def fee_from(text: str) -> float | tuple[float, float]:
     if not all(abs(rate) <= HIGHEST_FEE for rate in rates):
         raise ValueError(f"--fee {text} is more than {HIGHEST_FEE:g} of notional; 0.05 % is 0.0005, or 0.05%")
     return rates[0] if len(rates) == 1 else (rates[0], rates[1])
+
+
+def distance_from(text: str) -> float:
+    """Return a share of the mark from ``0.05`` or ``5%``."""
+    share = _rate_or_path(text.strip())
+    if not isinstance(share, float):
+        raise ValueError(f"--warn-at takes a share of the mark such as 0.05 or 5%, was {text!r}")
+    return share
 
 
 def by_symbol_from(option: str, text: str, read: Callable[[str], T]) -> T | dict[str, T]:

@@ -6,6 +6,7 @@ used as it is; a walked bar is taken apart into fills at the open, fills on the 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from backtrader import Order
@@ -256,8 +257,19 @@ class OrderBook(AccountView):
             fee_rate=self._fee_rate(order),
             oco=self._ocos[order.ref],
             bracket=order.parent.ref if order.parent is not None else None,
-            reduces=bool(order.info.get("reduce_only")),
+            reduces=self.reduces(order),
+            gap_fill=partial(self._gap_price, order, slot),
         )
+
+    def _gap_price(self, order, slot: Slot, opened: float) -> float | None:
+        """Return what an order pays that prices inside the bar jump over to ``opened``: as at the bar's own open."""
+        slip = self._slip_up if order.isbuy() else self._slip_down
+        edge = slot.high if order.isbuy() else slot.low
+        if order.exectype in STOPS and order.exectype not in LIMITS:
+            return slip(edge, opened, doslip=self.p.slip_open)
+        limit = order.created.price if order.exectype == Order.Limit else order.created.pricelimit
+        bound = min(edge, limit) if order.isbuy() else max(edge, limit)
+        return slip(bound, opened, doslip=self.p.slip_open, lim=True)
 
     def trigger(self, ref: int) -> None:
         """Mark a stop-limit as triggered."""
@@ -271,7 +283,7 @@ class OrderBook(AccountView):
         self._try_apart(order, lambda reached: self._execute(reached, ago=0, price=price))
 
     def cancel_orders_of(self, symbol: str) -> None:
-        """Cancel every order of a contract that is about to be liquidated (R17)."""
+        """Cancel every order of a contract that is about to be liquidated (R17), those of both legs of a hedge."""
         data = self.slots[symbol].data
         for order in [order for order in self.pending if order.data is data]:
             self.cancel(order)

@@ -3,43 +3,51 @@
 Money series are one number a bar. Fractions are plain (0.25 = 25 %), times are seconds since 1970 UTC.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from math import sqrt
 
 from .core.contract import RESIDUE, average_entry, split_fill
-from .record import FillRow, FundingRow
+from .record import SPECK, FillRow, FlowRow, FundingRow
 
 DAY = 86_400.0
 DAYS_A_YEAR = 365
 
 
 def without_flows(
-    start: float, equity: Sequence[float], lowest: Sequence[float], flows: Mapping[int, float]
+    start: float, equity: Sequence[float], lowest: Sequence[float], flows: Sequence[FlowRow]
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Return both series as if nothing had been paid in or out after the start.
 
-    ``flows`` is money that came in (out: negative) before the bar of that index moved. Each is taken out by scaling
-    what follows, so that growth between two flows is kept: the time-weighted return. While the owner has withdrawn
-    everything, the last level stands.
+    Each flow is taken out by scaling what follows, so that growth between two flows is kept: the time-weighted return, which
+    is that of the fund's value. A top-up comes in while its bar is under way, any other flow before it moves. While the
+    owner has withdrawn everything, the last level stands; money that comes in after everything was lost goes on from SPECK of
+    what the start was worth.
 
-    >>> without_flows(100.0, [110.0, 220.0, 242.0], [100.0, 210.0, 220.0], {1: 110.0})
+    >>> without_flows(100.0, [110.0, 220.0, 242.0], [100.0, 210.0, 220.0], [FlowRow(0.0, 1, "transfer", 110.0, 110.0)])
     ([110.0, 110.0, 121.0], [100.0, 105.0, 110.0])
     """
     if not flows:
         return equity, lowest
-    levels, lows = [], []
-    level = before = start
+    by_bar: dict[int, list[FlowRow]] = {}
+    for flow in flows:
+        by_bar.setdefault(flow.bar, []).append(flow)
+    levels: list[float] = []
+    lows: list[float] = []
+    level, ruined = start, SPECK * start
     scale: float | None = 1.0
     for row, (value, low) in enumerate(zip(equity, lowest, strict=True)):
-        if row in flows:
-            base = before + flows[row]
-            scale = level / base if base > 0 else None
-        lows.append(level if scale is None else low * scale)
+        before = scale
+        for flow in by_bar.get(row, ()):
+            level = level if scale is None else max(flow.equity, ruined) * scale
+            if flow.equity <= ruined and levels:
+                levels[-1] = max(levels[-1], level)
+            scale = level / (flow.equity + flow.amount) if flow.equity + flow.amount > 0 else None
+            before = before if flow.kind == "top_up" else scale
+        lows.append(level if scale is None or before is None else min(low * before, value * scale))
         level = level if scale is None else value * scale
         levels.append(level)
-        before = value
     return levels, lows
 
 

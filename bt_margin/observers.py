@@ -23,7 +23,8 @@ class LiquidationPrice(AccountObserver):
     """The mark at which a data's position would be liquidated, the other marks fixed, on the data's own price axis.
 
     ``cerebro.addobservermulti(LiquidationPrice)`` shows every data's, ``cerebro.addobserver(LiquidationPrice)`` the first
-    one's. NaN while the data is flat, and where no price liquidates.
+    one's. NaN while the data is flat, and where no price liquidates. Of the two isolated legs of a hedge it is the price
+    that is nearer to the mark; in cross both share one.
 
     Lines: ``price``, one value for each bar of the data (not of the strategy), like the prices it stands beside. The axis
     keeps the range of the prices: a liquidation price outside it is not drawn. To make room for it give the data
@@ -42,8 +43,13 @@ class LiquidationPrice(AccountObserver):
         if len(self) > bars:
             self.backwards()  # vectorized, the host moves every observer on with each step of the strategy
         if bars:
-            price = self._broker.liquidation_price(self.data)
-            self.l.price[0] = nan if price is None else price
+            self.l.price[0] = self._nearest()
+
+    def _nearest(self) -> float:
+        broker = self._broker
+        held = [leg for leg in broker.legs_of(self.data) if leg.position.size]
+        prices = [(price, broker.marks[leg.symbol]) for leg in held if (price := broker.liquidation_price(self.data, leg.side)) is not None]
+        return min(prices, key=lambda found: abs(found[0] - found[1]), default=(nan, nan))[0]
 
 
 class MarginRatio(AccountObserver):

@@ -22,7 +22,10 @@ START_CASH = 10_000.0
 
 # What a script may have set on the present broker, besides money and fees, and what means the same under margin.
 HOST_PARAMS = ("eosbar", "filler", "slip_perc", "slip_fixed", "slip_open", "slip_match", "slip_limit", "slip_out", "coc", "coo")
-OWN_PARAMS = ("intrabar", "on_liquidation", "stamp", "warning_rate", "call_rate", "unfunded", "filters", "check")
+OWN_PARAMS = (
+    *("position_mode", "intrabar", "on_liquidation", "refill", "top_up", "stamp", "unfunded", "filters", "check"),
+    *("warning_rate", "call_rate", "warning_distance", "warning_atr", "warning_atr_period"),
+)
 
 
 def plug(
@@ -44,9 +47,10 @@ def plug(
     perpetuals', so there is no default, and ``leverage`` and ``margin_mode`` need not name these datas. ``fee`` is a fraction
     for maker and taker, or (maker, taker), in place of the venue's dated ones.
 
-    ``params`` go to the MarginBroker: ``intrabar``, ``on_liquidation``, ``stamp``, ``check``, ``warning_rate``, ``call_rate``,
-    ``unfunded``, ``filters`` and the host's own. What the present broker was given of these, slippage and cheat-on-open among
-    them, is kept; its commissions are not, the venue's replace them.
+    ``params`` go to the MarginBroker: ``position_mode``, ``intrabar``, ``on_liquidation``, ``refill``, ``top_up``, ``stamp``,
+    ``unfunded``, ``filters``, ``check``, the warnings' (``warning_rate``, ``call_rate``, ``warning_distance``, ``warning_atr``) and
+    the host's own. What the present broker was given of these, slippage and cheat-on-open among them, is kept; its commissions
+    are not, the venue's replace them.
 
     ValueError where a data has no name, the venue does not know a symbol, a mapping leaves one out, or the leverage is
     above what the venue allowed when the data begins.

@@ -1,10 +1,11 @@
 """What a run leaves behind besides the journal: one row a bar, and the fills, funding and liquidations.
 
 The broker writes it, results and pictures read it. Times are seconds since 1970 UTC; a bar's time is its closing
-instant.
+instant. In hedge mode a row is of one leg, and its symbol ``SYMBOL:LONG`` or ``SYMBOL:SHORT``.
 """
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
@@ -24,6 +25,8 @@ HOLDING_COLUMNS = (
     *("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated"),
     *("leverage", "terms_since", "set_aside"),
 )
+
+SPECK = 1e-15  # of the first deposit: what an account without money is shown as where a ratio or a logarithm needs more than 0
 
 
 class FillRow(NamedTuple):
@@ -108,9 +111,12 @@ class LiquidationRow(NamedTuple):
 
 
 class WarningRow(NamedTuple):
-    """One wallet that has fallen to a threshold at the close of a bar (R31); ``rate`` is the threshold's, equity / maintenance margin.
+    """One wallet or position that has fallen to a threshold at the close of a bar (R31).
 
-    ``kind`` is 'warning' or 'margin_call', ``account`` the wallet: 'wallet:cross' or 'wallet:SYMBOL'.
+    ``kind`` is 'warning' or 'margin_call', ``account`` the wallet: 'wallet:cross' or 'wallet:SYMBOL'. ``measure`` says what the
+    ``threshold`` is of: 'rate', equity / maintenance margin of the wallet (then also in ``rate``); 'distance', of the mark of
+    ``symbol`` to its liquidation price as a fraction of the mark; 'atr', the same distance in average true ranges.
+    ``distance`` is the fraction of both, ``average_range`` the average true range. What a measure has not is None.
     """
 
     time: float
@@ -118,7 +124,47 @@ class WarningRow(NamedTuple):
     account: str
     equity: float
     maintenance_margin: float
-    rate: float
+    rate: float | None
+    measure: str
+    threshold: float
+    symbol: str
+    mark_price: float | None
+    liquidation_price: float | None
+    distance: float | None
+    average_range: float | None
+
+
+class TopUpRow(NamedTuple):
+    """Margin that a rule has added to a wallet where it would have been liquidated.
+
+    ``symbol`` is the contract's ('' of the cross wallet), ``trigger`` as of a liquidation; ``uses`` of the rule went into it;
+    ``equity`` and ``maintenance_margin`` are the wallet's before it. Money ``from_outside`` was a deposit, else it came from the
+    cross wallet.
+    """
+
+    time: float
+    symbol: str
+    account: str
+    amount: float
+    uses: int
+    trigger: str
+    equity: float
+    maintenance_margin: float
+    from_outside: bool
+
+
+class FlowRow(NamedTuple):
+    """Money from outside (out: negative) after the start: ``bar`` is the first, from 0, whose equity contains it.
+
+    ``kind`` is 'transfer' (``add_cash``), 'adjust' (cash set by a strategy), 'refill' or 'top_up'; ``equity`` is what the
+    account had before it, at that instant.
+    """
+
+    time: float
+    bar: int
+    kind: str
+    amount: float
+    equity: float
 
 
 @dataclass(slots=True)
@@ -128,7 +174,10 @@ class Record:
     ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
     which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind it, the leverage that
     is set, since when its tier table and margin terms are in force (-inf: the first ones), and the closing fee that was
-    set aside for each contract of an isolated position.
+    set aside for each contract of an isolated position. Of the ``walked_bars``, whose path was planned,
+    ``ambiguous_bars`` are those on which the two market paths differ in what they liquidate or fill, and
+    ``only_worst_bars`` those on which a contract is liquidated by 'worst' alone. Of the contracts that have finer bars,
+    ``detailed`` counts the walked bars that took theirs, ``undetailed`` those that had to take their path.
     """
 
     bars: array = field(default_factory=lambda: array("d"))
@@ -138,9 +187,15 @@ class Record:
     liquidations: list[LiquidationRow] = field(default_factory=list)
     refusals: list[RefusalRow] = field(default_factory=list)
     warnings: list[WarningRow] = field(default_factory=list)
+    top_ups: list[TopUpRow] = field(default_factory=list)
+    flows: list[FlowRow] = field(default_factory=list)
     closest_call: float = inf
     bars_held: int = 0
     walked_bars: int = 0
+    ambiguous_bars: int = 0
+    only_worst_bars: int = 0
+    detailed: Counter[str] = field(default_factory=Counter)
+    undetailed: Counter[str] = field(default_factory=Counter)
     gap_stamps: int = 0
 
     def __len__(self) -> int:

@@ -5,9 +5,8 @@ Frames are built when asked for. Every time is UTC; a bar's time is its closing 
 
 import json
 import platform
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -19,11 +18,11 @@ from .core.account import Position
 from .core.contract import Contract
 from .core.funding import FundingSchedule
 from .core.ledger import CROSS, Journal, Row, wallet_of
-from .core.liquidation import is_paid_for, jumps, liquidation_price
+from .core.liquidation import is_paid_for, joint_liquidation_price, jumps, liquidation_price
 from .core.terms import terms_at
 from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
-from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FundingRow, LiquidationRow, Record, RefusalRow, WarningRow
+from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FlowRow, FundingRow, LiquidationRow, Record, RefusalRow, TopUpRow, WarningRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +57,7 @@ TRADE_COLUMNS = (
 POSITION_COLUMNS = ("time", "symbol", "size", "entry_price", "mark_price", "liquidation_price")
 LONGEST_FUNDING_INTERVAL = 8 * 3600.0  # seconds; no venue of ours settles more rarely
 DTYPES = {float | None: float}  # what stands for a NamedTuple's type in a frame, where that is another
+DEAD_SHARE = 1e-6  # of all that was paid in: with less an account is dead, where no lot says so
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01
 
 
@@ -71,6 +71,34 @@ class Baseline(NamedTuple):
     values: Sequence[float]
     failure: str = ""
     first_fill: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The same backtest by the path of each bar that leaves most (``best``) and by the one that is a bound (``worst``).
+
+    They bound what bars hide on each bar from a given state, not the outcome: once they part, they trade on other accounts.
+    """
+
+    best: "Result"
+    worst: "Result"
+
+    @cached_property
+    def equity(self) -> "pd.DataFrame":
+        """Equity at the close of each bar under both, columns ``best`` and ``worst``; the last one stands where a run has ended."""
+        import pandas as pd
+
+        return pd.DataFrame({"best": self.best.equity["equity"], "worst": self.worst.equity["equity"]}).ffill()
+
+    @property
+    def ends(self) -> "tuple[tuple[str, Result], ...]":
+        """Both Results with their names."""
+        return ("best", self.best), ("worst", self.worst)
+
+    @property
+    def liquidations(self) -> tuple[int, int]:
+        """How many liquidations the best and the worst end have."""
+        return self.best.summary["liquidations"], self.worst.summary["liquidations"]
 
 
 class _Holding:
@@ -148,14 +176,16 @@ class Result:
       - ``equity``: by bar time, EQUITY_COLUMNS; ``lowest_equity`` is the worst inside the bar, ``margin_ratio`` is
         maintenance margin / equity (liquidation at 1; blank while flat), ``effective_leverage`` is notional / equity
       - ``positions``: one row for each bar and contract held at its close, POSITION_COLUMNS; see ``Result.positions``
-      - ``fills``, ``funding``, ``liquidations``, ``refusals``, ``warnings``, ``journal``: the rows of ``record`` and ``core.ledger``
+      - ``fills``, ``funding``, ``liquidations``, ``refusals``, ``warnings``, ``top_ups``, ``journal``: the rows of ``record`` and
+        ``core.ledger``
       - ``trades``: closed positions from flat to flat, TRADE_COLUMNS, rebuilt from the fills
       - ``insurance_fund``: what the fund gained from this account (negative: what it paid)
       - ``baseline``: stock Backtrader's value by bar time, or None where it was not run
+      - ``bounds``: the same run under both ends of what bars hide, see ``Bounds``, or None where they were not run
       - ``strategy``: the finished strategy; ``settings``: how it was run
     """
 
-    def __init__(self, strategy: Any, *, baseline: Baseline | None = None) -> None:
+    def __init__(self, strategy: Any, *, baseline: Baseline | None = None, bounds: Bounds | None = None) -> None:
         broker = strategy.broker
         record = getattr(broker, "record", None)
         if not isinstance(record, Record):
@@ -163,7 +193,7 @@ class Result:
             raise ValueError(f"a Result is read from a run with a MarginBroker, this one had a {kind}; use plug(cerebro, ...) before run()")
         if not len(record):
             raise ValueError("a Result is read from a finished run, this one has no bar yet; call cerebro.run() first")
-        self.strategy = strategy
+        self.strategy, self.bounds = strategy, bounds
         self._broker, self._record, self._stock = broker, record, baseline
         self._times = record.column("time")
         self._ledger: Journal = broker.journal
@@ -192,12 +222,19 @@ class Result:
         """The run in plain numbers; money as the account sees it (paid is negative), fractions plain.
 
         - ``start_cash``, ``final_equity``, ``net_deposits`` (paid in less taken out after the start)
+        - ``died``: since when (ISO 8601, UTC) nothing could be opened any more, see ``Result.died``; None of an account that lives
         - ``total_return``, ``annual_return`` (365 days; None for less than a day), ``sharpe`` (daily UTC returns,
-          sqrt(365), no risk-free rate): time-weighted, so what is paid in or out is no return
+          sqrt(365), no risk-free rate): time-weighted, so what is paid in or out is no return. Of a dead account there is no
+          Sharpe ratio, and no annual return but -1 where everything was lost
         - ``max_drawdown`` positive, inside bars: from the highest equity of any bar before to the worst inside a bar
         - ``trades`` closed positions, ``open_trades`` those still held, ``orders_refused``, ``win_rate`` closed with a profit after costs
         - ``fees`` trading fees, ``funding``, ``liquidation_loss`` profit of forced fills less fees and forfeits
         - ``liquidations``, ``possible_liquidations`` (those of them that only one of the two paths has)
+        - ``ambiguous`` bars on which the two paths differ in what they liquidate or which orders they fill, ``only_worst`` those
+          on which a contract is liquidated by ``intrabar='worst'`` alone; both of the bars that were walked; ``detailed`` those of
+          them that finer bars decided, counted for each contract
+        - ``top_ups`` and ``topped_up``: how often a rule added margin, and how much; ``refills`` and ``refilled``: the same of
+          deposits after liquidations
         - ``insurance_fund`` what the fund gained from this account; ``closest_call`` least distance to a liquidation
           price as a fraction of mark, None where none was ever in reach
         - ``time_in_market`` share of bars that ended with a position, ``bars``
@@ -206,17 +243,19 @@ class Result:
         record, times, start = self._record, self._times, self._start_cash
         equity, lowest = without_flows(start, record.column("equity"), record.column("lowest_equity"), self.flows)
         total_return = equity[-1] / start - 1
+        died = self.died
         opened = [time - self.bar_seconds for time in times]
         trips, open_trips = self._round_trips
         balances = self._ledger.balances()
         return {
             "start_cash": start,
             "final_equity": record.column("equity")[-1],
-            "net_deposits": sum(self.flows.values(), 0.0),
+            "died": None if died is None else iso(died),
+            "net_deposits": sum((flow.amount for flow in self.flows), 0.0),
             "total_return": total_return,
-            "annual_return": annual_return(total_return, times[-1] - opened[0]),
+            "annual_return": annual_return(total_return, times[-1] - opened[0]) if died is None or total_return <= -1 else None,
             "max_drawdown": max_drawdown(start, equity, lowest),
-            "sharpe": sharpe(daily_returns(start, opened, equity)),
+            "sharpe": sharpe(daily_returns(start, opened, equity)) if died is None else None,
             "trades": len(trips),
             "open_trades": open_trips,
             "orders_refused": len(record.refusals),
@@ -226,6 +265,10 @@ class Result:
             "liquidations": len(record.liquidations),
             "possible_liquidations": sum(row.certainty == "possible" for row in record.liquidations),
             "liquidation_loss": sum((row.loss for row in record.liquidations), 0.0),
+            **self._added_money(),
+            "ambiguous": record.ambiguous_bars,
+            "only_worst": record.only_worst_bars,
+            "detailed": sum(record.detailed.values()),
             "insurance_fund": self.insurance_fund,
             "closest_call": record.closest_call if record.closest_call < inf else None,
             "time_in_market": record.bars_held / len(record),
@@ -233,6 +276,12 @@ class Result:
             "journal_imbalance": self._ledger.imbalance(),
             "flags": self._flags(),
         }
+
+    def _added_money(self) -> dict[str, float]:
+        topped_up = [row.amount for row in self._record.top_ups]
+        refilled = [flow.amount for flow in self.flows if flow.kind == "refill"]
+        sums = {"topped_up": sum(topped_up, 0.0), "refilled": sum(refilled, 0.0)}
+        return {"top_ups": len(topped_up), "refills": len(refilled), **sums}
 
     @cached_property
     def insurance_fund(self) -> float:
@@ -251,27 +300,49 @@ class Result:
 
     @property
     def _last_known(self) -> float:
-        series = [self._broker.slots[symbol].series for symbol in self.symbols]
+        series = [slot.series for slot in self._slots.values()]
         return max((known.stamps[-1] for known in series if known is not None), default=self._times[-1])
 
     @property
     def _start_cash(self) -> float:
         return self._ledger.entries[0].postings[0][1]
 
-    @cached_property
-    def flows(self) -> dict[int, float]:
-        """Money from outside after the start, by the index of the bar whose equity is the first to contain it.
+    @property
+    def flows(self) -> list[FlowRow]:
+        """Money from outside after the start; what came after the last bar is in no equity and left out."""
+        return [flow for flow in self._record.flows if flow.bar < len(self._record)]
 
-        A transfer is booked as a bar begins to be worked on, an adjustment by a strategy once it is over.
+    @cached_property
+    def died(self) -> float | None:
+        """Since when (seconds UTC) the account has been dead: the bar from which on it holds nothing and can open nothing more.
+
+        Judged at the last closes: its money is below what one lot takes of each contract, of one without lots below a
+        millionth of all that was paid in. None of an account that lives, has never traded, or was emptied by its owner.
         """
-        flows: dict[int, float] = {}
-        for entry in self._ledger.entries[1:]:
-            if entry.kind in ("deposit", "withdraw", "adjust"):
-                bisect = bisect_right if entry.kind == "adjust" else bisect_left
-                row = bisect(self._times, entry.time)
-                if row < len(self._times):
-                    flows[row] = flows.get(row, 0.0) + entry.postings[0][1]
-        return flows
+        account, record = self._broker.account, self._record
+        left = account.wallet_balance
+        if not record.fills or any(position.size for position in account.positions.values()) or self._can_open(left):
+            return None
+        equity, notional = record.column("equity"), record.column("notional")
+        row = len(record) - 1
+        while row and not notional[row - 1] and equity[row - 1] == equity[-1]:
+            row -= 1
+        is_emptied = any(flow.bar >= row and flow.amount < 0 for flow in record.flows)
+        return None if is_emptied else self._times[row]
+
+    def _can_open(self, money: float) -> bool:
+        """Whether this much money opens the smallest size of some contract at its last close."""
+        account, paid_in = self._broker.account, self._start_cash + sum(flow.amount for flow in self._record.flows if flow.amount > 0)
+        for symbol, slot in self._broker.slots.items():
+            contract = slot.position.contract
+            if not contract.lot:
+                if money > DEAD_SHARE * paid_in:
+                    return True
+            elif len(slot.data):
+                need = account.opening_need(symbol, size=contract.lot, price=slot.data.close[0], fee_rate=contract.taker)
+                if money >= need:
+                    return True
+        return False
 
     @cached_property
     def _round_trips(self) -> tuple[list[RoundTrip], int]:
@@ -291,8 +362,12 @@ class Result:
             "leverage": {symbol: comminfo.p.leverage for symbol, comminfo in terms.items()},
             "margin_mode": {symbol: comminfo.p.margin_mode or broker.p.margin_mode for symbol, comminfo in terms.items()},
             "cash": self._start_cash,
+            "position_mode": broker.p.position_mode,
             "intrabar": broker.p.intrabar,
+            "detail": list(dict.fromkeys(slot.name for slot in broker.slots.values() if slot.detail is not None)),
             "on_liquidation": broker.p.on_liquidation,
+            "refill": broker.p.refill,
+            "top_up": _rules_said(broker.p.top_up),
             "profile": broker.profile.name,
             "currency": broker.currency,
             "kind": {symbol: comminfo.p.kind for symbol, comminfo in terms.items()},
@@ -312,26 +387,40 @@ class Result:
     def symbols(self) -> list[str]:
         """The contracts of the run, in the order their datas were added; resampled copies left out unless traded."""
         traded = {fill.symbol for fill in self._record.fills}
-        return [symbol for symbol in self._broker.slots if symbol in traded or "#" not in symbol]
+        contracts = self._broker.contracts.items()
+        return [name for name, legs in contracts if "#" not in name or any(leg.symbol in traded for leg in legs)]
+
+    def legs(self, symbol: str) -> list[str]:
+        """Return the symbols that a contract's rows carry: its own, in hedge mode 'SYMBOL:LONG' and 'SYMBOL:SHORT'."""
+        return [leg.symbol for leg in self._broker.contracts[symbol]]
+
+    @property
+    def _slots(self) -> dict[str, Any]:
+        """The slot of each contract, in hedge mode the long leg's: what both have in common."""
+        return {symbol: self._broker.contracts[symbol][0] for symbol in self.symbols}
 
     def _terms(self) -> dict[str, Any]:
-        return {symbol: self._broker.getcommissioninfo(self._broker.slots[symbol].data) for symbol in self.symbols}
+        return {symbol: self._broker.getcommissioninfo(slot.data) for symbol, slot in self._slots.items()}
 
     def _flags(self) -> list[str]:
-        """Return the stated policies that this run used, a sentence each (R30)."""
-        slots = {symbol: self._broker.slots[symbol] for symbol in self.symbols}
+        """Return the stated policies that this run used, a sentence each (R30), after what its figures cannot say."""
+        slots = self._slots
         groups = {
             "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
             "generic tiers (flat 0.5 %)": [symbol for symbol, comminfo in self._terms().items() if comminfo.is_generic],
             **_constant_funding(slots),
             "funding at mark, no oracle price was given": [symbol for symbol, slot in slots.items() if _lacks_oracle(slot)],
             "no trading fees": [symbol for symbol, comminfo in self._terms().items() if not (comminfo.p.commission or comminfo.p.maker)],
+            "detail without marks, fine mark is fine last clipped to the bar's mark": [
+                symbol for symbol, slot in slots.items() if slot.has_own_mark and slot.detail is not None and slot.detail.has_marks is False
+            ],
             "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None and slot.position.contract.kind != "spot"],
         }
         for slot in slots.values():
             for policy in _term_flags(slot.position, self._broker.currency):
-                groups.setdefault(policy, []).append(slot.symbol)
-        flags = [f"{policy}: {', '.join(symbols)}" for policy, symbols in groups.items() if symbols]
+                groups.setdefault(policy, []).append(slot.name)
+        flags = [] if self.died is None else [f"the account died at {iso(self.died)}: no Sharpe ratio, no annual return"]
+        flags += [f"{policy}: {', '.join(symbols)}" for policy, symbols in groups.items() if symbols]
         first, last = self._times[0] - self.bar_seconds, self._times[-1]
         for symbol, slot in slots.items():
             flags.extend(_tier_flag(symbol, slot.position.contract.tiers, first, last))
@@ -343,6 +432,10 @@ class Result:
             flags.extend(_funding_flag(symbol, slot.schedule, *span))
         if self._record.gap_stamps:
             flags.append(f"funding stamps in data gaps, settled at the last known mark: {self._record.gap_stamps}")
+        for symbol, count in self._record.undetailed.items():
+            flags.append(
+                f"detail missing, the path of the bar was walked: {symbol} {count} of {count + self._record.detailed[symbol]} bars"
+            )
         flags.append(f"intrabar: {self._broker.p.intrabar}")
         if self.ended_early:
             flags.append(f"ended {iso(last)}, before the data does, {iso(self._last_known)}")
@@ -372,7 +465,8 @@ class Result:
     def positions(self) -> "pd.DataFrame":
         """What was held at the close of each bar: size (signed), entry, closing mark, liquidation price (NaN where none).
 
-        The liquidation price is the mark at which the position's wallet would fail, the other marks as at that close.
+        The liquidation price is the mark at which the position's wallet would fail, the other marks as at that close. In hedge
+        mode each leg is a row; in cross both have one price.
         """
         import numpy as np
         import pandas as pd
@@ -398,8 +492,13 @@ class Result:
             held = [_Holding(slots[int(number)], *rest) for _, number, *rest in bar]
             shared = sum(holding.headroom for holding in held if not holding.is_isolated) if len(held) > 1 else 0.0
             for holding in held:
-                carried = shared - holding.headroom if len(held) > 1 and not holding.is_isolated else 0.0
+                joint = [other for other in held if other.slot.name == holding.slot.name] if not holding.is_isolated else [holding]
+                carried = shared - sum(other.headroom for other in joint) if len(held) > 1 and not holding.is_isolated else 0.0
                 collateral, number = holding.wallet_balance + carried, holding.slot.number
+                if len(joint) > 1:
+                    price = joint_liquidation_price(joint, collateral=collateral, mark_price=holding.mark_price)
+                    yield nan if price is None else price
+                    continue
                 problem = holding.problem(collateral)
                 if holding.contract.kind == "spot" and _owes_nothing(holding, held):
                     yield nan  # nothing is borrowed, nothing can be called
@@ -410,7 +509,7 @@ class Result:
 
     @cached_property
     def margin_ratios(self) -> "pd.DataFrame":
-        """Maintenance margin / equity of each wallet that was ever used, by bar time: a column 'cross', or a contract's symbol.
+        """Maintenance margin / equity of each wallet that was ever used, by bar time: a column 'cross', or a contract's (a leg's) symbol.
 
         A wallet is liquidated at 1 by what it holds itself, whatever the account has besides. Of closes; NaN where a wallet
         held nothing then, or its equity was 0 or less.
@@ -428,7 +527,7 @@ class Result:
         wallets = held.groupby(["row", "wallet"]).agg({"wallet_balance": "first", "profit": "sum", "maintenance": "sum"})
         equity = wallets["wallet_balance"] + wallets["profit"]
         ratios = (wallets["maintenance"] / equity.where(equity > 0)).unstack("wallet")
-        order = [name for name in (CROSS.removeprefix("wallet:"), *self.symbols) if name in ratios]
+        order = [name for name in (CROSS.removeprefix("wallet:"), *self._broker.slots) if name in ratios]
         return ratios.reindex(range(len(self._times)))[order].set_index(self.equity.index)
 
     @cached_property
@@ -455,6 +554,11 @@ class Result:
     def warnings(self) -> "pd.DataFrame":
         """One row for each warning and margin call."""
         return _frame(WarningRow, self._record.warnings)
+
+    @cached_property
+    def top_ups(self) -> "pd.DataFrame":
+        """One row for each time a rule added margin to a wallet that would have been liquidated."""
+        return _frame(TopUpRow, self._record.top_ups)
 
     @cached_property
     def journal(self) -> "pd.DataFrame":
@@ -484,7 +588,7 @@ class Result:
         """Return a contract's candles by bar time (default: the first contract's), as the strategy saw them."""
         import pandas as pd
 
-        slot = self._broker.slots[self.symbols[0] if symbol is None else symbol]
+        slot = self._broker.contracts[self.symbols[0] if symbol is None else symbol][0]
         data, size = slot.data, len(slot.data)
         times = [round((day - EPOCH) * DAY, 3) for day in data.datetime.get(size=size)]
         prices = {name: list(getattr(data, name).get(size=size)) for name in ("open", "high", "low", "close")}
@@ -493,8 +597,14 @@ class Result:
     # -- for machines ------------------------------------------------------------------------------------------------
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column."""
-        tables = {name: getattr(self, name) for name in ("liquidations", "trades", "fills", "refusals", "warnings", "funding", "journal")}
+        """Return everything as JSON: times as ISO 8601 UTC, blanks as null; ``equity``, ``positions``, ``baseline`` by column.
+
+        ``bounds`` has the summary and the equity of both ends.
+        """
+        tables = {
+            name: getattr(self, name)
+            for name in ("liquidations", "trades", "fills", "refusals", "warnings", "top_ups", "funding", "journal")
+        }
         whole = {
             "settings": self.settings,
             "summary": self.summary,
@@ -502,8 +612,13 @@ class Result:
             "equity": _columns(self.equity),
             "positions": _columns(self.positions),
             "baseline": None if self.baseline is None else _columns(self.baseline.to_frame()),
+            "bounds": None if self.bounds is None else {name: _end(end) for name, end in self.bounds.ends},
         }
         return json.dumps(plain(whole), indent=indent, allow_nan=False)
+
+
+def _end(result: Result) -> dict[str, Any]:
+    return {"summary": result.summary, "equity": _columns(result.equity)}
 
 
 def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -597,6 +712,13 @@ def _params(strategy: Any) -> dict[str, Any]:
     params = dict(strategy.p._getkwargs())
     hidden = ("signals",) if "_accumulate" in params else ()  # of the host's SignalStrategy
     return {name: value for name, value in params.items() if not name.startswith("_") and name not in hidden}
+
+
+def _rules_said(top_up: Any) -> Any:
+    """Return top-up rules as plain dicts."""
+    if top_up is None:
+        return None
+    return {name: asdict(rule) for name, rule in top_up.items()} if isinstance(top_up, Mapping) else asdict(top_up)
 
 
 def _fees(contract: Contract) -> dict[str, Any]:

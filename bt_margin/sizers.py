@@ -1,6 +1,7 @@
 """Sizers that know what leverage is: the two simplest rules traders of perpetuals use.
 
-As with the host's own ``PercentSizer``, an order against the position held is sized to close it. Sizes are in contracts;
+As with the host's own ``PercentSizer``, an order against the position held is sized to close it; not so in hedge mode, where
+it may open the other leg and ``broker.close_side`` is what closes one. Sizes are in contracts;
 the broker cuts them to whole lots. Both also run on stock Backtrader.
 """
 
@@ -11,7 +12,7 @@ import backtrader as bt
 
 def _size(sizer: bt.Sizer, comminfo: Any, data: Any, isbuy: bool, notional: float) -> float:
     """Return the size of an order with this notional at the close, or what closes the position that it is against."""
-    held = sizer.broker.getposition(data).size
+    held = 0 if getattr(sizer.broker, "is_hedging", False) else sizer.broker.getposition(data).size
     if held and (held > 0) != isbuy:
         return abs(held)
     price, multiplier = data.close[0], comminfo.p.mult

@@ -1,4 +1,6 @@
-"""A slot: one Backtrader data as the margin account sees it.
+"""A slot: one Backtrader data as the margin account sees it; in hedge mode one ``side`` of it, 'LONG' or 'SHORT'.
+
+``name`` is the contract's symbol, ``symbol`` the position's: the same, or of a leg ``NAME:LONG``.
 
 It knows when a new bar has come, the bar's last and mark prices, its opening and closing instants (seconds, UTC) and
 the funding stamps that fall due. Marks come from the feed's own series where it has one, else from last.
@@ -29,17 +31,28 @@ class Slot:
     """State of one data between two steps of the broker."""
 
     def __init__(
-        self, data: Any, symbol: str, position: Position, funding: FundingSchedule | None, *, stamps_are_opens: bool, number: int
+        self,
+        data: Any,
+        symbol: str,
+        position: Position,
+        funding: FundingSchedule | None,
+        *,
+        stamps_are_opens: bool,
+        number: int,
+        side: str | None = None,
     ) -> None:
         self.data, self.symbol, self.position, self.number = data, symbol, position, number
+        self.side = side
+        self.name = symbol if side is None else symbol.removesuffix(f":{side}")
         self.series: PerpSeries | None = _series_of(data)
         self.schedule = funding if funding is not None else (self.series.funding if self.series else None)
         if position.contract.kind == "spot":
             self._drop_funding(funding)
         self.stamps_are_opens = stamps_are_opens
+        self.detail = self.series.detail if self.series is not None else None
         self.has_own_mark = self.series is not None and self.series.mark_open is not None
         self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
-        self.lots: dict[tuple[Any, int], float] = {}
+        self.lots: dict[tuple[Any, Any], float] = {}  # by owner and trade id
         self.count, self.day_number = 0, 0.0
         self.version = 0
         self.is_fresh = self.is_bulk = False

@@ -25,6 +25,7 @@ def heading(result: Result) -> str:
     params = ", ".join(f"{name}={value}" for name, value in settings["params"].items())
     modes = settings["margin_mode"]
     rules = ", ".join(f"{symbol} {leverage:g}x {modes[symbol]}" for symbol, leverage in settings["leverage"].items())
+    rules += ", hedge mode" if settings["position_mode"] == "hedge" else ""
     span = settings["data"]
     return (
         f"{settings['strategy']}({params}) on {rules}, {settings['venue']} rules, {_minute(span['first'])} to {_minute(span['last'])} UTC"
@@ -41,6 +42,7 @@ def summary_table(result: Result) -> Table:
     start, money = summary["start_cash"], partial(_money, result)
     claims = ("", "", "") if stock is None else (f"{stock.iloc[-1]:,.0f}", f"{stock.iloc[-1] / start - 1:+.1%}", f"{stock.min():,.0f}")
     rows = [
+        *([] if summary["died"] is None else [("the account", DASH, f"[red]DEAD since {_minute(summary['died'])} UTC[/red]")]),
         ("final equity", claims[0], money(summary["final_equity"])),
         ("return", claims[1], f"{summary['total_return']:+.1%}"),
         ("lowest equity", claims[2], money(result.equity["lowest_equity"].min())),
@@ -49,7 +51,10 @@ def summary_table(result: Result) -> Table:
         ("trades, won", DASH, f"{summary['trades']}, {_number(summary['win_rate'], '.0%')}"),
         ("orders refused", DASH, f"{summary['orders_refused']}"),
         ("liquidations", DASH, f"{summary['liquidations']}"),
+        *_ends(result),
         ("lost in them", DASH, money(summary["liquidation_loss"])),
+        *([("topped up by rule", DASH, _often(summary["top_ups"], money(summary["topped_up"])))] if result.settings["top_up"] else []),
+        *([("refilled after them", DASH, _often(summary["refills"], money(summary["refilled"])))] if result.settings["refill"] else []),
         ("closest call", DASH, "liquidated" if summary["liquidations"] else _closest(summary["closest_call"])),
         ("trading fees", DASH, money(summary["fees"])),
         ("funding", DASH, money(summary["funding"])),
@@ -65,6 +70,15 @@ def summary_table(result: Result) -> Table:
     return table
 
 
+def _ends(result: Result) -> list[tuple[str, str, str]]:
+    """Return the rows of what bars hide: equity and liquidations by the best and by the worst path."""
+    if result.bounds is None:
+        return []
+    best, worst = (_money(result, end.summary["final_equity"]) for end in (result.bounds.best, result.bounds.worst))
+    fewest, most = result.bounds.liquidations
+    return [("equity by best, worst path", DASH, f"{best}, {worst}"), ("liquidations there", DASH, f"{fewest}, {most}")]
+
+
 def _money(result: Result, amount: float, *, is_rough: bool = False) -> str:
     """Return an amount with its decimals; a rough one of quote money without."""
     return f"{amount:,.{0 if is_rough and result.decimals == 2 else result.decimals}f}"
@@ -72,6 +86,10 @@ def _money(result: Result, amount: float, *, is_rough: bool = False) -> str:
 
 def _closest(share: float | None) -> str:
     return DASH if share is None else f"{share:.2%} of mark price"
+
+
+def _often(count: int, amount: str) -> str:
+    return f"{amount}, {'once' if count == 1 else f'{count} times'}" if count else "never"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -83,7 +101,7 @@ def liquidation_table(result: Result, most: int) -> Table:
 
     The symbol is left out where there is one only, and how sure they are where all are certain.
     """
-    rows, several = result.liquidations, len(result.symbols) > 1
+    rows, several = result.liquidations, sum(len(result.legs(symbol)) for symbol in result.symbols) > 1
     unsure = not (rows["certainty"] == "certain").all()
     table = Table(title=f"Liquidations ({len(rows)})", title_justify="left", caption=_caption(rows, most), caption_justify="left")
     texts, numbers = ["UTC", *(["symbol"] if several else [])], ["size", "entry", "mark", "lost", "prevented by"]

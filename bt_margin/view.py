@@ -9,28 +9,31 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any
 
-import backtrader as bt
-
 from .comminfo import utc
 from .core.account import MarginAccount, Position, check_leverage, is_number
 from .core.contract import split_fill
-from .core.ledger import CROSS, Journal
+from .core.ledger import CROSS, MONEY_TOLERANCE, Journal
 from .core.liquidation import account_adl_score, account_bankruptcy_price, account_liquidation_price
 from .core.orders import opened_by
 from .core.profiles import Profile
+from .legs import Legs
+from .record import SPECK, FlowRow, Record
 from .slots import Slot
 
+LEAST_FUND_VALUE = 1e-200  # of a share: after many total losses, each of which leaves SPECK of it, it falls no further
 RATIOS = ("maintenance/equity", "equity/maintenance", "equity/notional", "equity/initial")
 
 
-class AccountView(bt.brokers.BackBroker):
+class AccountView(Legs):
     """The part of MarginBroker that answers for the account."""
 
     account: MarginAccount
     marks: dict[str, float]
-    slots: dict[str, Slot]
     profile: Profile
+    record: Record
     now: float
+    _fundval: float
+    _fundshares: float
     _available: float | None
 
     @property
@@ -53,11 +56,11 @@ class AccountView(bt.brokers.BackBroker):
         return max(self._available, 0.0)
 
     def initial_margin(self, data=None) -> float:
-        """Return the initial margin of one data's position, or of all."""
+        """Return the initial margin of one data's position (in hedge mode of both), or of all."""
         return sum(p.initial_margin(self._mark(p)) for p in self._positions_of(data))
 
     def maintenance_margin(self, data=None) -> float:
-        """Return the maintenance margin of one data's position, or of all."""
+        """Return the maintenance margin of one data's position (in hedge mode of both), or of all."""
         return sum(p.maintenance_margin(self._mark(p)) for p in self._positions_of(data))
 
     def margin_ratio(self, convention=None) -> float | None:
@@ -78,36 +81,61 @@ class AccountView(bt.brokers.BackBroker):
         }[convention]
         return above / below if notional and below else None
 
-    def liquidation_price(self, data) -> float | None:
-        """Return the mark at which the data's position would be liquidated, the other marks fixed; None if at none."""
-        return account_liquidation_price(self.account, self.slot_of(data).symbol, self.marks)
+    def liquidation_price(self, data, side=None) -> float | None:
+        """Return the mark at which the data's position would be liquidated, the other marks fixed; None if at none.
 
-    def bankruptcy_price(self, data) -> float | None:
-        """Return the mark at which the equity of the position's wallet is 0, the other marks fixed; None if at none."""
-        return account_bankruptcy_price(self.account, self.slot_of(data).symbol, self.marks)
+        In hedge mode both legs move together: in cross they share one price, isolated ones have one each, and where both
+        are held a ``side`` says whose is asked for.
+        """
+        return account_liquidation_price(self.account, self._priced_leg(data, side).symbol, self.marks)
 
-    def adl_score(self, data) -> float | None:
+    def bankruptcy_price(self, data, side=None) -> float | None:
+        """Return the mark at which the equity of the position's wallet is 0, the other marks fixed; None if at none.
+
+        ``side`` as in ``liquidation_price``.
+        """
+        return account_bankruptcy_price(self.account, self._priced_leg(data, side).symbol, self.marks)
+
+    def _priced_leg(self, data, side: str | None) -> Slot:
+        legs = self.legs_of(data)
+        if side is None and not legs[0].position.is_isolated:
+            return next((leg for leg in legs if leg.position.size), legs[0])
+        return self.held_leg(data, side)
+
+    def adl_score(self, data, side=None) -> float | None:
         """Return how far the data's position leads the queue for auto-deleveraging, by the venue's formula.
 
-        None where no source has that formula (see ``Profile.adl``), and for what is not queued: nothing held or earned.
+        None where no source has that formula (see ``Profile.adl``), and for what is not queued: nothing held or earned. In
+        hedge mode each ``side`` is queued for itself.
         """
         rule = self.profile.adl
-        return None if rule is None else account_adl_score(rule, self.account, self.slot_of(data).symbol, self.marks)
+        return None if rule is None else account_adl_score(rule, self.account, self.held_leg(data, side).symbol, self.marks)
 
-    def max_size(self, data, isbuy, price=None) -> float:
+    def max_size(self, data, isbuy, price=None, side=None) -> float:
         """Return the largest size an order at a price (default: the close) may have: what it closes plus what it may open.
 
-        Resting orders of the same side count against the tiers (R4), and what is reserved for them is not available.
+        Resting orders of the same side count against the tiers (R4), and what is reserved for them is not available. In
+        hedge mode ``side`` names the leg, which an order closes to flat and no further.
         """
-        slot = self.slot_of(data)
+        return self._max_size(self.slot_of(data, side), isbuy, price)
+
+    def _max_size(self, slot: Slot, isbuy: bool, price: Any = None) -> float:
+        data = slot.data
         if price is not None and not (is_number(price) and price > 0):
             raise ValueError(f"{slot.symbol}: max_size takes a price above 0, or none for the close, was {price!r}")
         price = data.close[0] if price is None else price
         self._use_terms_of_today(slot)
         side = 1 if isbuy else -1
         held, resting = slot.position.size, self._resting_size(slot, side)
+        if self.account.only_closes(slot.symbol, side):
+            return abs(held)
         credit = self.account.slack(slot.symbol, is_short=not isbuy)
-        opening = {"price": price, "fee_rate": slot.position.contract.taker, "marks": self._marks_with(slot), "credit": credit}
+        opening: dict[str, Any] = {
+            "price": price,
+            "fee_rate": slot.position.contract.taker,
+            "marks": self._marks_with(slot),
+            "credit": credit,
+        }
         if held * side >= 0:
             return self.account.max_opening(slot.symbol, **opening, besides=held + resting, is_short=not isbuy)
         trial = self.account.clone()
@@ -149,7 +177,7 @@ class AccountView(bt.brokers.BackBroker):
         return self.marks[position.contract.symbol]
 
     def _positions_of(self, data) -> Iterator[Position]:
-        slots = self.slots.values() if data is None else (self.slot_of(data),)
+        slots = self.slots.values() if data is None else self.legs_of(data)
         return (slot.position for slot in slots if slot.position.size)
 
     def get_cash(self):
@@ -184,8 +212,35 @@ class AccountView(bt.brokers.BackBroker):
         difference = amount - self.account.available_margin(self.marks)
         if difference:
             self.account.adjust(difference, time=self.now)
-            self._value += difference
-            self._available = None
+            self.note_flow("adjust", difference, self._value)
+
+    def note_flow(self, kind: str, amount: float, equity: float) -> None:
+        """Record booked money from outside, and let it buy shares of the fund at what they are worth just before, at ``equity``.
+
+        The shares of an account that has lost everything are worth SPECK of what they were, so that what comes in buys very
+        many of them and is no profit of the fund.
+        """
+        self._fundval = self._fund_value(equity)
+        if self._fundval <= LEAST_FUND_VALUE:
+            self._fundshares = max(equity, 0.0) / self._fundval
+        shares = amount / self._fundval
+        self._fundshares += shares
+        if abs(self._fundshares) <= MONEY_TOLERANCE * abs(shares):  # everything was withdrawn
+            self._fundshares = 0.0
+        self._value = equity + amount
+        self._available = None
+        self.record.flows.append(FlowRow(self.now, len(self.record), kind, amount, equity))
+
+    def _fund_value(self, equity: float) -> float:
+        """Return what a share of the fund is worth at an equity, as before where there are no shares."""
+        if not self._fundshares:
+            return self._fundval
+        return max((equity if equity > 0 else self.speck) / self._fundshares, LEAST_FUND_VALUE)
+
+    @property
+    def speck(self) -> float:
+        """What an account without money is shown as by the host's words for value, so that nobody divides by zero."""
+        return SPECK * self.startingcash
 
     def _set_first_deposit(self, cash: float) -> None:
         check_cash(cash)
@@ -195,13 +250,18 @@ class AccountView(bt.brokers.BackBroker):
     def get_value(self, datas=None, mkt=False, lever=False):
         """Return equity; for datas their signed notional at the close (alias: ``getvalue``).
 
+        Of an account without money it is ``speck``, next to nothing: analyzers divide by it and take its
+        logarithm. ``equity`` says 0.
+
         ``mkt`` and ``lever`` ask for the gross notional of what is held, alone or on top of the wallets.
         """
         if datas is not None:
             return sum(self._notional_at_close(data) for data in datas)
         if mkt:
             return self._notional
-        return self.wallet_balance + self._notional if lever else self._value
+        if lever:
+            return self.wallet_balance + self._notional
+        return self._value if self._value > 0 else self.speck
 
     getvalue = get_value
 
@@ -213,8 +273,8 @@ class AccountView(bt.brokers.BackBroker):
         return self.get_value(datas=datas, lever=lever)
 
     def _notional_at_close(self, data) -> float:
-        position = self.slot_of(data).position
-        return position.notional(data.close[0]) * (1 if position.size > 0 else -1) if position.size else 0.0
+        positions = [leg.position for leg in self.legs_of(data) if leg.position.size]
+        return sum(position.notional(data.close[0]) * (1 if position.size > 0 else -1) for position in positions) if positions else 0.0
 
     def get_leverage(self):
         """Return the effective leverage: gross notional over equity."""
@@ -225,38 +285,47 @@ class AccountView(bt.brokers.BackBroker):
         return next((known.status for known in self.orders if known.ref == order.ref), order.status)
 
     def set_leverage(self, data, leverage):
-        """Change a contract's leverage.
+        """Change a contract's leverage, in hedge mode that of both legs.
 
         Raising moves no money. Lowering is refused on an open isolated position, and in cross where the larger
         initial margin is not available (R10).
         """
-        slot = self.slot_of(data)
+        legs = self.legs_of(data)
+        for slot in legs:
+            self._use_terms_of_today(slot)
+            check_leverage(slot.symbol, leverage, slot.position.table.brackets)
+        if leverage < legs[0].position.leverage:
+            self._check_lower_leverage(legs, leverage)
+        for slot in legs:
+            self._check_tier(slot, leverage)
+        for slot in legs:
+            self.account.set_leverage(slot.symbol, leverage)
+        self._available = None
+
+    def _check_tier(self, slot: Slot, leverage: float) -> None:
+        """Raise ValueError where what is held is larger than the tiers allow at a leverage."""
         position = slot.position
-        self._use_terms_of_today(slot)
-        check_leverage(slot.symbol, leverage, position.table.brackets)
-        if leverage < position.leverage:
-            self._check_lower_leverage(slot, leverage)
         limit = position.table.max_notional(leverage)
         measure = position.measure(position.size, self._mark(position)) if position.size else 0.0
         if measure > limit:
             what = "notional" if position.is_plain else f"a size in its tiers' {position.table.unit} of"
             raise ValueError(f"{slot.symbol}: a position of {what} {measure:.8g} allows no {leverage:g}x, its tier ends at {limit:.8g}")
-        self.account.set_leverage(slot.symbol, leverage)
-        self._available = None
 
-    def _check_lower_leverage(self, slot: Slot, leverage: float) -> None:
-        position = slot.position
-        if position.is_isolated and position.size:
-            raise ValueError(
-                f"{slot.symbol}: the leverage of an open isolated position cannot fall from {position.leverage:g} to {leverage:g}; "
-                "add margin or close it"
-            )
-        more = self.account.order_margin_of(slot.symbol, leverage=leverage) - self.account.order_margin_of(slot.symbol)
-        if position.size:
-            more += self._more_margin(position, leverage)
+    def _check_lower_leverage(self, legs: Sequence[Slot], leverage: float) -> None:
+        more = 0.0
+        for slot in legs:
+            position = slot.position
+            if position.is_isolated and position.size:
+                raise ValueError(
+                    f"{slot.symbol}: the leverage of an open isolated position cannot fall from {position.leverage:g} to {leverage:g}; "
+                    "add margin or close it"
+                )
+            more += self.account.order_margin_of(slot.symbol, leverage=leverage) - self.account.order_margin_of(slot.symbol)
+            if position.size:
+                more += self._more_margin(position, leverage)
         free = self.account.available_margin(self.marks)
         if more > free:
-            raise ValueError(f"{slot.symbol}: {leverage:g}x needs {more:.8g} more initial margin, available is {max(free, 0.0):.8g}")
+            raise ValueError(f"{legs[0].name}: {leverage:g}x needs {more:.8g} more initial margin, available is {max(free, 0.0):.8g}")
 
     def _more_margin(self, position: Position, leverage: float) -> float:
         """Return by how much the initial margin of a position is larger at another leverage."""
@@ -266,16 +335,17 @@ class AccountView(bt.brokers.BackBroker):
         return replace(position, leverage=leverage).initial_margin(mark_price) - position.initial_margin(mark_price)
 
     def set_margin_mode(self, data, margin_mode):
-        """Choose 'cross' or 'isolated' for a contract that is flat and has no open orders."""
-        slot = self.slot_of(data)
+        """Choose 'cross' or 'isolated' for a contract that is flat, in hedge mode on both sides, and has no open orders."""
+        legs = self.legs_of(data)
         live = sum(order.data is data for order in (*self.pending, *self.submitted))
         if live:
-            raise ValueError(f"{slot.symbol}: the margin mode cannot change with {live} open orders; cancel them first")
-        self.account.set_margin_mode(slot.symbol, margin_mode)
+            raise ValueError(f"{legs[0].name}: the margin mode cannot change with {live} open orders; cancel them first")
+        for slot in sorted(legs, key=lambda leg: not leg.position.size):  # what is held is refused before anything has changed
+            self.account.set_margin_mode(slot.symbol, margin_mode)
 
-    def add_margin(self, data, amount):
-        """Move money from the cross wallet into an open isolated position's own."""
-        slot = self._isolated_slot(data, amount)
+    def add_margin(self, data, amount, side=None):
+        """Move money from the cross wallet into an open isolated position's own; where both legs are open a ``side`` says whose."""
+        slot = self._isolated_slot(data, amount, side)
         free = self.account.spendable(slot.symbol, self.marks)
         if amount > free:
             raise ValueError(f"{slot.symbol}: cannot add {amount:.8g} of margin, {max(free, 0.0):.8g} is available")
@@ -283,9 +353,12 @@ class AccountView(bt.brokers.BackBroker):
         self._available = None
         self._emit({"kind": "top_up", "time": utc(self.now), "symbol": slot.symbol, "amount": amount})
 
-    def remove_margin(self, data, amount):
-        """Move margin of an open isolated position back to the cross wallet; its initial margin at mark must stay."""
-        slot = self._isolated_slot(data, amount)
+    def remove_margin(self, data, amount, side=None):
+        """Move margin of an open isolated position back to the cross wallet; its initial margin at mark must stay.
+
+        ``side`` as in ``add_margin``.
+        """
+        slot = self._isolated_slot(data, amount, side)
         position = slot.position
         mark_price = self._mark(position)
         kept = position.initial_margin(mark_price) - min(position.unrealized_pnl(mark_price), 0.0)
@@ -295,8 +368,8 @@ class AccountView(bt.brokers.BackBroker):
         self.account.transfer(position.wallet, CROSS, amount, symbol=slot.symbol, time=self.now)
         self._available = None
 
-    def _isolated_slot(self, data, amount: float) -> Slot:
-        slot = self.slot_of(data)
+    def _isolated_slot(self, data, amount: float, side: str | None) -> Slot:
+        slot = self.held_leg(data, side)
         if not (isfinite(amount) and amount > 0):
             raise ValueError(f"{slot.symbol}: an amount of margin is a positive number, was {amount}")
         if not (slot.position.is_isolated and slot.position.size):

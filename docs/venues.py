@@ -93,7 +93,10 @@ NOTES = {
             ("the order that reduces a failed account is just large enough", "profile `binance`: judged at the worst mark of the bar"),
             ("an isolated position is funded with fill notional / leverage", "`isolated_margin` of the calculator; `add_margin`"),
             ("a market buy is charged at ask x 1.0005", "`--entry`: the price you expect"),
-            ("both legs of a hedge need their whole initial margin", "the sum of the positions in an account file"),
+            (
+                "both legs of a hedge need their whole initial margin",
+                "hedge mode: each leg reserves for itself; in an account file the sum of the positions",
+            ),
             ("the mark is the median of two index prices and the last price", "mark candles: yours"),
             ("the funding cap is 0.75 x the maintenance rate at maximum leverage", "`cap` of `funding_rate`, none by default"),
             ("interest and clamp shrink with the interval", "`interest` and `clamp` of `funding_rate`"),
@@ -158,6 +161,7 @@ NOTES = {
             "a cross account's haircuts, loans and repayments; margin balance here is one currency",
             "margin added to an inverse position counts 1 / (1 + taker) of itself",
             "portfolio margin",
+            "isolated legs of a hedge may have different leverage; here both share one",
             "a risk limit is first lowered while orders stay; here they are cancelled before anything else",
             "a cross account's own order of steps; here the position goes first whose lower risk limit meets the margin",
         ),
@@ -235,6 +239,7 @@ NOTES = {
         (
             ("the mark is the median of oracle, book and other venues' perpetuals", "mark candles: yours"),
             ("an order is worth 10 USDC at least; prices have five digits", "`min_notional` and `tick`: none"),
+            ("a contract has one net position and no hedge mode", "`position_mode` is not refused: leave it at one_way"),
         ),
     ),
     "dydx": Notes(
@@ -267,6 +272,7 @@ NOTES = {
             "fills better than the price offered to the book; here always at it",
             "positions are chosen pseudo-randomly, within limits for each block; here the largest loss goes first",
         ),
+        (("a contract has one net position and no hedge mode", "`position_mode` is not refused: leave it at one_way"),),
     ),
     "gate": Notes(
         "Gate USDT perpetuals",

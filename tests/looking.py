@@ -1,6 +1,7 @@
 """Runs to draw, and what can be read off a figure without looking at it."""
 
 from functools import cache
+from itertools import pairwise
 
 import backtrader as bt
 import matplotlib as mpl
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from playing import CALM, frame
 
-from bt_margin import PerpData, plots
+from bt_margin import PerpData, TopUp, plots
 from bt_margin.backtest import run
 from bt_margin.result import Result
 
@@ -21,6 +22,14 @@ class Stubborn(bt.Strategy):
 
     def next(self):
         if not self.position:
+            self.buy()
+
+
+class Once(bt.Strategy):
+    """Buys on the first bar."""
+
+    def next(self):
+        if len(self) == 1:
             self.buy()
 
 
@@ -70,6 +79,15 @@ def of_two() -> Result:
 
 
 @cache
+def warned() -> Result:
+    """Falls from 100 past a warning, a margin call and a top-up, rises, is warned again and dies at last."""
+    prices = [100, 100, 97, 94, 91.5, 91.2, 90, 93, 99, 103, 98, 92, 90, 85, 80, 81, 83]
+    bars = [(begin, max(begin, end) + 0.5, min(begin, end) - 0.2, end) for begin, end in pairwise(prices)]
+    rules = {"top_up": TopUp(ratio=4.0), "warning_rate": 4.0, "call_rate": 2.7, "warning_distance": 0.05}
+    return run(Once, {"BTCUSDT": frame([CALM, *bars])}, "generic", 10, "isolated", 1_000, sizer=50, **rules)
+
+
+@cache
 def idle() -> Result:
     return run(Idle, {"BTCUSDT": frame([CALM] * 5)}, cash=1_000)
 
@@ -80,7 +98,15 @@ def one_bar() -> Result:
     return run(Stubborn, {"BTCUSDT": data}, cash=1_000, baseline=True)
 
 
-RUNS = {"died once": died_once, "died often": died_often, "calm": calm, "of two": of_two, "idle": idle, "one bar": one_bar}
+RUNS = {
+    "died once": died_once,
+    "died often": died_often,
+    "calm": calm,
+    "of two": of_two,
+    "warned": warned,
+    "idle": idle,
+    "one bar": one_bar,
+}
 
 
 @cache

@@ -47,14 +47,14 @@ def frame(rows, *, start="2024-01-01 01:00", freq="h", marks=None, drop=()) -> p
     return candles.drop(candles.index[list(drop)])
 
 
-def play(script, *candles, funding=None, terms=None, **broker_args):
-    """Run a script over one or more data frames (AAA, BBB, ...) and return its strategy."""
+def play(script, *candles, funding=None, terms=None, detail=(None,) * 3, **broker_args):
+    """Run a script over one or more data frames (AAA, BBB, ...), ``detail`` inside each, and return its strategy."""
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.broker = MarginBroker(**{"cash": 1_000, "margin_mode": "isolated", "check": True, **broker_args})
     comminfo = {"leverage": 10, "tiers": 0.01, "liquidation_fee": 0.0, **(terms or {})}
     cerebro.broker.addcommissioninfo(PerpCommInfo(**comminfo))
     for number, candle_frame in enumerate(candles):
-        cerebro.adddata(PerpData(dataname=candle_frame, name="ABC"[number] * 3, funding=funding))
+        cerebro.adddata(PerpData(dataname=candle_frame, name="ABC"[number] * 3, funding=funding, detail=detail[number]))
     cerebro.addstrategy(Script, script=script)
     return cerebro.run()[0]
 

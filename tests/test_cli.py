@@ -181,6 +181,41 @@ def test_refused_orders_are_counted_and_the_first_says_why(capsys, folder):
     assert json.loads(Path("o/summary.json").read_text())["summary"]["orders_refused"] == len(refusals)
 
 
+ISOLATED = ("run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--leverage", 20, "--margin-mode", "isolated", "--sizer", 9, "--cash", 1_000)
+
+
+def test_a_liquidation_may_stop_the_run_or_be_refilled(capsys, folder):
+    code, out, _ = said(capsys, *ISOLATED, "--on-liquidation", "stop", "--json")
+    assert (code, json.loads(out)["summary"]["liquidations"]) == (0, 1)
+    code, out, _ = said(capsys, *ISOLATED, "--on-liquidation", "refill", "--refill", 1_000, "--json")
+    summary = json.loads(out)["summary"]
+    assert (code, summary["refills"]) == (0, summary["liquidations"] - 1)  # the one after the last bar is in no figure
+    moved = summary["refilled"] + summary["liquidation_loss"] + summary["fees"]
+    assert summary["final_equity"] == pytest.approx(1_000 + moved)
+    code, out, _ = said(capsys, *ISOLATED, "--on-liquidation", "refill", "--refill", 1_000)
+    assert "refilled after them" in out
+    code, _, err = said(capsys, *ISOLATED, "--refill", 1_000)
+    assert (code, "give both or neither" in err) == (2, True)
+
+
+@pytest.mark.parametrize("share", ["0.06", "6%"])
+def test_warnings_are_counted_told_and_kept(capsys, folder, share):
+    calm = ("run", "stubborn.py", "--data", "ETHUSDT_1h.csv", "--leverage", 20, "--margin-mode", "isolated")
+    code, out, _ = said(capsys, *calm, "--warn-at", share, "--out", "o")
+    warnings = pd.read_csv("o/warnings.csv")
+    assert code == 0
+    assert f"Warnings: {len(warnings)}, the first " in out
+    assert f"ETHUSDT {warnings['distance'][0]:.2%} from its liquidation price" in out
+    assert (warnings["distance"] <= 0.06).all()
+    assert pd.read_csv("o/top_ups.csv").empty
+    assert "Warnings: none." in said(capsys, *calm, "--warn-at", "0.1%")[1]
+
+
+def test_a_share_to_warn_at_that_is_none_is_one_sentence(capsys, folder):
+    code, _, err = said(capsys, *ISOLATED, "--warn-at", "near")
+    assert (code, err) == (2, "bt-margin: --warn-at takes a share of the mark such as 0.05 or 5%, was 'near'\n")
+
+
 def test_what_stock_backtrader_claims_is_in_the_json_and_in_a_file(capsys, folder):
     _, out, _ = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--baseline", "--json", "--out", "o")
     claim = pd.read_csv("o/baseline.csv")["baseline"]
@@ -227,7 +262,7 @@ def test_an_exchange_s_candles_are_read_by_their_opening_time(capsys, folder):
     assert summaries[0] == summaries[1]
 
 
-ISOLATED = ("--leverage", 20, "--margin-mode", "isolated")
+AT_20X = ("--leverage", 20, "--margin-mode", "isolated")
 BINANCE_NAMES = (
     *("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count"),
     *("taker_buy_volume", "taker_buy_quote_volume", "ignore"),
@@ -247,7 +282,7 @@ def test_a_dump_without_a_line_of_names_is_the_same_run_as_with_one(capsys, fold
     dump = dump_of(FALLS, per_second=per_second)
     dump.to_csv("named.csv", index=False)
     dump.to_csv("bare.csv", index=False, header=False)
-    named, bare = (said(capsys, "run", "stubborn.py", f"BTCUSDT={name}", *ISOLATED, "--json") for name in ("named.csv", "bare.csv"))
+    named, bare = (said(capsys, "run", "stubborn.py", f"BTCUSDT={name}", *AT_20X, "--json") for name in ("named.csv", "bare.csv"))
     assert named == bare
     assert json.loads(bare[1])["summary"]["liquidations"] > 0
 
@@ -255,7 +290,7 @@ def test_a_dump_without_a_line_of_names_is_the_same_run_as_with_one(capsys, fold
 @pytest.mark.parametrize("length", ["1h", "3599.999s"])
 def test_candles_stamped_at_their_close_are_the_same_run_as_at_their_open(capsys, folder, length):
     FALLS.set_axis(FALLS.index + pd.Timedelta(length)).to_csv("closes.csv", index_label="datetime")
-    options = ("--funding", "0.001", *ISOLATED, "--json")
+    options = ("--funding", "0.001", *AT_20X, "--json")
     opens = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", *options)
     closes = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=closes.csv", "--stamp", "close", *options)
     assert opens == closes
@@ -624,7 +659,7 @@ def test_ctrl_c_while_stock_backtrader_runs_leaves_its_half_claim_out(capsys, fo
     assert code == 130
     assert "stock Backtrader claims" not in out
     assert json.loads(Path("o/summary.json").read_text())["summary"]["bars"] == 12
-    assert "stopped while stock Backtrader ran" in err.splitlines()[-1]
+    assert "those of stock Backtrader are left out" in err.splitlines()[-1]
 
 
 def test_a_second_ctrl_c_ends_at_once(capsys, folder):

@@ -34,6 +34,7 @@ PICTURES = {
     "overview died often": lambda: drawn("overview", "died often"),
     "equity calm": lambda: drawn("equity", "calm"),
     "page died once": lambda: drawn("page", "died once"),
+    "page warned": lambda: drawn("page", "warned"),
     "page of two": lambda: drawn("page", "of two"),
     "compare": lambda: compare({"once": died_once(), "often": died_often(), "idle": idle()}),
 }

@@ -24,7 +24,7 @@ from bt_margin.plots.price import CROWDED
 def test_titles_say_what_the_reader_sees():
     assert headlines(died_once()) == [
         f"Backtrader says: 1,000 became {died_once().baseline.iloc[-1]:,.0f} (+500%)",
-        "The venue says: liquidated once, 0 of 1,000 left",
+        "The venue says: liquidated once, DEAD since 01 Jan 2024, 0 left",
     ]
 
 

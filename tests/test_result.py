@@ -14,13 +14,17 @@ from playing import CALM, Action, Script, buy, close, frame, play, rate_column, 
 
 from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierSchedule, TierTable, measures
 from bt_margin.measures import annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
-from bt_margin.record import FillRow, FundingRow
+from bt_margin.record import FillRow, FlowRow, FundingRow
 from bt_margin.result import EQUITY_COLUMNS, TRADE_COLUMNS, Result
 
 CRASH = (100, 100, 80, 85)
 COSTS = {"commission": 0.001, "liquidation_fee": 0.005}
 DAY = 86_400
 LIQUIDATION_PRICE = 90 / 0.99
+
+
+def flow(bar, amount, equity, *, kind="transfer") -> FlowRow:
+    return FlowRow(0.0, bar, kind, amount, equity)
 
 
 def fill(time, size, price, *, fee=0.0, pnl=0.0, symbol="AAA", liquidation=False, ref=1) -> FillRow:
@@ -125,19 +129,29 @@ def test_what_cannot_be_annualised_is_none(total, seconds):
 
 
 def test_a_deposit_is_no_return():
-    levels, lows = without_flows(100.0, [110.0, 330.0], [100.0, 220.0], {1: 110.0})  # 110 + 110 paid in, then x 1.5
+    levels, lows = without_flows(100.0, [110.0, 330.0], [100.0, 220.0], [flow(1, 110.0, 110.0)])  # 110 + 110 paid in, then x 1.5
     assert levels == [110.0, 110 * 1.5]
     assert lows == [100.0, 110 * 1.0]
 
 
 def test_an_owner_who_withdraws_everything_is_not_ruined():
-    levels, lows = without_flows(100.0, [120.0, 0.0, 0.0], [110.0, 0.0, 0.0], {1: -120.0})
+    levels, lows = without_flows(100.0, [120.0, 0.0, 0.0], [110.0, 0.0, 0.0], [flow(1, -120.0, 120.0)])
     assert levels == [120.0] * 3
     assert lows == [110.0, 120.0, 120.0]
 
 
-def test_money_paid_in_after_ruin_does_not_undo_it():
-    assert without_flows(100.0, [0.0, 50.0], [0.0, 50.0], {1: 50.0})[0] == [0.0, 0.0]
+def test_money_paid_in_after_ruin_does_not_undo_it_and_what_it_earns_is_a_return():
+    levels, lows = without_flows(100.0, [0.0, 50.0, 60.0], [0.0, 50.0, 45.0], [flow(1, 50.0, 0.0)])
+    assert levels == pytest.approx([1e-13, 1e-13, 1.2e-13], rel=1e-9, abs=0)  # SPECK x 100, then x 60 / 50
+    assert lows == pytest.approx([0.0, 1e-13, 0.9e-13], rel=1e-9, abs=0)
+    assert daily_returns(100.0, [0.0, DAY, 2 * DAY], levels) == pytest.approx([-1, 0, 0.2])
+
+
+def test_a_top_up_comes_in_while_its_bar_is_under_way():
+    """From 100 down to 10, 50 paid in, up from 60 to 90: 0.1 x 1.5, not 90 / 150."""
+    levels, lows = without_flows(100.0, [90.0], [10.0], [flow(0, 50.0, 10.0, kind="top_up")])
+    assert levels == pytest.approx([100 * 0.1 * 1.5])
+    assert lows == pytest.approx([10.0])
 
 
 # -- round trips -----------------------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ def test_one_funding_series_for_two_contracts_is_refused():
 
 def test_a_feed_that_is_made_already_takes_no_second_funding():
     feed = PerpData(dataname=frame([CALM] * 3), name="BTCUSDT", funding=0.0001)
-    with pytest.raises(ValueError, match="BTCUSDT: its PerpData has mark and funding of its own"):
+    with pytest.raises(ValueError, match="BTCUSDT: its PerpData has mark, funding and detail of its own"):
         run(Holder, {"BTCUSDT": feed}, funding=0.0002)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from numbers import Real
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .contract import Contract, average_entry, split_fill
 from .funding import funding_payment
@@ -19,9 +19,13 @@ from .orders import USUAL, OrderTerms, Resting, opened_by, sides
 from .terms import ALWAYS_PLAIN, PLAIN, Holding, MarginTerms, Terms, terms_at
 from .tiers import Bracket, TierTable, maintenance_margin
 
+if TYPE_CHECKING:
+    from .top_up import TopUp, TopUpStep
+
 Marks = Mapping[str, float]
 
 MARGIN_MODES = ("cross", "isolated")
+SIDES = ("LONG", "SHORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +221,17 @@ class Liquidated(NamedTuple):
     forfeited: float
 
 
+class Leg(NamedTuple):
+    """One of the two positions of a hedged contract: its sign, and the symbols of both."""
+
+    sign: float
+    symbols: tuple[str, str]
+
+
 class MarginAccount:
     """Wallets and positions of one trader at one venue.
+
+    A contract has one position, or in hedge mode two, under the symbols ``SYMBOL:LONG`` and ``SYMBOL:SHORT`` (R25).
 
     >>> account = MarginAccount()
     >>> account.add_contract(Contract("BTCUSDT"), leverage=10, margin_mode="isolated")
@@ -235,10 +248,13 @@ class MarginAccount:
         self.journal: Journal | None = Journal.empty()
         self.wallets: dict[str, float] = {CROSS: 0.0}
         self.positions: dict[str, Position] = {}
+        self.legs: dict[str, Leg] = {}
         self.turnover = 0.0
         self.shrinks = False  # whether an opening that is not funded is cut down to what is
         self._resting: dict[int, Resting] = {}
         self._order_margins: dict[str, float] = {}  # by contract, as far as they are known
+        self.top_ups: dict[str, TopUp] = {}  # the rules of isolated contracts by symbol, '' is the cross wallet's
+        self.top_ups_used: dict[str, int] = {}  # by wallet, since it last held nothing
 
     # -- contracts ---------------------------------------------------------------------------------------------------
 
@@ -260,6 +276,8 @@ class MarginAccount:
         symbol = contract.symbol
         if wallet_of(symbol) == CROSS:
             raise ValueError(f"{symbol}: this name is the shared wallet's; give the contract another")
+        if symbol in self.legs:
+            raise ValueError(f"{symbol}: this name is that of a leg of a hedge; give the contract another")
         _check_spot(contract, leverage)
         check_leverage(symbol, leverage, max((table.brackets for table in contract.tiers.tables), key=lambda b: b[0].max_leverage))
         rules = ALWAYS_PLAIN if contract.kind == "spot" else rules
@@ -270,6 +288,41 @@ class MarginAccount:
         )
         self.set_tiers(symbol, time)
         self.set_margin_mode(symbol, margin_mode)
+
+    def add_hedge(self, contract: Contract, **terms: Any) -> None:
+        """Open a contract for a long and a short side by side, each a position with tiers and, isolated, a wallet of its own (R25).
+
+        ``terms`` are those of ``add_contract``. Spot, which is never short, has no two sides.
+
+        >>> account = MarginAccount()
+        >>> account.add_hedge(Contract("BTCUSDT"), leverage=10, margin_mode="isolated")
+        >>> list(account.wallets)
+        ['wallet:cross', 'wallet:BTCUSDT:LONG', 'wallet:BTCUSDT:SHORT']
+        """
+        if contract.kind == "spot":
+            raise ValueError(f"{contract.symbol}: spot is never short and has no hedge mode; add it as a contract")
+        symbols = (f"{contract.symbol}:LONG", f"{contract.symbol}:SHORT")
+        taken = [symbol for symbol in symbols if symbol in self.positions]
+        if taken:
+            raise ValueError(f"{taken[0]}: a contract has this name, which is that of a leg of {contract.symbol}; give one of them another")
+        for symbol, sign in zip(symbols, (1.0, -1.0), strict=True):
+            self.add_contract(replace(contract, symbol=symbol), **terms)
+            self.legs[symbol] = Leg(sign, symbols)
+
+    def symbols_of(self, symbol: str) -> tuple[str, ...]:
+        """Return the symbols of all positions of one contract: both legs of a hedge, else the one given."""
+        return self.legs[symbol].symbols if symbol in self.legs else (symbol,)
+
+    def joint(self, position: Position) -> list[Position]:
+        """Return what is held of one contract in one wallet, whose marks move together: a position, in cross both legs of a hedge."""
+        symbol = position.contract.symbol
+        if symbol not in self.legs or position.is_isolated:
+            return [position]
+        return [self.positions[leg] for leg in self.legs[symbol].symbols if leg == symbol or self.positions[leg].size]
+
+    def only_closes(self, symbol: str, size: float) -> bool:
+        """Return whether a fill of a size (signed) can only close: a leg of a hedge is never taken beyond flat (R25)."""
+        return symbol in self.legs and size * self.legs[symbol].sign < 0
 
     def set_leverage(self, symbol: str, leverage: float) -> None:
         """Change a contract's leverage, which moves no money and leaves a closing fee that was set aside as it is.
@@ -617,6 +670,14 @@ class MarginAccount:
         """Move money between two wallets."""
         self._post(time, "transfer", symbol, (source, -amount), (target, amount))
 
+    def add_top_up(self, step: "TopUpStep", *, time: float) -> None:
+        """Book a planned top-up and count its uses."""
+        if step.from_outside:
+            self._post(time, "deposit", step.symbol, (step.wallet, step.amount), ("external", -step.amount))
+        else:
+            self.transfer(CROSS, step.wallet, step.amount, symbol=step.symbol, time=time)
+        self.top_ups_used[step.wallet] = self.top_ups_used.get(step.wallet, 0) + step.uses
+
     def pay_funding(self, symbol: str, *, mark_price: float, rate: float, time: float, marks: Marks, size: float | None = None) -> float:
         """Book one funding stamp on what is held, or on a part of that ``size``, and return what was received (R9, R23, R24).
 
@@ -713,6 +774,8 @@ class MarginAccount:
         if not position.size:
             position.entry_price = position.given_margin = position.costs = 0.0
             position.set_aside = (0.0, 0.0)
+            if self.top_ups_used and not any(self.held(position.wallet)):
+                self.top_ups_used.pop(position.wallet, None)
         if not position.is_plain:
             if position.size and kept_fee is not None:
                 position.set_fee_aside(kept_fee)
@@ -774,7 +837,9 @@ class MarginAccount:
         copy.journal = None
         copy.wallets = dict(self.wallets)
         copy.positions = {symbol: replace(position) for symbol, position in self.positions.items()}
+        copy.legs = self.legs
         copy.turnover = self.turnover
+        copy.top_ups, copy.top_ups_used = self.top_ups, dict(self.top_ups_used)
         copy.shrinks = self.shrinks
         copy._resting = dict(self._resting)
         copy._order_margins = dict(self._order_margins)

@@ -4,8 +4,8 @@ An entry has a time (seconds, UTC), a kind, a symbol ('' where none is concerned
 amount that sum to zero. Money is the trader's: into a wallet is positive, so wallet balances are sums of their
 postings and what the trader pays is positive on ``fees`` and negative on the wallet.
 
-Accounts: ``wallet:cross``, ``wallet:SYMBOL`` (isolated), ``fees``, ``funding``, ``pnl``, ``liquidation_fees``,
-``insurance_fund``, ``external``. Kinds: ``deposit``, ``withdraw``, ``fill``, ``funding``, ``transfer``,
+Accounts: ``wallet:cross``, ``wallet:SYMBOL`` (isolated; of a leg of a hedge ``wallet:SYMBOL:LONG``), ``fees``, ``funding``,
+``pnl``, ``liquidation_fees``, ``insurance_fund``, ``external``. Kinds: ``deposit``, ``withdraw``, ``fill``, ``funding``, ``transfer``,
 ``liquidation_fee``, ``insurance_in``, ``insurance_out``, ``adjust``.
 """
 

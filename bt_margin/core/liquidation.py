@@ -11,10 +11,10 @@ profit is ``units * (x - x_entry)`` and notional ``|units| * x``.
 from bisect import bisect_left
 from collections.abc import Sequence
 from math import inf, nextafter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from .account import MarginAccount, Marks, Position
-from .contract import notional
+from .contract import Contract, notional
 from .ledger import MONEY_TOLERANCE
 from .terms import Holding, is_position
 from .tiers import Bracket, TierTable
@@ -105,6 +105,19 @@ def bankruptcy_price(*, size: float, entry_price: float, collateral: float, mult
     return _root(size * multiplier * entry_price - collateral, size * multiplier, entry_price)
 
 
+class Held(Protocol):
+    """A position as far as its liquidation price depends on it."""
+
+    @property
+    def contract(self) -> Contract: ...
+    @property
+    def size(self) -> float: ...
+    @property
+    def entry_price(self) -> float: ...
+    @property
+    def brackets(self) -> Sequence[Bracket]: ...
+
+
 def shared_liquidation_price(holdings: Sequence[Holding], *, collateral: float, mark_price: float) -> float | None:
     """Return the mark price at which a wallet fails whose money backs these positions of one contract.
 
@@ -119,11 +132,14 @@ def shared_liquidation_price(holdings: Sequence[Holding], *, collateral: float, 
     91.83673469387755
     """
     is_inverse = holdings[0].is_inverse
-    legs = []
-    for holding in holdings:
-        units = holding.size * holding.multiplier
-        entry = 1 / holding.entry_price if is_inverse else holding.entry_price
-        legs.append(_Leg(-units if is_inverse else units, entry, holding.brackets(), 0.0))
+    legs = [_leg(h.size * h.multiplier, h.entry_price, h.brackets(), is_inverse=is_inverse) for h in holdings]
+    return _first_failure(legs, collateral, 1 / mark_price if is_inverse else mark_price, is_inverse)
+
+
+def joint_liquidation_price(held: Sequence[Held], *, collateral: float, mark_price: float) -> float | None:
+    """Return the same of positions as an account or its record holds them."""
+    is_inverse = held[0].contract.kind == "inverse"
+    legs = [_leg(p.size * p.contract.multiplier, p.entry_price, p.brackets, is_inverse=is_inverse) for p in held]
     return _first_failure(legs, collateral, 1 / mark_price if is_inverse else mark_price, is_inverse)
 
 
@@ -187,6 +203,10 @@ class _Leg(NamedTuple):
     entry: float
     brackets: Sequence[Bracket]
     fee_rate: float
+
+
+def _leg(units: float, entry_price: float, brackets: Sequence[Bracket], *, is_inverse: bool) -> _Leg:
+    return _Leg(-units, 1 / entry_price, brackets, 0.0) if is_inverse else _Leg(units, entry_price, brackets, 0.0)
 
 
 class _Edge(NamedTuple):
@@ -359,13 +379,17 @@ def adl_score(
 
 
 def account_liquidation_price(account: MarginAccount, symbol: str, marks: Marks) -> float | None:
-    """Return the liquidation price of a held position with the other marks of its wallet fixed.
+    """Return the liquidation price of a held position with the marks of other contracts in its wallet fixed.
 
-    A wallet that holds nothing but spot that is paid for has none: nothing is borrowed, nothing can be called.
+    Both legs of a hedge in one wallet move together and share one price. A wallet that holds nothing but spot that is paid
+    for has none: nothing is borrowed, nothing can be called.
     """
     position = account.positions[symbol]
     if _owes_nothing(account, position.wallet):
         return None
+    joint = account.joint(position)
+    if len(joint) > 1 and position.size:
+        return joint_liquidation_price(joint, collateral=collateral_of(account, position, marks), mark_price=marks[symbol])
     return liquidation_price(
         size=position.size,
         entry_price=position.entry_price,
@@ -378,7 +402,10 @@ def account_liquidation_price(account: MarginAccount, symbol: str, marks: Marks)
 
 
 def collateral_of(account: MarginAccount, position: Position, marks: Marks) -> float:
-    """Return what backs a position: its wallet's balance, the profit of the others there less their maintenance margin."""
+    """Return what backs a position: its wallet's balance, the profit of the others there less their maintenance margin.
+
+    The other leg of a hedge, which moves with it, is none of the others.
+    """
     collateral = account.wallets[position.wallet]
     for other in _others(account, position):
         mark_price = marks[other.contract.symbol]
@@ -394,9 +421,12 @@ def account_bankruptcy_price(account: MarginAccount, symbol: str, marks: Marks) 
     position = account.positions[symbol]
     if _owes_nothing(account, position.wallet):
         return None
-    collateral = account.wallets[position.wallet] - position.reserved_fee
+    joint = account.joint(position)
+    collateral = account.wallets[position.wallet] - sum(leg.reserved_fee for leg in joint)
     for other in _others(account, position):
         collateral += other.unrealized_pnl(marks[other.contract.symbol])
+    if len(joint) > 1 and position.size:
+        return shared_bankruptcy_price([leg.holding() for leg in joint], collateral=collateral)
     return bankruptcy_price(
         size=position.size,
         entry_price=position.entry_price,
@@ -438,4 +468,5 @@ def _owes_nothing(account: MarginAccount, wallet: str) -> bool:
 
 
 def _others(account: MarginAccount, position: Position) -> list[Position]:
-    return [other for other in account.held(position.wallet) if other is not position]
+    joint = account.joint(position)
+    return [other for other in account.held(position.wallet) if not any(other is leg for leg in joint)]

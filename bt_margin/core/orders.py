@@ -158,37 +158,61 @@ class Resting(NamedTuple):
 Cost = Callable[[Resting, float], float]  # what an order needs of which so much (signed) opens
 
 
-class Sides(NamedTuple):
-    """What the openings among a contract's buys and sells need, and how large they are."""
+class Opening(NamedTuple):
+    """What an order, or the group of which only one member fills, may open: its size (>= 0) and its need."""
 
-    buys: float
-    sells: float
-    buy_size: float
-    sell_size: float
+    size: float
+    need: float
+
+
+class Sides(NamedTuple):
+    """The openings among a contract's resting buys and sells, the first placed first."""
+
+    bids: list[Opening]
+    asks: list[Opening]
+
+    @property
+    def buys(self) -> float:
+        """What the buys need."""
+        return sum(opening.need for opening in self.bids)
+
+    @property
+    def sells(self) -> float:
+        """What the sells need."""
+        return sum(opening.need for opening in self.asks)
 
     def margin(self, netting: str) -> float:
         """Return what is set aside for all of them."""
         if netting == "both_sides":
             return self.buys + self.sells
         if netting == "net_bids":
-            net = max(self.buy_size - self.sell_size, 0.0) / self.buy_size if self.buy_size else 0.0
-            return self.buys * net + self.sells
+            return self._net_buys() + self.sells
         return max(self.buys, self.sells)
+
+    def _net_buys(self) -> float:
+        """Return what the bids need that are left once the offers have been taken off them, those placed first first."""
+        offered, net = sum(opening.size for opening in self.asks), 0.0
+        for size, need in self.bids:
+            if size > offered:
+                net += need * (1 - offered / size)
+            offered = max(offered - size, 0.0)
+        return net
 
 
 def sides(orders: Sequence[Resting], held: float, cost: Cost) -> Sides:
-    """Return what a contract's openings need, given the position ``held`` (signed).
+    """Return what a contract's orders open, given the position ``held`` (signed).
 
     Of a group the member that needs most counts.
     """
-    needs: dict[tuple[bool, int], tuple[float, float]] = {}
+    found: dict[bool, dict[int, Opening]] = {True: {}, False: {}}
     for place, order in enumerate(orders):
         opened = opened_by(order, orders[:place], held, after=orders[place + 1 :])
-        of_group = (order.size > 0, order.group)
-        needs[of_group] = max(needs.get(of_group, (0.0, 0.0)), (order.share * cost(order, opened) if opened else 0.0, abs(opened)))
-    buys = [need for (is_buy, _), need in needs.items() if is_buy]
-    sells = [need for (is_buy, _), need in needs.items() if not is_buy]
-    return Sides(sum(n for n, _ in buys), sum(n for n, _ in sells), sum(size for _, size in buys), sum(size for _, size in sells))
+        if opened:
+            side, opening = found[order.size > 0], Opening(abs(opened), order.share * cost(order, opened))
+            known = side.get(order.group)
+            if known is None or opening.need > known.need:
+                side[order.group] = opening
+    return Sides(list(found[True].values()), list(found[False].values()))
 
 
 def opened_by(order: Resting, before: Sequence[Resting], held: float, *, after: Sequence[Resting] = ()) -> float:

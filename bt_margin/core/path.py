@@ -8,26 +8,37 @@ whose terms are hyperbolas. Where the requirement of a slab table jumps over wha
 crossing. At one instant liquidation comes first, then funding, then fills; every event is followed by the test at the
 same marks.
 
+Given finer bars (detail), the bar is a row of them, each with legs of its own; from one's close to the next one's open
+prices jump, and what they jump over is met as at any open: the stamps of that instant, the test, then the orders, at the
+open's price. Of each finer bar the way is chosen by itself, on what has become of the account by then.
+
 The plan is a list of events for the caller to repeat on the real account.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .account import MarginAccount, Position
 from .crossing import Curve, Pole, first_crossing
 from .liquidation import NOTHING
 from .profiles import Cooldown, Profile, marks_of_bar, plan_liquidation
 from .tiers import bracket_at
+from .top_up import plan_top_up
 
 LEGS = 3
+PATHS = ("adverse", "favourable", "worst")
+AN_INSTANT = 1e-9  # of a part of the bar: what is nearer to its opening is at its opening
 
 
 class Track(NamedTuple):
-    """Four corners of one contract's bar; ``last`` is None where the contract has no new bar, its mark then stands still."""
+    """Four corners of one contract's bar; ``last`` is None where the contract has no new bar, its mark then stands still.
+
+    ``series`` names the prices where several positions share them (the two legs of a hedge); else the symbol does.
+    """
 
     symbol: str
     mark_open: float
@@ -35,6 +46,7 @@ class Track(NamedTuple):
     mark_low: float
     mark_close: float
     last: tuple[float, float, float, float] | None
+    series: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +56,7 @@ class WorkingOrder:
     ``size`` is what may fill in this bar (signed), ``rest`` what a volume filler leaves for later bars. ``stop`` is the
     trigger (None for a limit), ``stop_fill`` the price a triggered stop pays, ``limit`` the limit price (None for a
     plain stop). Orders of one ``oco`` group end each other; so do the exits of one ``bracket``. One that ``reduces`` never opens.
+    ``gap_fill`` returns what is paid where detail jumps over the order to an open price, None where slippage leaves the bar.
     """
 
     ref: int
@@ -57,6 +70,12 @@ class WorkingOrder:
     oco: int
     bracket: int | None
     reduces: bool = False
+    gap_fill: Callable[[float], float | None] | None = None
+
+    @property
+    def levels(self) -> list[float]:
+        """The price that the last price has to reach next."""
+        return [level for level in (self.stop, self.limit) if level is not None][:1]
 
 
 class PathStamp(NamedTuple):
@@ -80,9 +99,10 @@ class LateStamp(NamedTuple):
 class PathEvent(NamedTuple):
     """Something that happens at one instant; ``subject`` is an order reference, a symbol or a wallet by ``kind``.
 
-    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``liquidation`` (wallet). ``marks`` and ``last`` are the
-    prices of the instant, ``fraction`` (0 to 1) is its place in the bar; of a liquidation, ``ahead`` are the lowest and the
-    highest mark of each contract from there on.
+    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``top_up`` (TopUpStep), ``liquidation`` (wallet).
+    ``marks`` and ``last`` are the prices of the instant, ``fraction`` (0 to 1) is its place in the bar; of a liquidation,
+    ``ahead`` are the lowest and the highest mark of each contract from there on. ``part`` is the one of the bar's parts that it
+    lies in, where there are several.
     """
 
     kind: str
@@ -92,15 +112,142 @@ class PathEvent(NamedTuple):
     last: dict[str, float]
     fraction: float
     ahead: dict[str, tuple[float, float]]
+    part: int = 0
 
 
 class Plan(NamedTuple):
-    """Events in order, the account's equity at the closing marks and at its lowest, and the steps that took each contract."""
+    """Events in order, the account's equity at the closing marks and at its lowest, and the steps that took each contract.
+
+    ``paid_in`` of that equity is money from outside that came in on the way.
+    """
 
     events: list[PathEvent]
     equity: float
     lowest_equity: float
     liquidated: Counter[str]
+    paid_in: float = 0.0
+
+    @property
+    def own_equity(self) -> float:
+        """What is left at the closing marks of what the account had, by which two paths are compared."""
+        return self.equity - self.paid_in
+
+    @property
+    def filled(self) -> frozenset[object]:
+        """The references of the orders that are filled."""
+        return frozenset(event.subject for event in self.events if event.kind == "fill")
+
+
+P = TypeVar("P", Plan, "_Walk")
+
+
+class Ends(NamedTuple):
+    """What a bar may do: by the path that leaves less, by the other one, and at worst.
+
+    ``adverse`` and ``favourable`` are the two market paths, low first and high first, taken by all contracts together.
+    ``worst`` is where all extremes meet: each contract takes its own worse leg first. Where that is no path of its own, it
+    is ``adverse``.
+    """
+
+    adverse: Plan
+    favourable: Plan
+    worst: Plan
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether the two market paths liquidate other contracts, or other steps of them, or fill other orders."""
+        return self.adverse.liquidated != self.favourable.liquidated or self.adverse.filled != self.favourable.filled
+
+    @property
+    def is_only_worst(self) -> bool:
+        """Whether a contract is liquidated at worst that neither market path liquidates."""
+        return not self.worst.liquidated.keys() <= self.adverse.liquidated.keys() | self.favourable.liquidated.keys()
+
+
+def plan_bar(
+    account: MarginAccount,
+    tracks: Sequence[Track],
+    orders: Sequence[WorkingOrder],
+    stamps: Sequence[PathStamp],
+    profile: Profile,
+    *,
+    detail: Sequence[Mapping[str, Track]] = (),
+    opening: float = 0.0,
+    bar_seconds: float = 0.0,
+    cooldown: Cooldown | None = None,
+    late: Sequence[LateStamp] = (),
+) -> Ends:
+    """Return what the bar does to the account by each model of its path; see ``plan_path`` for the arguments.
+
+    Contracts without detail take the same way all bar long.
+    """
+    plan = partial(
+        plan_path,
+        *(account, tracks, orders, stamps, profile),
+        detail=detail,
+        opening=opening,
+        bar_seconds=bar_seconds,
+        cooldown=cooldown,
+        late=late,
+    )
+    ordered = {order.symbol for order in orders}
+    stirred = [track for track in tracks if track.last is not None and (track.symbol in ordered or account.positions[track.symbol].size)]
+    coarse = [track for track in stirred if track.symbol not in detail[0]] if detail else stirred
+    ways = (True,) if detail and not coarse else (True, False)
+    adverse, favourable = _by_equity([plan(low_first=way) for way in ways])
+    if detail:
+        _, favourable = _by_equity([plan(low_first=way, path="favourable") for way in ways])
+    if len({_series(track) for track in stirred}) < 2:
+        return Ends(adverse, favourable, adverse)
+    worst, sides = adverse, _own_worse(account, coarse, orders)
+    if detail:
+        worst = worse_of(adverse, _by_equity([plan(low_first=way, path="worst") for way in ways])[0])
+    return Ends(adverse, favourable, worse_of(worst, plan(low_first=sides, path="worst") if _is_apart(sides) else None))
+
+
+def _by_equity(ways: Sequence[P]) -> tuple[P, P]:
+    """Return the one of one or two that leaves less equity at the close, the first if they tie, and the other."""
+    first, other = ways[0], ways[-1]
+    return (first, other) if first.own_equity <= other.own_equity else (other, first)
+
+
+def worse_of(adverse: P, met: P | None) -> P:
+    """Return the worse of two: the one that liquidates more contracts, or else leaves less equity; ``met`` if they tie."""
+    if met is None:
+        return adverse
+    more = len(met.liquidated) - len(adverse.liquidated)
+    return met if more > 0 or (more == 0 and met.own_equity <= adverse.own_equity) else adverse
+
+
+def _own_worse(account: MarginAccount, tracks: Collection[Track], orders: Collection[WorkingOrder]) -> dict[str, bool]:
+    """Return for each contract whether its own worse leg is the one to the low: for what is held long, it is.
+
+    Positions that share a series of prices are taken by their sum. A flat contract goes first to where the nearest of its
+    orders waits, so that what it fills is held while the others are at their worst; one without orders has no side.
+    """
+    held: dict[str, float] = {}
+    for track in tracks:
+        position = account.positions[track.symbol]
+        held[_series(track)] = held.get(_series(track), 0.0) + position.size * position.contract.multiplier
+    sides: dict[str, bool] = {}
+    for track in tracks:
+        size = held[_series(track)]
+        if track.last is not None and size:
+            sides[track.symbol] = size > 0
+        elif track.last is not None:
+            away = [level - track.last[0] for order in orders if order.symbol == track.symbol for level in order.levels]
+            if away:
+                sides[track.symbol] = min(away, key=abs) <= 0
+    return sides
+
+
+def _series(track: Track) -> str:
+    return track.series or track.symbol
+
+
+def _is_apart(sides: Mapping[str, bool]) -> bool:
+    """Whether contracts differ in their worse legs, so that their extremes meet on neither market path."""
+    return len(set(sides.values())) > 1
 
 
 def plan_path(
@@ -110,50 +257,182 @@ def plan_path(
     stamps: Iterable[PathStamp],
     profile: Profile,
     *,
-    low_first: bool,
+    low_first: bool | Mapping[str, bool],
+    detail: Sequence[Mapping[str, Track]] = (),
+    path: str = "adverse",
     opening: float = 0.0,
     bar_seconds: float = 0.0,
     cooldown: Cooldown | None = None,
     late: Sequence[LateStamp] = (),
 ) -> Plan:
-    """Return what one market path, low first or high first, does to the account; the account itself is left alone.
+    """Return what one path, low first or high first, does to the account; the account itself is left alone.
+
+    ``low_first`` is the way of all contracts, or of each by symbol (low first where it says nothing). ``detail`` are equal
+    parts of the bar, each with the finer tracks of the contracts that have them; they begin and end at the corners of
+    the bar. The way through each part is chosen by ``path``, one of PATHS, by what it does up to that part's close; the
+    contracts without finer tracks stay on their way through the whole bar.
 
     The bar opens at ``opening`` (seconds UTC); with its length and ``cooldown`` this tells how long ago a position was sold
     in part. ``late`` are the stamps that openings inside the bar may still pay.
     """
     copies = [replace(order) for order in orders]
     instant = (opening, bar_seconds, (cooldown or Cooldown()).clone())
-    walk = _Walk(account.clone(), tracks, copies, stamps, profile, low_first, *instant)
+    walk = _Walk(account.clone(), _Ground(tracks, detail, low_first), copies, stamps, profile, *instant)
     walk.late = late
-    for leg in range(LEGS):
-        walk.run_leg(leg)
-    return Plan(walk.events, walk.account.equity(walk.marks), walk.lowest_equity, walk.liquidated)
+    walk.stand(0, {})
+    walk.lowest_equity = walk.equity
+    if not detail:
+        walk.run_legs()
+    for number in range(len(detail)):
+        walk = _through(walk, number, path)
+    return Plan(walk.events, walk.equity, walk.lowest_equity, walk.liquidated, walk.paid_in)
+
+
+def _through(walk: "_Walk", number: int, path: str) -> "_Walk":
+    """Return the walk at the close of a part of the bar, from the one at the close of the part before it."""
+    walk.stand(number, {})
+    if number:
+        walk.meet_open()
+    if walk.is_calm():
+        walk.glide()
+        return walk
+    tracks = walk.ground.detail[number].values()
+    adverse, favourable = _by_equity([walk.fork(number, dict.fromkeys(walk.ground.detail[number], way)) for way in (True, False)])
+    if path == "favourable":
+        return favourable
+    sides = _own_worse(walk.account, tracks, walk.orders) if path == "worst" else {}
+    return worse_of(adverse, walk.fork(number, sides) if _is_apart(sides) else None)
+
+
+class _Ground:
+    """The corners of a bar's contracts, and of its parts where there is detail."""
+
+    def __init__(self, tracks: Sequence[Track], detail: Sequence[Mapping[str, Track]], low_first: bool | Mapping[str, bool]) -> None:
+        self.detail, self.parts = detail, max(len(detail), 1)
+        sides = {track.symbol: low_first if isinstance(low_first, bool) else low_first.get(track.symbol, True) for track in tracks}
+        self.marks = {track.symbol: _grid(_mark_corners(track, sides[track.symbol]), self.parts) for track in tracks}
+        self.last = {
+            track.symbol: _grid(_last_corners(track.last, sides[track.symbol]), self.parts) for track in tracks if track.last is not None
+        }
+
+    def corners(self, number: int, sides: Mapping[str, bool]) -> tuple[dict[str, Sequence[float]], dict[str, Sequence[float]]]:
+        """Return the corners of mark and last in one part of the bar; ``sides`` says who goes low first there (else: all)."""
+        first = number * LEGS
+        marks: dict[str, Sequence[float]] = {symbol: grid[first : first + LEGS + 1] for symbol, grid in self.marks.items()}
+        last: dict[str, Sequence[float]] = {symbol: grid[first : first + LEGS + 1] for symbol, grid in self.last.items()}
+        for symbol, track in self.detail[number].items() if self.detail else ():
+            marks[symbol] = _mark_corners(track, sides.get(symbol, True))
+            if track.last is not None:
+                last[symbol] = _last_corners(track.last, sides.get(symbol, True))
+        return marks, last
+
+    def marks_after(self, number: int, symbol: str) -> Iterable[float]:
+        """Return the marks that a contract has still to meet in the parts after this one, their extremes among them."""
+        for later in range(number + 1, self.parts):
+            track = self.detail[later].get(symbol)
+            first = later * LEGS
+            yield from self.marks[symbol][first : first + LEGS + 1] if track is None else (track.mark_low, track.mark_high)
 
 
 class _Walk:
     def __init__(
         self,
         account: MarginAccount,
-        tracks: Sequence[Track],
+        ground: _Ground,
         orders: list[WorkingOrder],
         stamps: Iterable[PathStamp],
         profile: Profile,
-        low_first: bool,
         opening: float,
         bar_seconds: float,
         cooldown: Cooldown,
     ) -> None:
-        self.account, self.orders, self.profile = account, orders, profile
+        self.account, self.ground, self.orders, self.profile = account, ground, orders, profile
         self.opening, self.bar_seconds, self.cooldown = opening, bar_seconds, cooldown
         self.stamps = sorted(stamps, key=lambda stamp: stamp.fraction)
-        self.mark_corners = {track.symbol: _mark_corners(track, low_first) for track in tracks}
-        self.last_corners = {track.symbol: _last_corners(track.last, low_first) for track in tracks if track.last is not None}
-        self.marks = {symbol: corners[0] for symbol, corners in self.mark_corners.items()}
-        self.leg, self.fraction = 0, 0.0
+        self.mark_corners: dict[str, Sequence[float]] = {}
+        self.last_corners: dict[str, Sequence[float]] = {}
+        self.marks: dict[str, float] = {}
+        self.number, self.leg, self.fraction = 0, 0, 0.0
         self.events: list[PathEvent] = []
         self.late: Sequence[LateStamp] = ()
         self.liquidated: Counter[str] = Counter()
-        self.lowest_equity = account.equity(self.marks)
+        self.paid_in = 0.0
+        self.lowest_equity = inf
+
+    @property
+    def equity(self) -> float:
+        """The account's equity at the present marks."""
+        return self.account.equity(self.marks)
+
+    @property
+    def own_equity(self) -> float:
+        """Equity less the money from outside that came in on the way."""
+        return self.equity - self.paid_in
+
+    def stand(self, number: int, sides: Mapping[str, bool]) -> None:
+        """Go to the opening of a part of the bar."""
+        self.number, self.leg, self.fraction = number, 0, 0.0
+        self.mark_corners, self.last_corners = self.ground.corners(number, sides)
+        self.marks = {symbol: corners[0] for symbol, corners in self.mark_corners.items()}
+
+    def fork(self, number: int, sides: Mapping[str, bool]) -> "_Walk":
+        """Return what a copy of this walk, which stands at a part's opening, is at its close."""
+        walk = _Walk(
+            self.account.clone(),
+            self.ground,
+            [replace(order) for order in self.orders],
+            self.stamps,
+            self.profile,
+            *(self.opening, self.bar_seconds, self.cooldown.clone()),
+        )
+        walk.events, walk.liquidated = list(self.events), Counter(self.liquidated)
+        walk.late, walk.lowest_equity, walk.paid_in = self.late, self.lowest_equity, self.paid_in
+        walk.stand(number, sides)
+        walk.run_legs()
+        return walk
+
+    def meet_open(self) -> None:
+        """Meet at one instant what the jump to this part's open brings: its stamps, the test, then the orders jumped over."""
+        self.lowest_equity = min(self.lowest_equity, self.equity)
+        for stamp in [stamp for stamp in self.stamps if stamp.fraction * self.ground.parts <= self.number + AN_INSTANT]:
+            self._pay(stamp)
+        self._test()
+        for order in list(self.orders):
+            opened = self.last_corners[order.symbol][0]
+            if order in self.orders and _is_reached_by(order, opened):
+                self._gap(order, opened)
+        self._test()
+
+    def is_calm(self) -> bool:
+        """Whether nothing can happen in this part of the bar: no order or stamp is due, and no wallet can fail.
+
+        Accounts with a position that is not plain are never told to be.
+        """
+        if any(stamp.fraction * self.ground.parts < self.number + 1 for stamp in self.stamps):
+            return False
+        for order in self.orders:
+            corners = self.last_corners[order.symbol]
+            if _is_reached_by(order, min(corners)) or _is_reached_by(order, max(corners)):
+                return False
+        headroom: dict[str, float] = {}
+        for symbol, position in self.account.positions.items():
+            if position.size:
+                if not position.is_plain:
+                    return False
+                worst = (min if position.size > 0 else max)(self.mark_corners[symbol])
+                own = position.unrealized_pnl(worst) - position.maintenance_margin(worst)
+                headroom[position.wallet] = headroom.get(position.wallet, self.account.wallets[position.wallet]) + own
+        return all(left > 0 for left in headroom.values())
+
+    def glide(self) -> None:
+        """Pass to the close of a part of the bar in which nothing happens."""
+        for leg in range(LEGS):
+            self._move_marks(leg, 1.0)
+
+    def run_legs(self) -> None:
+        """Walk a part of the bar from its opening to its close."""
+        for leg in range(LEGS):
+            self.run_leg(leg)
 
     def run_leg(self, leg: int) -> None:
         """Meet the events of one leg in order and leave the marks at its end."""
@@ -189,10 +468,14 @@ class _Walk:
         return found
 
     def _next_stamps(self, leg: int, start: float) -> tuple[list[PathStamp], float]:
-        if not self.stamps or self.stamps[0].fraction * LEGS - leg > 1.0:
+        if not self.stamps:
             return [], inf
-        first = self.stamps[0].fraction
-        return [stamp for stamp in self.stamps if stamp.fraction == first], max(first * LEGS - leg, start)
+        first, parts = self.stamps[0].fraction, self.ground.parts
+        place = (first * parts - self.number) * LEGS - leg
+        is_of_next = leg == LEGS - 1 and self.number < parts - 1 and place > 1.0 - AN_INSTANT  # it is met at that one's open
+        if place > 1.0 or is_of_next:
+            return [], inf
+        return [stamp for stamp in self.stamps if stamp.fraction == first], max(place, start)
 
     def _next_orders(self, leg: int, start: float) -> tuple[list[WorkingOrder], float]:
         found: tuple[list[WorkingOrder], float] = ([], inf)
@@ -311,6 +594,20 @@ class _Walk:
                 self._liquidate(wallet)
 
     def _liquidate(self, wallet: str) -> None:
+        if not self._top_up(wallet):
+            self._sell(wallet)
+
+    def _top_up(self, wallet: str) -> bool:
+        """Add to a failed wallet what its rule adds, and return whether that is something, which then saves it."""
+        step = plan_top_up(self.account, wallet, self.marks)
+        if step is None:
+            return False
+        self._record("top_up", step, 0.0)
+        self.account.add_top_up(step, time=0.0)
+        self.paid_in += step.amount if step.from_outside else 0.0
+        return True
+
+    def _sell(self, wallet: str) -> None:
         self._record("liquidation", wallet, 0.0)
         now = self.opening + self.place * self.bar_seconds
         steps = plan_liquidation(
@@ -323,7 +620,7 @@ class _Walk:
             cooldown=self.cooldown,
             last=self._last_prices(),
             has_failed=True,
-            **marks_of_bar(self.account.positions, self._ranges()),
+            **marks_of_bar(self.account, self._ranges()),
         )
         for step in steps:
             cancelled = self.profile.cancelled_symbols(self.account, step.symbol)
@@ -337,13 +634,16 @@ class _Walk:
 
     def _ranges(self) -> dict[str, tuple[float, float]]:
         """Return the lowest and highest mark of each contract from here on, the present one among them."""
-        ahead = {symbol: (self.marks[symbol], *corners[self.leg + 1 :]) for symbol, corners in self.mark_corners.items()}
+        ahead = {
+            symbol: (self.marks[symbol], *corners[self.leg + 1 :], *self.ground.marks_after(self.number, symbol))
+            for symbol, corners in self.mark_corners.items()
+        }
         return {symbol: (min(marks), max(marks)) for symbol, marks in ahead.items()}
 
     @property
     def place(self) -> float:
         """Where the walk stands, as a fraction of the bar."""
-        return (self.leg + self.fraction) / LEGS
+        return (self.number + (self.leg + self.fraction) / LEGS) / self.ground.parts
 
     def _last_prices(self) -> dict[str, float]:
         prices = {}
@@ -375,6 +675,19 @@ class _Walk:
             self.orders.remove(order)
             return
         self._fill(order, price)
+
+    def _gap(self, order: WorkingOrder, price: float) -> None:
+        """Fill an order that prices jumped over at the open they came to; a stop-limit becomes a limit there."""
+        if order.stop is not None and order.limit is not None:
+            self._record("trigger", order.ref, 0.0)
+            order.stop = None
+            if not _is_reached_by(order, price):
+                return
+        fill = price if order.gap_fill is None else order.gap_fill(price)
+        if fill is None:
+            self.orders.remove(order)
+            return
+        self._fill(order, fill)
 
     def _trigger(self, order: WorkingOrder, leg: int, fraction: float) -> None:
         """Turn a reached stop-limit into a limit, filled at once where the market already stands within it."""
@@ -415,7 +728,15 @@ class _Walk:
 
     def _record(self, kind: str, subject: object, price: float) -> None:
         ahead = self._ranges() if kind == "liquidation" else {}
-        self.events.append(PathEvent(kind, subject, price, dict(self.marks), self._last_prices(), self.place, ahead))
+        self.events.append(PathEvent(kind, subject, price, dict(self.marks), self._last_prices(), self.place, ahead, self.number))
+
+
+def _grid(corners: Sequence[float], parts: int) -> list[float]:
+    """Return a path at the corners of ``parts`` equal parts of its bar, which its own corners are among."""
+    if parts == 1:
+        return list(corners)
+    steps = [divmod(step, parts) for step in range(LEGS * parts)]
+    return [corners[leg] + (corners[leg + 1] - corners[leg]) * (rest / parts) for leg, rest in steps] + [corners[-1]]
 
 
 def _mark_corners(track: Track, low_first: bool) -> tuple[float, float, float, float]:

@@ -11,6 +11,7 @@ A plan is made on a copy of the account; nothing is moved until ``MarginAccount.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, inf, isfinite, nextafter
 
 from .account import MarginAccount, Marks, Position, Risk, Step
@@ -144,9 +145,9 @@ class Profile:
         return risk.equity < risk.maintenance_margin and risk.holds_position if self.is_strict else risk.is_liquidatable
 
     def cancelled_symbols(self, account: MarginAccount, symbol: str) -> list[str]:
-        """Return the contracts whose orders are cancelled before a step with one of them (R17)."""
+        """Return the contracts whose orders are cancelled before a step with one of them (R17): both legs of a hedge together."""
         is_all = self.cancels == "account" or (self.cancels == "wallet" and not account.positions[symbol].is_isolated)
-        return list(account.positions) if is_all else [symbol]
+        return list(account.positions if is_all else account.symbols_of(symbol))
 
 
 MARKET = Profile("market", source="no venue: sold whole at the mark for a fee, what is left is the trader's")
@@ -303,15 +304,25 @@ def plan_liquidation(
     return trial.steps
 
 
-def marks_of_bar(positions: Mapping[str, Position], ranges: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
-    """Return ``extremes`` and ``dearest`` for a plan from the lowest and highest mark of each contract in the bar."""
+def marks_of_bar(account: MarginAccount, ranges: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
+    """Return ``extremes`` and ``dearest`` for a plan from the lowest and highest mark of each contract in the bar.
+
+    The extreme of two legs in one wallet is the one that is worse for both together.
+    """
     extremes, dearest = {}, {}
     for symbol, (low, high) in ranges.items():
-        position = positions[symbol]
+        position = account.positions[symbol]
         extremes[symbol] = low if position.size > 0 else high
+        joint = account.joint(position)
+        if len(joint) > 1:
+            extremes[symbol] = min(low, high, key=partial(_joint_headroom, joint))
         if not position.is_plain and jumps(position.brackets):
             dearest[symbol] = low if position.contract.kind == "inverse" else high
     return {"extremes": extremes, "dearest": dearest}
+
+
+def _joint_headroom(held: Sequence[Position], mark_price: float) -> float:
+    return sum(position.headroom(mark_price) for position in held)
 
 
 @dataclass(frozen=True, slots=True)

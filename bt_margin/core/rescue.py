@@ -45,9 +45,16 @@ def worst_mark(position: Position, marks: Range) -> float:
     """
     if position.is_plain or not jumps(position.brackets):
         return marks.low if position.size > 0 else marks.high
+    return min(_judged_marks(position, marks), key=position.headroom)
+
+
+def _judged_marks(position: Position, marks: Range) -> list[float]:
+    """Return the marks of a range at one of which a position, alone or with its other leg, adds least: its ends and a slab's jumps."""
+    if position.is_plain or not jumps(position.brackets):
+        return [*marks]
     units, is_inverse = abs(position.size) * position.contract.multiplier, position.contract.kind == "inverse"
     past = (just_past(units, bracket.cap, is_inverse=is_inverse) for bracket in position.brackets[:-1])
-    return min([*marks, *(mark for mark in past if marks.low < mark < marks.high)], key=position.headroom)
+    return [*marks, *(mark for mark in past if marks.low < mark < marks.high)]
 
 
 def rescue(account: MarginAccount, symbol: str, ahead: Mapping[str, Range], due: Mapping[str, float]) -> Rescue:
@@ -59,12 +66,13 @@ def rescue(account: MarginAccount, symbol: str, ahead: Mapping[str, Range], due:
     notional / (given margin + margin_to_add), where the given margin leaves out the closing fee that was set aside with it.
     Cross: the leverage that is set moves no liquidation price, or hardly, so it is the effective one, entry notional over
     the money there was before this position's own costs, of the largest position that the wallet would have carried. Spot
-    has no leverage to lower.
+    has no leverage to lower. Both legs of a hedge in one wallet meet one mark; the leverage is found with the other leg at
+    its own worst, for the smaller this one is, the less it offsets the other.
     """
     position = account.positions[symbol]
     others = sum(_headroom(other, ahead, due) for other in account.held(position.wallet) if other is not position)
     balance = account.wallets[position.wallet] + others
-    lacking = max(-(balance + _headroom(position, ahead, due)), 0.0)
+    lacking = max(-(account.wallets[position.wallet] + _wallet_headroom(account, position.wallet, ahead, due)), 0.0)
     entry_notional = position.notional(position.entry_price)
     if position.contract.kind == "spot":
         safe_leverage = 0.0
@@ -74,6 +82,20 @@ def rescue(account: MarginAccount, symbol: str, ahead: Mapping[str, Range], due:
         before = balance + position.costs
         safe_leverage = _carried_share(position, before, ahead, due) * entry_notional / before if before > 0 else 0.0
     return Rescue(lacking, safe_leverage if safe_leverage >= 1 else None)
+
+
+def _wallet_headroom(account: MarginAccount, wallet: str, ahead: Mapping[str, Range], due: Mapping[str, float]) -> float:
+    """Return the least that all positions of a wallet add to its headroom, both legs of a hedge at one mark."""
+    total = 0.0
+    for position in account.held(wallet):
+        joint = account.joint(position)
+        if len(joint) == 1:
+            total += _headroom(position, ahead, due)
+        elif position is joint[0]:
+            marks = {mark for leg in joint for mark in _judged_marks(leg, ahead[leg.contract.symbol])}
+            total += min(sum(leg.headroom(mark) for leg in joint) for mark in marks)
+            total -= sum(due.get(leg.contract.symbol, 0.0) for leg in joint)
+    return total
 
 
 def _headroom(position: Position, ahead: Mapping[str, Range], due: Mapping[str, float]) -> float:

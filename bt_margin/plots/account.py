@@ -58,19 +58,23 @@ LATE = 0.7  # of the run: what happens later is named on its left
 
 
 def draw_equity(axes: "Axes", result: Result, start: "pd.Timestamp", *, whole: bool = False) -> None:
-    """Draw equity with its lowest inside each bar, and stock Backtrader's claim where it was run.
+    """Draw equity with its lowest inside each bar, stock Backtrader's claim and the band between both ends where they were run.
 
     ``whole`` adds the wallet balance, the starting money and the word at the liquidations.
     """
     frame, stock, start_cash = result.equity.loc[start:], _stock(result, start), result.summary["start_cash"]
     equity, lowest, wallet = (frame[name].to_numpy() for name in ("equity", "lowest_equity", "wallet_balance"))
+    band = None if result.bounds is None else result.bounds.equity.loc[start:]
     drawn = [*equity, *lowest, *([] if stock is None else stock), *([*wallet, start_cash] if whole else [])]
+    drawn += [] if band is None else band.to_numpy().ravel().tolist()
     bends = scale_money(axes, start_cash, lowest=min(drawn), highest=max(drawn))
     rows = kept_rows(lowest, equity)
     times = naive(frame.index)[rows]
     axes.fill_between(times, lowest[rows], equity[rows], color=SKY, alpha=0.6, linewidth=0.8, zorder=3)
     axes.plot(times, equity[rows], color=BLUE, linewidth=2.2 if whole else 2.8, marker=_dot(rows), zorder=4)
     axes.axhline(0, color=INK, linewidth=1.2, zorder=2)
+    if band is not None:
+        _draw_band(axes, band)
     last, is_apart = frame.index[-1], abs(wallet[-1] - equity[-1]) > 1e-9 * start_cash
     ends = [End(last, float(equity[-1]), f"{'equity' if whole else 'under margin'}\n{money(equity[-1], start_cash)}", BLUE)]
     if whole:
@@ -85,8 +89,16 @@ def draw_equity(axes: "Axes", result: Result, start: "pd.Timestamp", *, whole: b
     name_ends(axes, ends)
     key = [("━ equity", BLUE), ("▒ its lowest inside bars", BLUE), ("━ wallet balance, open profit left out", ORANGE)]
     key.append((f"┄ start {money(start_cash, start_cash)}", GREY))
+    band_key = [] if band is None else [("▒ best to worst path", GREEN)]
     whose = f" of the account, {len(result.symbols)} contracts" if len(result.symbols) > 1 else ""
-    panel_title(axes, f"Equity{whose}{bends}", *(key if whole else ()))
+    panel_title(axes, f"Equity{whose}{bends}", *(key if whole else ()), *band_key)
+
+
+def _draw_band(axes: "Axes", band: "pd.DataFrame") -> None:
+    """Shade what lies between the equity of the best and of the worst path."""
+    low, high = band.min(axis=1).to_numpy(), band.max(axis=1).to_numpy()
+    rows = kept_rows(low, high)
+    axes.fill_between(naive(band.index)[rows], low[rows], high[rows], facecolor=GREEN, edgecolor=GREEN, alpha=0.3, linewidth=1, zorder=2.5)
 
 
 def scale_money(axes: "Axes", start: float, *, lowest: float, highest: float) -> str:
@@ -210,7 +222,7 @@ def _judged(result: Result) -> "tuple[pd.DataFrame, str]":
     """
     frame, modes = result.equity, result.settings["margin_mode"]
     held = result.margin_ratios
-    isolated = [symbol for symbol in result.symbols if modes[symbol] == "isolated" or symbol in held]
+    isolated = [symbol for symbol in result.symbols if modes[symbol] == "isolated" or any(leg in held for leg in result.legs(symbol))]
     if not isolated:
         ratio = frame["margin_ratio"]
         return ratio.where(ratio >= 0).to_frame(), "the account"

@@ -39,6 +39,7 @@ SIDES = (
 )  # of a mark: points to the right, points up, alignment of a label there
 TIED = 18.0  # points, from the panel to a name that is tied to its curve
 MARK = 9.0  # points, from a mark's middle to its edge
+WARNING_MARKS = (("warning", "D", ORANGE, "◇ warned"), ("margin_call", "s", INK, "□ margin called"), ("top_up", "P", GREEN, "✚ topped up"))
 BOLD = (600, 700, 800, "semibold", "demibold", "bold", "extra bold")  # weights as matplotlib knows them
 DOT = "\N{MIDDLE DOT}"  # for a letter that no font has
 
@@ -350,6 +351,25 @@ def panel_title(axes: "Axes", text: str, *more: tuple[str, str]) -> None:
 def mark_deaths(axes: "Axes", times: Any, heights: Any, markersize: float = 15) -> None:
     """Mark liquidations."""
     axes.plot(naive(times), heights, "X", color=RED, markersize=markersize, markeredgecolor="white", markeredgewidth=1.2, zorder=8)
+
+
+def mark_warnings(axes: "Axes", kinds: Any, times: Any, heights: Any) -> list[tuple[str, str]]:
+    """Mark warnings, margin calls and top-ups by a shape each; return what the key says of those that there are.
+
+    ``kinds`` are 'warning', 'margin_call' and 'top_up', one for each time and height.
+    """
+    import numpy as np
+
+    key, kinds, times, heights = [], np.asarray(kinds), naive(times), np.asarray(heights, dtype=float)
+    for kind, marker, color, text in WARNING_MARKS:
+        chosen = kinds == kind
+        if chosen.any():
+            hollow = {"markersize": 10, "markeredgewidth": 2.0, "markerfacecolor": "white", "markeredgecolor": color}
+            full = {"markersize": 14, "markeredgewidth": 1.2, "markerfacecolor": color, "markeredgecolor": "white"}
+            look: dict[str, Any] = full if kind == "top_up" else hollow
+            axes.plot(times[chosen], heights[chosen], marker, zorder=7, **look)
+            key.append((f"{text} {times_said(int(chosen.sum()))}", color))
+    return key
 
 
 def say(axes: "Axes", text: str, at: "tuple[pd.Timestamp, float]", offset: tuple[float, float], color: str, **style: Any) -> None:

@@ -1,6 +1,7 @@
 """Pictures of one run, put together from panels under a sentence that says what the reader sees."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..result import Result
@@ -72,6 +73,8 @@ def headlines(result: Result) -> list[str]:
     start, final, count = summary["start_cash"], summary["final_equity"], summary["liquidations"]
     fate = f"liquidated {times_said(count)}" if count else "never liquidated"
     rest = growth(start, final) if final >= start else f"{money(final, start)} of {money(start, start)} left"
+    if result.died is not None:
+        fate, rest = f"{fate}, DEAD since {datetime.fromtimestamp(result.died, UTC):%d %b %Y}", f"{money(final, start)} left"
     venue = f"The venue says: {fate}, {rest}"
     return [venue] if stock is None else [f"Backtrader says: {growth(start, stock.iloc[-1])}", venue]
 
@@ -140,4 +143,5 @@ def rules(settings: dict[str, Any]) -> str:
     groups: dict[str, list[str]] = {}
     for symbol, leverage in settings["leverage"].items():
         groups.setdefault(f"{leverage:g}x {settings['margin_mode'][symbol]}", []).append(symbol)
-    return ", ".join(f"{named(symbols)} {terms}" for terms, symbols in groups.items())
+    modes = ["hedge mode"] if settings["position_mode"] == "hedge" else []
+    return ", ".join([*(f"{named(symbols)} {terms}" for terms, symbols in groups.items()), *modes])

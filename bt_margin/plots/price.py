@@ -6,6 +6,7 @@ The place of the axes on the figure and the span of time must be final before; t
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from ..core.ledger import CROSS, wallet_of
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -22,6 +23,7 @@ from .drawing import (
     kept_with_gaps,
     legible,
     mark_deaths,
+    mark_warnings,
     naive,
     name_ends,
     panel_title,
@@ -47,7 +49,10 @@ IVORY = "#FFF8F2"
 
 
 def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp", *, liquidation_line: bool = False) -> None:
-    """Draw a contract's candles, its fills and its liquidations; where asked, the price it would be liquidated at too."""
+    """Draw a contract's candles, its fills and its liquidations; where asked, the price it would be liquidated at too.
+
+    Of a hedge both legs: one liquidation price in cross, of isolated legs one each.
+    """
     candles = result.candles(symbol).loc[start:]
     if candles.empty:
         panel_title(axes, f"Price of {symbol}, one of {len(result.symbols)} contracts")
@@ -56,9 +61,10 @@ def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp",
             parse_math=False,
         )  # fmt: skip
         return
-    deaths = result.liquidations[result.liquidations["symbol"] == symbol]
-    fills = _fills_with_kind(result.fills, symbol)
-    steps = _liquidation_steps(result, symbol, candles.index) if liquidation_line else None
+    legs = result.legs(symbol)
+    deaths = result.liquidations[result.liquidations["symbol"].isin(legs)]
+    fills = _fills_with_kind(result.fills, legs)
+    steps = _liquidation_steps(result, legs, candles.index) if liquidation_line else None
     scale = _scale_prices(axes, candles)
     _candles(axes, candles)
     _mark_fills(axes, fills, 9 if len(fills) < MANY_FILLS else 5)
@@ -66,6 +72,7 @@ def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp",
     key = _fill_key(fills)
     if len(deaths):
         key.append((f"✖ {f'{symbol} ' * is_one_of_many}liquidated {times_said(len(deaths))}", RED))
+    key += _mark_warnings(axes, result, symbol, candles)
     if steps is not None:
         key.append(_draw_liquidation_line(axes, candles.index, steps))
     mark_deaths(axes, deaths["time"], deaths["mark_price"], 15 if len(deaths) < MANY_FILLS else 10)
@@ -116,10 +123,10 @@ def _candles(axes: "Axes", candles: "pd.DataFrame") -> None:
 # -- fills -----------------------------------------------------------------------------------------------------------
 
 
-def _fills_with_kind(fills: "pd.DataFrame", symbol: str) -> "pd.DataFrame":
-    """Return a contract's own fills (not forced), with whether each made a position smaller."""
-    fills = fills[fills["symbol"] == symbol]
-    held = fills["size"].cumsum() - fills["size"]
+def _fills_with_kind(fills: "pd.DataFrame", legs: "list[str]") -> "pd.DataFrame":
+    """Return a contract's own fills (not forced), of all its legs, with whether each made a position smaller."""
+    fills = fills[fills["symbol"].isin(legs)]
+    held = fills.groupby("symbol")["size"].cumsum() - fills["size"]
     is_closing = (held * fills["size"] < 0) & (fills["size"].abs() <= held.abs() * (1 + 1e-9))
     return fills.assign(is_closing=is_closing)[~fills["liquidation"]]
 
@@ -142,23 +149,42 @@ def _mark_fills(axes: "Axes", fills: "pd.DataFrame", markersize: float) -> None:
 # -- the liquidation price -------------------------------------------------------------------------------------------
 
 
-def _liquidation_steps(result: Result, symbol: str, index: "pd.DatetimeIndex") -> "np.ndarray | None":
-    """Return the liquidation price at each close, NaN where there is none, or None where the contract was never held."""
-    held = result.positions[result.positions["symbol"] == symbol].set_index("time")["liquidation_price"]
-    return None if held.empty else held.reindex(index).to_numpy(dtype=float)
+def _liquidation_steps(result: Result, legs: "list[str]", index: "pd.DatetimeIndex") -> "list[np.ndarray] | None":
+    """Return the liquidation price at each close by leg, NaN where there is none, or None where the contract was never held.
+
+    Legs that share one price at every close are one line.
+    """
+    held = result.positions[result.positions["symbol"].isin(legs)]
+    if held.empty:
+        return None
+    by_leg = held.pivot(index="time", columns="symbol", values="liquidation_price")
+    if by_leg.nunique(axis=1).max() < 2:
+        by_leg = by_leg.max(axis=1).to_frame()
+    return list(by_leg.reindex(index).to_numpy(dtype=float).T)
 
 
-def _draw_liquidation_line(axes: "Axes", index: "pd.DatetimeIndex", steps: "np.ndarray") -> tuple[str, str]:
+def _draw_liquidation_line(axes: "Axes", index: "pd.DatetimeIndex", steps: "list[np.ndarray]") -> tuple[str, str]:
     """Draw the liquidation price from each close to the next, broken where there is none; return what the key says of it.
 
     The candles keep their size: what lies further away than REACH is drawn dotted on the edge, and named there.
     """
     import numpy as np
 
-    if np.isnan(steps).all():
+    if all(np.isnan(line).all() for line in steps):
         return "held, but no price liquidates it", GREY
-    low, high = _limits_with(axes, steps)
+    limits = [_limits_with(axes, line) for line in steps]
+    low, high = min(low for low, _ in limits), max(high for _, high in limits)
     axes.set_ylim(low, high)
+    for line in steps:
+        if not np.isnan(line).all():
+            _draw_steps(axes, index, line)
+    return "━ liquidation price", RED
+
+
+def _draw_steps(axes: "Axes", index: "pd.DatetimeIndex", steps: "np.ndarray") -> None:
+    import numpy as np
+
+    low, high = axes.get_ylim()
     rows = kept_with_gaps(np.clip(steps, low, high))
     times, values = naive(index)[rows], steps[rows]
     is_below, is_above = values < low, values > high
@@ -170,7 +196,6 @@ def _draw_liquidation_line(axes: "Axes", index: "pd.DatetimeIndex", steps: "np.n
     if is_above.any():
         axes.plot(times, np.where(is_above, high, np.nan), linewidth=3, linestyle=":", zorder=4, clip_on=False, **style)
         _say_on_edge(axes, f"▲ liquidation price, up to {_rounded(np.nanmax(steps))}", times[is_above.argmax()], is_top=True)
-    return "━ liquidation price", RED
 
 
 def _rounded(price: float) -> str:
@@ -206,6 +231,27 @@ def _say_on_edge(axes: "Axes", text: str, time: "np.datetime64", *, is_top: bool
     )  # fmt: skip
 
 
+# -- warnings --------------------------------------------------------------------------------------------------------
+
+
+def _mark_warnings(axes: "Axes", result: Result, symbol: str, candles: "pd.DataFrame") -> list[tuple[str, str]]:
+    """Mark at the closes what the contract's wallet was warned of, called for and given; return what the key says of it.
+
+    Of the shared wallet what names another contract is left out.
+    """
+    import pandas as pd
+
+    wallets = (wallet_of(symbol), CROSS)
+    told = [(row.kind, row.time) for row in result.warnings.itertuples() if row.symbol in ("", symbol) and row.account in wallets]
+    told += [("top_up", row.time) for row in result.top_ups.itertuples() if row.account in wallets]
+    told = [(kind, time) for kind, time in told if time >= candles.index[0]]
+    if not told:
+        return []
+    kinds, times = zip(*told, strict=True)
+    rows = candles.index.searchsorted(pd.DatetimeIndex(times)).clip(max=len(candles) - 1)
+    return mark_warnings(axes, kinds, candles.index[rows], candles["close"].to_numpy()[rows])
+
+
 # -- liquidations ----------------------------------------------------------------------------------------------------
 
 
@@ -213,14 +259,16 @@ def _is_crowded(times: "pd.Series", drawn: "pd.DatetimeIndex") -> bool:
     return len(times) >= 3 and times.iloc[-1] - times.iloc[0] < CROWDED * (drawn[-1] - drawn[0])
 
 
-def _name_deaths(axes: "Axes", candles: "pd.DataFrame", fills: "pd.DataFrame", deaths: "pd.DataFrame", steps: "np.ndarray | None") -> None:
+def _name_deaths(
+    axes: "Axes", candles: "pd.DataFrame", fills: "pd.DataFrame", deaths: "pd.DataFrame", steps: "list[np.ndarray] | None"
+) -> None:
     """Write LIQUIDATED beside each mark where they are few and far apart, else once, with their count."""
     spots = list(zip(deaths["time"], deaths["mark_price"], strict=True))
     inside = axes.transScale + axes.transLimits
     across = [float(inside.transform((date_number(time), price))[0]) for time, price in spots]
     is_each = len(spots) <= MOST_NAMED and all(later - earlier >= APART for earlier, later in pairwise(across))
     times = naive(candles.index)
-    curves = [(times, candles["low"], candles["high"])] + ([] if steps is None else [(times, steps, steps)])
+    curves = [(times, candles["low"], candles["high"]), *((times, line, line) for line in steps or ())]
     marks = [*fills["time"], *deaths["time"]], [*fills["price"], *deaths["mark_price"]]
     if is_each:
         for spot in spots:
@@ -229,7 +277,9 @@ def _name_deaths(axes: "Axes", candles: "pd.DataFrame", fills: "pd.DataFrame", d
         say_freely(axes, f"LIQUIDATED {len(spots)} TIMES", spots[::-1], curves, marks, RED)
 
 
-def _enlarge(axes: "Axes", candles: "pd.DataFrame", fills: "pd.DataFrame", deaths: "pd.DataFrame", steps: "np.ndarray | None") -> None:
+def _enlarge(
+    axes: "Axes", candles: "pd.DataFrame", fills: "pd.DataFrame", deaths: "pd.DataFrame", steps: "list[np.ndarray] | None"
+) -> None:
     """Show liquidations that stand close together a second time, wide enough to be counted, and frame where they are."""
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import FuncFormatter
@@ -243,9 +293,9 @@ def _enlarge(axes: "Axes", candles: "pd.DataFrame", fills: "pd.DataFrame", death
     box.set_facecolor(IVORY)
     _candles(box, span)
     limits = box.get_ylim()
-    if steps is not None:
-        box.plot(naive(span.index), steps[is_shown], color=RED, linewidth=1.5, drawstyle="steps-post", zorder=4)
-        box.set_ylim(limits)
+    for line in steps or ():
+        box.plot(naive(span.index), line[is_shown], color=RED, linewidth=1.5, drawstyle="steps-post", zorder=4)
+    box.set_ylim(limits)
     _mark_fills(box, fills, 7)
     mark_deaths(box, deaths["time"], deaths["mark_price"], 12)
     pad = (span.index[-1] - span.index[0]) / (2 * len(span))

@@ -7,7 +7,7 @@ Flat maintenance 1 %, no fees. A long of 1 at 100 with 10x isolated margin holds
 import pytest
 
 from bt_margin import Contract, MarginAccount, TierSchedule, TierTable
-from bt_margin.core.path import PathStamp, Track, WorkingOrder, plan_path
+from bt_margin.core.path import PathStamp, Track, WorkingOrder, plan_bar, plan_path
 from bt_margin.core.profiles import DYDX, FORFEIT, HYPERLIQUID, MARKET, Cooldown
 
 LIMIT_PRICE = 90 / 0.99
@@ -197,3 +197,34 @@ def test_a_cooldown_is_over_at_the_next_failing_point_of_a_longer_bar_alone(bar_
     sold = 400 * (LIMIT_PRICE - 100) + (1_600 - left) * (plan.events[1].marks["BTC"] - 100)
     assert plan.equity == pytest.approx(100_000 + sold - left)  # what is left stands at 99
     assert cooldown.cut_at == {}, "a plan leaves the caller's own as it was"
+
+
+def hedged_account() -> MarginAccount:
+    """Return 100 behind a long and a short of 10 at 100."""
+    account = MarginAccount()
+    account.deposit(140, time=0)
+    for symbol, size in (("BTC:LONG", 10), ("BTC:SHORT", -10)):
+        account.add_contract(Contract(symbol, tiers=TierSchedule.constant(TierTable.flat(0.01))), leverage=50, margin_mode="cross")
+        account.apply_fill(symbol, size=size, price=100, fee_rate=0.0, time=0)
+    return account
+
+
+@pytest.mark.parametrize(("series", "is_only_worst"), [("BTC", False), ("", True)])
+def test_the_extremes_of_one_series_of_prices_never_meet(series, is_only_worst):
+    # a long at 90 and a short at 110 lose 200 together; the two legs of one contract always stand at one price and lose nothing
+    tracks = [bar(100, 110, 90, 100, symbol)._replace(series=series) for symbol in ("BTC:LONG", "BTC:SHORT")]
+    ends = plan_bar(hedged_account(), tracks, [], [], MARKET)
+    assert ends.is_only_worst == is_only_worst
+    assert bool(ends.worst.liquidated) == is_only_worst
+    assert not ends.adverse.liquidated
+
+
+def test_a_part_of_the_bar_is_walked_by_what_has_become_of_the_account():
+    # the limit buys at 95 in the first half; the second, which kills 1 from 100 at 90.909, spares 2 from 97.5 (88.6)
+    halves = [bar(100, 101, 94, 96), bar(96, 97, 89.5, 95)]
+    whole = bar(100, 101, 89.5, 95)
+    alone = plan_bar(long_account(), [whole], [], [], FORFEIT, detail=[{"BTC": half} for half in halves])
+    assert [event.part for event in alone.adverse.events] == [1]
+    joined = plan_bar(long_account(), [whole], [order(1, 1, limit=95)], [], MARKET, detail=[{"BTC": half} for half in halves])
+    assert [(event.kind, event.part) for event in joined.adverse.events] == [("fill", 0)]
+    assert joined.adverse.equity == pytest.approx(1_000 + 2 * (95 - 97.5))

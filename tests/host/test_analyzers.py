@@ -303,6 +303,12 @@ NOTHING = {
         "highest_initial_margin": 0.0,
         "highest_maintenance_margin": 0.0,
         "highest_order_margin": 0.0,
+        "warnings": 0,
+        "margin_calls": 0,
+        "warning_rows": [],
+        "top_ups": 0,
+        "topped_up": 0.0,
+        "top_up_rows": [],
     },
     "Liquidations": {
         "total": 0,
@@ -319,7 +325,10 @@ NOTHING = {
     "Equity": {
         "start_cash": 1_000,
         "final_equity": 1_000,
+        "died": None,
         "net_deposits": 0.0,
+        "refills": 0,
+        "refilled": 0.0,
         "total_return": 0.0,
         "annual_return": None,
         "sharpe": None,

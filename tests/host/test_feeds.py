@@ -14,7 +14,8 @@ import pytest
 from backtrader.utils.date import num2date
 
 from bt_margin.core.funding import FundingSchedule
-from bt_margin.feeds import LocalTimeWarning, PerpData
+from bt_margin.feeds import PerpData
+from bt_margin.frames import LocalTimeWarning
 
 LINES = ("close", "low", "high", "open", "volume", "openinterest", "datetime")
 MODES = {

@@ -1290,20 +1290,6 @@ def test_trade_ids_of_both_sides_are_liquidated_each_the_other_way():
     assert sum(order.executed.pnl for order in forced) == pytest.approx(strategy.values[-1] - 10_000)
 
 
-def test_every_owner_is_liquidated_by_an_order_of_its_own_and_told():
-    engine = engine_of(margin_broker(), DEADLY)
-    for size in (300, 700):
-        engine.addstrategy(Scripted, script={1: buy(size)})
-
-    strategies = engine.run()
-
-    for strategy, size in zip(strategies, (300, 700), strict=True):
-        (forced,) = [order for order in strategy.told if order.info.get("liquidation") and order.status == Order.Completed]
-        assert (forced.owner, forced.executed.size) == (strategy, -size)
-        assert strategy.trades[-1].isclosed
-        assert [event["kind"] for event in strategy.events] == ["liquidation"]
-
-
 def test_a_liquidation_cancels_the_exits_of_a_bracket_first():
     script = {1: lambda s: s.buy_bracket(size=1_000, exectype=Order.Market, stopprice=70.0, limitprice=150.0)}
 

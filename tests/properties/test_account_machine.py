@@ -11,6 +11,7 @@ from bt_margin.core.ledger import CROSS, MONEY_TOLERANCE
 from bt_margin.core.profiles import PROFILES
 from bt_margin.core.terms import BASES, FEES_IN_MARGIN, MarginTerms
 from bt_margin.core.tiers import MODES, UNITS
+from bt_margin.core.top_up import TopUp, plan_top_up
 
 SYMBOLS = ("AAA", "BBB", "CCC")
 ROWS = [(5_000, 0.01, 50), (50_000, 0.03, 20), (None, 0.1, 5)]
@@ -20,6 +21,10 @@ terms = st.builds(
     MarginTerms, maintenance_basis=st.sampled_from(BASES), fee_in_margin=st.sampled_from(FEES_IN_MARGIN), fee_in_initial=st.booleans()
 )
 tables = st.builds(TierTable.from_rows, st.just(ROWS), mode=st.sampled_from(MODES), unit=st.sampled_from(UNITS))
+
+times = st.none() | st.integers(1, 3)
+rules = st.none() | st.builds(TopUp, amount=st.floats(1, 1_000), times=times, deposit=st.booleans())
+rules |= st.builds(TopUp, ratio=st.floats(1.01, 5), times=times, deposit=st.booleans())
 
 
 class AccountMachine(RuleBasedStateMachine):
@@ -32,10 +37,13 @@ class AccountMachine(RuleBasedStateMachine):
         kinds=st.sampled_from((("linear",) * 3, ("linear", "linear", "spot"), ("inverse",) * 3)),
         table=tables,
         terms=terms,
+        rule=rules,
+        cross_rule=st.none() | rules.filter(lambda rule: rule is not None and rule.deposit),
     )
-    def open_account(self, cash, leverage, profile, kinds, table, terms):
+    def open_account(self, cash, leverage, profile, kinds, table, terms, rule, cross_rule):
         self.profile = profile
         self.account = MarginAccount()
+        self.account.top_ups = {symbol: given for symbol, given in (("BBB", rule), ("", cross_rule)) if given is not None}
         self.marks = dict.fromkeys(SYMBOLS, 100.0)
         for symbol, kind in zip(SYMBOLS, kinds, strict=True):
             more = {} if kind == "spot" else {"tiers": TierSchedule.constant(table)}
@@ -92,11 +100,37 @@ class AccountMachine(RuleBasedStateMachine):
             self.account.transfer(CROSS, "wallet:BBB", free * share, symbol="BBB", time=0)
 
     def liquidate(self):
-        """Every event is followed by the test at the same marks."""
+        """Every event is followed by the test at the same marks; what a rule adds saves the wallet that it is added to."""
         for wallet in (*list(self.account.wallets)[1:], CROSS):
+            if self.profile.fails(self.account.risk(wallet, self.marks)):
+                self.top_up(wallet)
             for step in plan_liquidation(self.account, wallet, self.marks, self.profile):
                 self.account.apply(step, time=0)
             assert plan_liquidation(self.account, wallet, self.marks, self.profile) == []
+
+    def top_up(self, wallet):
+        step = plan_top_up(self.account, wallet, self.marks)
+        if step is None:
+            return
+        equity, used = self.account.equity(self.marks), self.account.top_ups_used.get(wallet, 0)
+        rule = self.account.top_ups[step.symbol]
+        assert step.uses >= 1
+        assert rule.times is None or used + step.uses <= rule.times
+        if not rule.deposit:
+            assert step.amount <= min(self.account.available_margin(self.marks), self.account.free_cash)
+        self.account.add_top_up(step, time=0)
+        assert not self.profile.fails(self.account.risk(wallet, self.marks))
+        assert abs(self.account.equity(self.marks) - equity - (step.amount if rule.deposit else 0)) <= self.slack()
+
+    @invariant()
+    def a_wallet_that_holds_nothing_has_used_nothing(self):
+        assert all(any(self.account.held(wallet)) for wallet in self.account.top_ups_used)
+
+    @invariant()
+    def a_copy_goes_on_with_the_same_rules_and_uses(self):
+        copy = self.account.clone()
+        assert (copy.top_ups, copy.top_ups_used) == (self.account.top_ups, self.account.top_ups_used)
+        assert copy.top_ups_used is not self.account.top_ups_used
 
     @invariant()
     def wallets_are_sums_of_the_journal(self):

@@ -42,12 +42,16 @@ class Trader(bt.Strategy):
             except ValueError as error:
                 self.refused.append(str(error))
 
-    def size_of(self, data, share, isbuy, price=None):
-        most = self.broker.max_size(data, isbuy, price)
-        return share * (most or abs(self.broker.getposition(data).size) or 1.0)
+    def leg(self, isbuy, closes=False):
+        """Return the side that an order names in hedge mode: the one it opens, or the one it closes."""
+        return {"position_side": "LONG" if isbuy != closes else "SHORT"} if self.broker.is_hedging else {}
+
+    def size_of(self, data, share, isbuy, position_side=None):
+        most = self.broker.max_size(data, isbuy, side=position_side)
+        return share * (most or abs(self.broker.getposition(data, position_side).size) or 1.0)
 
     def do_order(self, number, isbuy, share, exectype, place, flag):
-        data = self.datas[number]
+        data, leg = self.datas[number], self.leg(isbuy, closes=place < 0)
         price = data.close[0] * (1 + place)
         terms = {"exectype": getattr(bt.Order, exectype)}
         if exectype not in ("Market", "Close"):
@@ -59,28 +63,33 @@ class Trader(bt.Strategy):
         if flag == "reduce_only" or (flag == "post_only" and exectype == "Limit"):
             terms[flag] = True
         send = self.buy if isbuy else self.sell
-        self.sent.append(send(data=data, size=self.size_of(data, share, isbuy), **terms))
+        self.sent.append(send(data=data, size=self.size_of(data, share, isbuy, **leg), **terms, **leg))
 
     def do_bracket(self, number, isbuy, share, place):
         data, price = self.datas[number], self.datas[number].close[0]
         send = self.buy_bracket if isbuy else self.sell_bracket
         below, above = price * (1 - abs(place) - 0.005), price * (1 + abs(place) + 0.005)
         stop, limit = (below, above) if isbuy else (above, below)
-        orders = send(data=data, size=self.size_of(data, share, isbuy), exectype=bt.Order.Market, stopprice=stop, limitprice=limit)
+        leg = self.leg(isbuy)
+        size = self.size_of(data, share, isbuy, **leg)
+        orders = send(data=data, size=size, exectype=bt.Order.Market, stopprice=stop, limitprice=limit, **leg)
         self.sent += [order for order in orders if order is not None]
 
     def do_straddle(self, number, share, place):
         data, price = self.datas[number], self.datas[number].close[0]
-        size = self.size_of(data, share, True)
-        first = self.buy(data=data, size=size, exectype=bt.Order.Stop, price=price * (1 + abs(place) + 0.002))
-        self.sell(data=data, size=size, exectype=bt.Order.Stop, price=price * (1 - abs(place) - 0.002), oco=first)
+        size = self.size_of(data, share, True, **self.leg(True))
+        first = self.buy(data=data, size=size, exectype=bt.Order.Stop, price=price * (1 + abs(place) + 0.002), **self.leg(True))
+        self.sell(data=data, size=size, exectype=bt.Order.Stop, price=price * (1 - abs(place) - 0.002), oco=first, **self.leg(False))
 
     def do_cancel(self, which):
         if self.sent:
             self.cancel(self.sent[which % len(self.sent)])
 
     def do_close(self, number):
-        self.close(data=self.datas[number])
+        if not self.broker.is_hedging:
+            self.close(data=self.datas[number])
+        for side in ("LONG", "SHORT") if self.broker.is_hedging else ():
+            self.broker.close_side(self.datas[number], side)
 
     def do_move_money(self, share):
         self.broker.add_cash(share * max(self.broker.getcash(), 1.0))
@@ -99,18 +108,20 @@ class Trader(bt.Strategy):
 class BrokerMachine(RuleBasedStateMachine):
     """Writes a scenario of two contracts, AAA in whole lots, and plays it when it ends."""
 
+    position_mode = "one_way"
+
     @initialize(
         leverage=st.sampled_from((1, 3, 10, 20)),
         margin_mode=st.sampled_from(("cross", "isolated")),
         profile=st.sampled_from(("market", "forfeit", "binance", "okx", "hyperliquid", "tradingview")),
-        intrabar=st.sampled_from(("adverse", "favourable", "close")),
+        intrabar=st.sampled_from(("adverse", "favourable", "worst", "close")),
         netting=st.sampled_from(NETTINGS),
         counts_loss=st.booleans(),
         unfunded=st.sampled_from(("reject", "shrink")),
         mode=st.sampled_from(MODES),
     )
     def open_account(self, leverage, margin_mode, profile, intrabar, netting, counts_loss, unfunded, mode):
-        self.account = {"margin_mode": margin_mode, "intrabar": intrabar, "unfunded": unfunded}
+        self.account = {"margin_mode": margin_mode, "position_mode": self.position_mode, "intrabar": intrabar, "unfunded": unfunded}
         self.orders = {"netting": netting, "counts_loss": counts_loss, "counts_fee": not counts_loss}
         self.terms = {"leverage": leverage, "profile": profile, "commission": 0.0005, "maker": 0.0002}
         self.mode = mode
@@ -220,3 +231,17 @@ class BrokerMachine(RuleBasedStateMachine):
 
 BrokerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
 TestBrokerMachine = BrokerMachine.TestCase
+
+
+class HedgeMachine(BrokerMachine):
+    """The same in hedge mode, orders that are not funded refused; one that is placed below the market is against its leg."""
+
+    position_mode = "hedge"
+
+    def play(self):
+        self.account["unfunded"] = "reject"
+        super().play()
+
+
+HedgeMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
+TestHedgeMachine = HedgeMachine.TestCase

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from bt_margin import Contract, MarginAccount, MarginBroker, TierSchedule, TierTable
 from bt_margin.calculator import evaluate
-from bt_margin.clock import BarClock, _least_share
 from bt_margin.core.ledger import CROSS
 from bt_margin.core.liquidation import account_bankruptcy_price, account_liquidation_price, just_past
 from bt_margin.core.path import LEGS, Track, plan_path
 from bt_margin.core.profiles import PROFILES
 from bt_margin.core.terms import BASES, FEES_IN_MARGIN, PLAIN, Holding, MarginTerms
 from bt_margin.core.tiers import MODES, UNITS
+from bt_margin.screen import is_safe, least_share
 
 TAKER = 0.0006
 SYMBOLS = ("AAA", "BBB", "CCC")
@@ -202,7 +202,7 @@ def test_no_wallet_fails_before_its_path_says_so_and_none_at_all_where_the_scree
             position = account.positions[track.symbol]
             if position.wallet == wallet:
                 slot = SimpleNamespace(is_fresh=True, mark_low=track.mark_low, mark_high=track.mark_high)
-                shares += _least_share(slot, position)
+                shares += least_share(slot, position)
         if account.wallets[wallet] + shares > 0:
             assert not fails
             assert not any(event.subject == wallet for event in plan.events)
@@ -233,14 +233,13 @@ def bars_of(account, rng):
     return slots
 
 
-def clock_of(account, slots, fills):
-    """Return a clock that sees these bars and these fills."""
-    clock = BarClock.__new__(BarClock)
-    clock.account, clock.held = account, [(slot, slot.position) for slot in slots.values() if slot.position.size]
+def lets_pass(account, slots, fills) -> bool:
+    """Whether the screen lets these bars pass unwalked with these possible fills."""
+    held = [(slot, slot.position) for slot in slots.values() if slot.position.size]
     order = SimpleNamespace(exectype=bt.Order.Limit)
-    book = {"pending": [order], "possible_fills": lambda: fills, "p": SimpleNamespace(coc=False)}
-    clock.broker = SimpleNamespace(**book, touched_slots=partial(MarginBroker.touched_slots, SimpleNamespace(slots=slots)))
-    return clock
+    book = {"account": account, "pending": [order], "possible_fills": lambda: fills, "p": SimpleNamespace(coc=False)}
+    broker = SimpleNamespace(**book, touched_slots=partial(MarginBroker.touched_slots, SimpleNamespace(slots=slots)))
+    return is_safe(broker, held, list(slots.values()))
 
 
 def fills_of(slots, rng):
@@ -294,7 +293,7 @@ def test_no_fills_in_any_order_fail_a_wallet_where_the_screen_lets_the_bar_pass(
             account.transfer(CROSS, position.wallet, account.wallets[CROSS] * rng.uniform(0, 0.2), symbol="", time=0)
     slots = bars_of(account, rng)
     fills = fills_of(slots, rng)
-    assume(fills and clock_of(account, slots, fills)._is_safe(list(slots.values())))
+    assume(fills and lets_pass(account, slots, fills))
     for _ in range(12):
         at = failed_at_random(account, slots, fills, rng)
         assert at is None, f"a wallet fails at {at} with some of {fills}"

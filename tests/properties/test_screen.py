@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierTable
-from bt_margin.clock import BarClock
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierTable, TopUp, screen
 from bt_margin.core.liquidation import just_past
 
 ROWS = [(2_000, 0.01, 50), (10_000, 0.02, 25), (None, 0.08, 10)]
@@ -106,10 +105,10 @@ class Wild(bt.Strategy):
             self.placed.append(placed)
 
 
-def run(kind: str, seed: int, bars: int = 120):
+def run(kind: str, seed: int, bars: int = 120, **account):
     """Return the broker of a run with two cross contracts and an isolated one, the second cross one plain where it can be."""
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.broker = broker = MarginBroker(cash=2_000 if "inverse" not in kind else 20.0, check=True)
+    cerebro.broker = broker = MarginBroker(cash=2_000 if "inverse" not in kind else 20.0, check=True, **account)
     other = {"tiers": TierTable.from_rows(ROWS)} if "inverse" not in kind else KINDS[kind]
     for number, (mode, terms) in enumerate((("cross", KINDS[kind]), ("isolated", KINDS[kind]), ("cross", other))):
         shared = {"leverage": (20, 10, 20)[number], "commission": 0.0005, "maker": 0.0002, "margin_mode": mode}
@@ -184,33 +183,29 @@ def try_at_random(clock, draw):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_fills_in_any_order_fail_a_wallet_where_the_screen_lets_the_bar_pass(kind, monkeypatch):
-    draw, passed, is_safe = Random(1), [], BarClock._is_safe
+    draw, passed, is_safe = Random(1), [], screen.is_safe
 
-    def checked(clock, fresh):
-        safe = is_safe(clock, fresh)
-        holds_odd = any(not position.is_plain for _, position in clock.held)
-        if safe and holds_odd and clock.broker.possible_fills():
-            passed.append(clock.broker.now)
+    def checked(broker, held, fresh):
+        safe = is_safe(broker, held, fresh)
+        holds_odd = any(not position.is_plain for _, position in held)
+        if safe and holds_odd and broker.possible_fills():
+            passed.append(broker.now)
             for _ in range(12):
-                try_at_random(clock, draw)
+                try_at_random(broker.clock, draw)
         return safe
 
-    monkeypatch.setattr(BarClock, "_is_safe", checked)
+    monkeypatch.setattr(screen, "is_safe", checked)
     broker = run(kind, seed=1)
     assert len(passed) >= 5, "bars with orders must pass, or nothing is tested"
     assert broker.record.walked_bars >= 3, "the trader must come near its limits"
-
-
-def never(*_):
-    return False
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_walking_every_bar_by_force_liquidates_nobody_the_screen_would_have_let_pass(kind, monkeypatch):
     """Up to where the two runs part, for the fills of a passed bar may come in the host's order: then a liquidation is no cause."""
     normal = run(kind, seed=3)
-    monkeypatch.setattr(BarClock, "_is_safe", never)
-    monkeypatch.setattr(BarClock, "_is_single_safe", never)
+    monkeypatch.setattr(screen, "is_safe", lambda *_: False)
+    monkeypatch.setattr(screen, "is_single_safe", lambda *_: (False, 0.0))
     forced = run(kind, seed=3)
     told, walked = ([(row.time, row.symbol, row.liquidation) for row in broker.record.fills] for broker in (normal, forced))
     shared = next((n for n, (one, other) in enumerate(zip(told, walked, strict=False)) if one != other), None)
@@ -218,3 +213,18 @@ def test_walking_every_bar_by_force_liquidates_nobody_the_screen_would_have_let_
         mine = {row for row in told if row[0] == walked[shared][0]}
         assert not walked[shared][2] or walked[shared] in mine, f"{walked[shared]} only where the bar is walked"
     assert forced.record.walked_bars > normal.record.walked_bars
+
+
+RULES = {"moved": TopUp(ratio=1.5, times=None), "paid in": TopUp(amount=0.5, times=None, deposit=True)}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_a_rule_too_every_plan_is_what_happens_and_no_passed_bar_could_fail(kind, rule):
+    """``check=True`` compares both, and the journal with the wallets, on every bar."""
+    brokers = [run(kind, seed, top_up=RULES[rule]) for seed in (9, 10, 11)]
+    rows = [row for broker in brokers for row in broker.record.top_ups]
+    assert rows
+    assert all(row.amount > 0 for row in rows)
+    if rule == "paid in":
+        assert not any(broker.record.liquidations for broker in brokers)

@@ -187,7 +187,7 @@ def test_run_modes_agree_on_every_kind(others):
     assert list(other.broker.record.bars) == list(once.broker.record.bars)
 
 
-@pytest.mark.parametrize("intrabar", ["favourable", "close"])
+@pytest.mark.parametrize("intrabar", ["favourable", "worst", "close"])
 def test_other_intrabar_rules_keep_every_invariant(intrabar):
     assert run_trader(11, intrabar=intrabar).broker.record.liquidations
     assert run_trader(11, bars=300, intrabar=intrabar, more=OTHERS["inverse"]).broker.record.fills
