@@ -11,6 +11,7 @@ from .core.account import MarginAccount, Risk
 from .core.contract import Contract
 from .core.funding import FundingSchedule
 from .core.liquidation import bankruptcy_price, liquidation_price
+from .core.orders import OrderTerms
 from .core.profiles import plan_liquidation
 from .core.tiers import Tier, TierSchedule, TierTable
 from .core.top_up import TopUp
@@ -24,6 +25,7 @@ __all__ = [
     "FundingSchedule",
     "MarginAccount",
     "MarginBroker",
+    "OrderTerms",
     "PerpCommInfo",
     "PerpData",
     "Result",

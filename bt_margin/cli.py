@@ -62,6 +62,8 @@ class Plan:
     sizer: str | None = None
     fee: str | None = None
     intrabar: str = "adverse"
+    unfunded: str = "reject"
+    filters: str = "round"
     baseline: bool = False
     stamp: str = "open"
     detail: Sequence[str] = ()
@@ -123,6 +125,10 @@ def run(
     sizer: Annotated[str | None, typer.Option(help="Size of every order, or PercentSizer:percents=50, file.py:Class.")] = None,
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
     intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable, worst or close.")] = Plan.intrabar,
+    unfunded: Annotated[
+        str, typer.Option(help="An order without the margin it needs: reject, or shrink to the largest size that fits.")
+    ] = Plan.unfunded,
+    filters: Annotated[str, typer.Option(help="A size or price off its step: round (never for the better), or refuse.")] = Plan.filters,
     baseline: Annotated[bool, typer.Option("--baseline", help="Run stock Backtrader too.")] = False,
     stamp: Annotated[str, typer.Option(help="What the time of a row is: the open or the close of its bar.")] = Plan.stamp,
     detail: Annotated[
@@ -139,10 +145,9 @@ def run(
     files = [*(data or ()), *(more or ())]
     if not files:
         raise ValueError("a run needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
-    plan = Plan(
-        *(strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end),
-        *(param or (), sizer, fee, intrabar, baseline, stamp, detail or (), bounds, on_liquidation, refill, warn_at),
-    )
+    whence = (strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end)
+    how = (param or (), sizer, fee, intrabar, unfunded, filters, baseline, stamp, detail or (), bounds)
+    plan = Plan(*whence, *how, on_liquidation, refill, warn_at)
     _check_folder(out)
     result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json)
@@ -299,6 +304,8 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "cash": plan.cash,
         "position_mode": plan.position_mode.lower().replace("-", "_"),
         "intrabar": plan.intrabar.lower().replace("favorable", "favourable"),
+        "unfunded": plan.unfunded.lower(),
+        "filters": plan.filters.lower(),
         "baseline": plan.baseline,
         "bounds": plan.bounds,
         "on_liquidation": plan.on_liquidation.lower(),

@@ -216,6 +216,34 @@ def test_a_share_to_warn_at_that_is_none_is_one_sentence(capsys, folder):
     assert (code, err) == (2, "bt-margin: --warn-at takes a share of the mark such as 0.05 or 5%, was 'near'\n")
 
 
+def test_refused_orders_are_counted_by_their_reason(capsys, folder):
+    """One at 100 is not paid by 50; a size of 0.0001 leaves no lot of 0.001."""
+    Path("two.py").write_text(STUBBORN.replace("self.buy()", "self.buy(); self.buy(size=0.0001)"))
+    _, out, _ = said(capsys, "run", "two.py", "--data", "BTCUSDT-1h.csv", "--cash", 50, "--out", "o")
+    refusals = pd.read_csv("o/refusals.csv")
+    counts = refusals["reason"].value_counts()
+    assert dict(counts).keys() == {"margin", "lot"}
+    row = next(line for line in out.splitlines() if "orders refused" in line)
+    assert f"{len(refusals)} (" in row
+    assert all(f"{reason} {count}" in row for reason, count in counts.items())
+
+
+def test_an_order_that_is_not_funded_may_be_cut_and_one_off_its_lot_refused(capsys, folder):
+    """One at 100 and 20x takes 5, there are 2: refused, or cut to some lots. 0.0015 is no number of lots of 0.001."""
+    fills = {}
+    for name, options in (("as it is", []), ("cut", ["--unfunded", "Shrink"]), ("strict", ["--filters", "REFUSE", "--sizer", "0.0015"])):
+        assert said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--leverage", 20, "--cash", 2, *options, "--out", "o")[0] == 0
+        fills[name] = (len(pd.read_csv("o/fills.csv")), set(pd.read_csv("o/refusals.csv")["reason"]))
+        settings = json.loads(Path("o/summary.json").read_text())["settings"]
+        assert (settings["unfunded"], settings["filters"]) == (
+            "shrink" if name == "cut" else "reject",
+            "refuse" if name == "strict" else "round",
+        )
+    assert fills["as it is"] == (0, {"margin"})
+    assert fills["cut"][0] >= 1
+    assert fills["strict"] == (0, {"lot"})
+
+
 def test_what_stock_backtrader_claims_is_in_the_json_and_in_a_file(capsys, folder):
     _, out, _ = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--baseline", "--json", "--out", "o")
     claim = pd.read_csv("o/baseline.csv")["baseline"]
@@ -546,6 +574,8 @@ WRONG = {
     "coins that were not counted": ((*GOOD, "--venue", "binance-coinm"), "--cash is coins at binance-coinm, whose contracts settle"),
     "half a percentage": ((*GOOD, "--funding", "a%"), "funding file 'a%' does not exist"),
     "intrabar": ((*GOOD, "--intrabar", "random"), "intrabar is one of"),
+    "unfunded": ((*GOOD, "--unfunded", "ignore"), "unfunded is one of 'reject', 'shrink', was 'ignore'"),
+    "filters": ((*GOOD, "--filters", "none"), "filters is one of 'round', 'refuse', was 'none'"),
     "a folder that is a file": ((*GOOD, "--out", "stubborn.py"), "--out stubborn.py is no folder to write to (Not a directory)"),
     "unknown option": ((*GOOD, "--nope"), "--nope"),
 }

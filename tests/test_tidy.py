@@ -67,6 +67,7 @@ PUBLIC_NAMES = [
     "FundingSchedule",
     "MarginAccount",
     "MarginBroker",
+    "OrderTerms",
     "PerpCommInfo",
     "PerpData",
     "Result",
