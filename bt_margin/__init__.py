@@ -1,5 +1,8 @@
 """bt_margin: perpetual-futures margin, funding and liquidation for Backtrader backtests."""
 
+from . import interrupt  # noqa: F401  # before Backtrader is imported
+
+# isort: split
 from . import analyzers, calculator, observers, plots, sizers, venues
 from .backtest import run
 from .broker import MarginBroker

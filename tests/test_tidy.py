@@ -50,6 +50,7 @@ FLOORS = {
     "backtest": 4,
     "calc": 4,
     "cli": 4,
+    "interrupt": 4,
     "loading": 4,
     "tables": 4,
     "__main__": 4,

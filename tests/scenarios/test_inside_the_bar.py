@@ -348,6 +348,13 @@ def test_detail_of_local_time_with_its_zone_and_of_closes_is_the_same():
     assert feed.perp.detail.is_at_close
 
 
+def test_detail_stamped_in_the_last_millisecond_of_its_bars_opens_where_they_do():
+    opens = quarters(DOWN_THEN_UP)
+    closes = opens.set_axis(opens.index + pd.Timedelta("899.999s"))
+    feed = PerpData(dataname=BOTH_WAYS, name="AAA", stamp="close", detail=closes)
+    assert feed.perp.detail._whole.opened == [time.value // 1_000 for time in opens.index.as_unit("ns")]
+
+
 def test_detail_that_would_never_be_read_is_refused():
     with pytest.raises(ValueError, match="AAA: intrabar='close' looks inside no bar"):
         play({}, BOTH_WAYS, detail=[quarters(UP_THEN_DOWN)], intrabar="close")
