@@ -76,6 +76,7 @@ REFUSED = {  # reason: script, terms, broker params, status, max_size
     "min_notional": ({1: buy(size=0.5)}, {"min_notional": 100}, {}, "Rejected", 100),
     "post_only": ({1: bid(101, post_only=True)}, {}, {}, "Rejected", 1_000 / 10.1),
     "reduce_only": ({1: sell(reduce_only=True)}, {}, {}, "Rejected", 100),
+    "position_side": ({1: buy(position_side="LONG")}, {}, {}, "Rejected", 100),
 }
 
 

@@ -93,11 +93,12 @@ def trade(seed, monkeypatch, *, bars=150, venue="usual", lot=0.0, filler=None, t
 def watch_paths(monkeypatch):
     """Compare the equity of the chosen plan with the account's once it has been applied; return the list of comparisons."""
     plans, compared = [], []
-    plan_path, run_path = bt_margin.clock.plan_path, bt_margin.clock.BarClock._run_path
+    plan_bar, run_path = bt_margin.clock.plan_bar, bt_margin.clock.BarClock._run_path
 
     def planning(*args, **kwargs):
-        plans.append(plan_path(*args, **kwargs))
-        return plans[-1]
+        ends = plan_bar(*args, **kwargs)
+        plans.extend(ends)
+        return ends
 
     def running(clock, fresh, opening):
         plans.clear()
@@ -107,7 +108,7 @@ def watch_paths(monkeypatch):
         assert any(abs(booked - plan.equity) <= slack for plan in plans), f"{booked} was booked, planned were {[p.equity for p in plans]}"
         compared.append(booked)
 
-    monkeypatch.setattr(bt_margin.clock, "plan_path", planning)
+    monkeypatch.setattr(bt_margin.clock, "plan_bar", planning)
     monkeypatch.setattr(bt_margin.clock.BarClock, "_run_path", running)
     return compared
 
