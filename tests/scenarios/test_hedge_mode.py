@@ -5,10 +5,10 @@ import math
 
 import backtrader as bt
 import pytest
-from playing import CALM, frame, play, rate_column
+from playing import CALM, Script, frame, play, rate_column
 from typer.testing import CliRunner
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result, analyzers, observers, plots, run, sizers
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result, TopUp, analyzers, observers, plots, run, sizers
 from bt_margin.cli import app
 
 LONG, SHORT = {"position_side": "LONG"}, {"position_side": "SHORT"}
@@ -386,6 +386,30 @@ def test_the_only_leg_that_is_held_needs_no_name():
     assert strategy.broker.liquidation_price(strategy.data) == pytest.approx((100 - 15) / 0.99)
     with pytest.raises(ValueError, match="'LONG' or 'SHORT', was 'both'"):
         strategy.broker.getposition(strategy.data, "both")
+
+
+def test_a_rule_names_the_contract_of_a_data_without_a_name_and_not_its_legs():
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(position_mode="hedge", margin_mode="isolated", cash=1_000, top_up={"data0": TopUp(amount=5)}, check=True)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01))
+    cerebro.adddata(PerpData(dataname=frame([CALM, CALM, (100, 109.5, 90.5, 100)])))
+    cerebro.addstrategy(Script, script={1: both})
+    strategy = cerebro.run()[0]
+    assert [row.account for row in strategy.broker.record.top_ups] == ["wallet:data0:LONG", "wallet:data0:SHORT"]
+    assert sizes(strategy) == (1, -1)
+
+
+@pytest.mark.parametrize("mode", ["one_way", "hedge"])
+def test_what_has_no_sides_is_not_closed_by_one(mode):
+    def end(strategy):
+        with pytest.raises(ValueError, match="AAA: it has no sides to close one of; close what is held by the strategy's own close"):
+            strategy.broker.close_side(strategy.data, None)
+
+    terms = {"kind": "spot", "leverage": 1, "tiers": None} if mode == "hedge" else {}
+    assert (
+        play({1: lambda s: s.buy(size=1), 3: end}, frame([CALM] * 4), terms=terms, margin_mode="cross", position_mode=mode).position.size
+        == 1
+    )
 
 
 def test_spot_has_one_position_in_hedge_mode():

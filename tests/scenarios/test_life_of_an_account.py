@@ -438,6 +438,22 @@ def test_a_wild_trader_with_a_rule_breaks_no_invariant(seed):
     assert Result.of(strategy).summary["journal_imbalance"] < 1e-12
 
 
+def test_the_drawdown_sees_what_is_lost_of_a_top_up_inside_its_bar():
+    """10 at 100 with 100 fail at 90.909 with 9.09, and 60 come in: 69.09. At 86 20 are left of it; it closes at 95 with 110.
+
+    Of each unit of the fund 0.0909 is left, then 0.0909 x 20 / 69.09, then 0.0909 x 110 / 69.09.
+    """
+    left = LIQUIDATION_PRICE / 10
+    bars = frame([CALM, CALM, (100, 100, 86, 95), (95,) * 4])
+    strategy = play({1: buy(size=10)}, bars, top_up=TopUp(amount=60, deposit=True), **ALL_IN)
+    (flow,) = strategy.broker.record.flows
+    assert (flow.equity, flow.lowest) == (pytest.approx(left), pytest.approx(900 / 45))
+    assert list(Result.of(strategy).equity["lowest_equity"])[2] == pytest.approx(left)
+    summary = Result.of(strategy).summary
+    assert summary["total_return"] == pytest.approx(left / 100 * 110 / (left + 60) - 1)
+    assert summary["max_drawdown"] == pytest.approx(1 - left / 100 * 20 / (left + 60))
+
+
 # -- refills ---------------------------------------------------------------------------------------------------------
 
 REFILL = {"on_liquidation": "refill", "refill": 100, **ALL_IN}
