@@ -403,12 +403,30 @@ class MarginAccount:
 
     @property
     def order_margin(self) -> float:
-        """Margin reserved for resting orders (R7): of each contract by its order terms, given what is held."""
+        """Margin reserved for resting orders (R7): of each contract by its order terms, given what is held.
+
+        Of a group with members on both legs of a hedge, only one of which can fill, it is that of the larger one.
+        """
         known = self._order_margins
         for symbol in dict.fromkeys(order.symbol for order in self._resting.values()) if self._resting else ():
             if symbol not in known:
                 known[symbol] = self._margin_of(self.orders_of(symbol), self.positions[symbol])
-        return sum(known.values()) if known else 0.0
+        if not known:
+            return 0.0
+        return sum(known.values()) - sum(self.shared_margin(symbol) for symbol, leg in self.legs.items() if leg.sign > 0)
+
+    def shared_margin(self, symbol: str, *, leverage: float | None = None) -> float:
+        """Return what both legs of a hedge have set aside for the same groups and only one of them needs, at another leverage if asked."""
+        long, short = (self.orders_of(leg) for leg in self.legs[symbol].symbols)
+        shared = {order.group for order in long} & {order.group for order in short}
+        if not shared:
+            return 0.0
+        needs = []
+        for orders in (long, short):
+            position = self.positions[orders[0].symbol]
+            position = position if leverage is None else replace(position, leverage=leverage)
+            needs.append({group: self._margin_of([o for o in orders if o.group == group], position) for group in shared})
+        return sum(min(need[group] for need in needs) for group in shared)
 
     def order_margin_of(self, symbol: str, *, leverage: float | None = None) -> float:
         """Return the part of one contract, at another leverage if asked."""
@@ -456,17 +474,21 @@ class MarginAccount:
     def needed_for(self, order: Resting) -> float:
         """Return the margin that one more order takes: its openings' cost, as far as the other side's does not cover it (R7)."""
         position, orders = self.positions[order.symbol], self.orders_of(order.symbol)
-        if position.orders.netting == "net_bids":
+        if position.orders.netting == "net_bids" and order.symbol not in self.legs:  # a leg has openings of one side only
             return max(self._margin_of([*orders, order], position) - self._margin_of(orders, position), 0.0)
         opened = opened_by(order, orders, position.size)
         covered = self.slack(order.symbol, is_short=order.size < 0) + self._of_group(order)
         return max(position.cost(order, opened) - covered, 0.0) if opened else 0.0
 
     def _of_group(self, order: Resting) -> float:
-        """Return what is set aside already for the side of an order by its group, whose members can fill only once."""
-        position, held = self.positions[order.symbol], self.positions[order.symbol].size
-        own = [other for other in self.orders_of(order.symbol) if other.group == order.group and other.size * order.size > 0]
-        return max((position.cost(other, opened_by(other, (), held)) for other in own), default=0.0)
+        """Return what is set aside already for an order's side, or the other leg of its hedge, by its group: only one member can fill."""
+        found = 0.0
+        for symbol in self.symbols_of(order.symbol):
+            position = self.positions[symbol]
+            for other in self.orders_of(symbol):
+                if other.group == order.group and (symbol != order.symbol or other.size * order.size > 0):
+                    found = max(found, position.cost(other, opened_by(other, (), position.size)))
+        return found
 
     def slack(self, symbol: str, *, is_short: bool) -> float:
         """Return what another order of a side may need before it reserves anything: the larger side covers the other."""

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result, TopUp, analyzers, observers, plots, run, sizers
 from bt_margin.cli import app
+from bt_margin.core.orders import OrderTerms
 
 LONG, SHORT = {"position_side": "LONG"}, {"position_side": "SHORT"}
 STILL = (100, 100, 100, 100)
@@ -247,6 +248,27 @@ def test_opening_orders_of_both_sides_reserve_in_full():
     strategy = hedge({1: resting, 2: long_only}, frame([CALM] * 3))
     assert strategy.broker.record.column("order_margin")[1] == 50 * 90 / 10 + 50 * 110 / 10
     assert states(strategy)[2] == ("Margin", 0)
+
+
+@pytest.mark.parametrize("netting", ["larger_side", "both_sides", "net_bids"])
+@pytest.mark.parametrize("first", ["LONG", "SHORT"])
+def test_a_group_on_both_legs_reserves_its_larger_member(first, netting):
+    """60 bought at 110 take 660 and 60 sold at 90 take 540: both are not there, but one ends the other. At 7x the larger takes 943."""
+
+    def straddle(strategy):
+        stop = {"size": 60, "exectype": bt.Order.Stop}
+        orders = [(strategy.buy, 110, LONG), (strategy.sell, 90, SHORT)]
+        (send, price, leg), (other, opposite, its_leg) = orders if first == "LONG" else orders[::-1]
+        other(price=opposite, oco=send(price=price, **leg, **stop), **its_leg, **stop)
+
+    script = {1: straddle, 3: lambda s: s.broker.set_leverage(s.data, 7), 4: lambda s: s.broker.set_leverage(s.data, 10)}
+    terms = {"order_terms": OrderTerms(netting=netting)}
+    strategy = hedge(script, frame([STILL] * 5 + [(100, 105, 89, 90), (90,) * 4]), terms=terms, margin_mode="cross")
+    assert list(strategy.broker.record.column("order_margin")) == pytest.approx([0, 660, 660, 6_600 / 7, 660, 0, 0])
+    assert dict(zip(("LONG", "SHORT") if first == "LONG" else ("SHORT", "LONG"), states(strategy), strict=True)) == {
+        "LONG": ("Canceled", 0),
+        "SHORT": ("Completed", -60),
+    }
 
 
 def test_exits_reserve_nothing_and_lend_no_room_to_what_opens_after_them():
