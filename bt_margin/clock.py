@@ -80,7 +80,7 @@ class BarClock:
 
     def note_inflow(self, equity: float) -> None:
         """Begin to look for the lowest equity anew: money is coming in from outside, before which there was this much."""
-        self.lows.append(min(self.lowest_equity, equity))
+        self.lows.append(max(min(self.lowest_equity, equity), 0.0))
         self.lowest_equity = inf
 
     def rest(self) -> None:

@@ -400,10 +400,10 @@ class _Walk:
 
     def meet_open(self) -> None:
         """Meet at one instant what the jump to this part's open brings: its stamps, the test, then the orders jumped over."""
-        self.lowest_equity = min(self.lowest_equity, self.equity)
         for stamp in [stamp for stamp in self.stamps if stamp.fraction * self.ground.parts <= self.number + AN_INSTANT]:
             self._pay(stamp)
         self._test()
+        self.lowest_equity = min(self.lowest_equity, self.equity)  # not before the test: what the fund has paid was no equity
         for order in list(self.orders):
             opened = self.last_corners[order.symbol][0]
             if order in self.orders and _is_reached_by(order, opened):
@@ -611,7 +611,7 @@ class _Walk:
             return False
         self._record("top_up", step, 0.0)
         if step.from_outside:
-            self.lows = (*self.lows, min(self.lowest_equity, self.equity))
+            self.lows = (*self.lows, max(min(self.lowest_equity, self.equity), 0.0))
         self.account.add_top_up(step, time=0.0)
         if step.from_outside:
             self.paid_in += step.amount
