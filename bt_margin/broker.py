@@ -283,6 +283,7 @@ class MarginBroker(OrderDesk):
         self.account.add_top_up(step, time=self.now)
         if step.from_outside:
             self.note_flow("top_up", step.amount, equity)
+            self.clock.note_inflow(equity)
         row = TopUpRow(
             self.now, step.symbol, step.wallet, step.amount, step.uses, trigger, risk.equity, risk.maintenance_margin, step.from_outside
         )
@@ -570,8 +571,8 @@ def rules_by_contract(top_up: TopUp | Mapping[str, TopUp] | None, slots: Iterabl
     if top_up is None:
         return {}
     slots = list(slots)
-    names = list(dict.fromkeys(slot.data._name or slot.symbol for slot in slots))
-    isolated = {slot.data._name or slot.symbol for slot in slots if slot.position.is_isolated}
+    names = list(dict.fromkeys(slot.data._name or slot.name for slot in slots))
+    isolated = {slot.data._name or slot.name for slot in slots if slot.position.is_isolated}
     if isinstance(top_up, Mapping):
         unknown = [str(name) for name in top_up if name not in names and name != "cross"]
         if unknown:
@@ -585,5 +586,5 @@ def rules_by_contract(top_up: TopUp | Mapping[str, TopUp] | None, slots: Iterabl
             f"{', '.join(moved)}: a cross wallet has no other to take margin from; use TopUp(..., deposit=True) for money from outside, "
             "or margin_mode='isolated'"
         )
-    rules = {slot.position.contract.symbol: by_name.get(slot.data._name or slot.symbol) for slot in slots} | {"": by_name.get("cross")}
+    rules = {slot.position.contract.symbol: by_name.get(slot.data._name or slot.name) for slot in slots} | {"": by_name.get("cross")}
     return {symbol: rule for symbol, rule in rules.items() if rule is not None}

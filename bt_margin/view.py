@@ -362,6 +362,9 @@ class AccountView(Legs):
             more += self.account.order_margin_of(slot.symbol, leverage=leverage) - self.account.order_margin_of(slot.symbol)
             if position.size:
                 more += self._more_margin(position, leverage)
+        if len(legs) > 1:
+            symbol = legs[0].symbol
+            more -= self.account.shared_margin(symbol, leverage=leverage) - self.account.shared_margin(symbol)
         free = min(self.account.spendable(slot.symbol, self.marks) for slot in legs)
         if more > free:
             raise ValueError(f"{legs[0].name}: {leverage:g}x needs {more:.8g} more initial margin, available is {max(free, 0.0):.8g}")

@@ -407,14 +407,33 @@ class MarginAccount:
 
     @property
     def order_margin(self) -> float:
-        """Margin reserved for resting orders (R7): of each contract by its order terms, given what is held."""
-        return sum(map(self._set_aside, dict.fromkeys(order.symbol for order in self._resting.values()))) if self._resting else 0.0
+        """Margin reserved for resting orders (R7): of each contract by its order terms, given what is held.
+
+        Of a group with members on both legs of a hedge, only one of which can fill, it is that of the larger one.
+        """
+        if not self._resting:
+            return 0.0
+        reserved = sum(map(self._set_aside, dict.fromkeys(order.symbol for order in self._resting.values())))
+        return reserved - sum(self.shared_margin(symbol) for symbol, leg in self.legs.items() if leg.sign > 0)
 
     def _set_aside(self, symbol: str) -> float:
-        """Return the order margin of one contract."""
+        """Return the order margin of one contract, in hedge mode of one leg."""
         if symbol not in self._order_margins:
             self._order_margins[symbol] = self._margin_of(self.orders_of(symbol), self.positions[symbol])
         return self._order_margins[symbol]
+
+    def shared_margin(self, symbol: str, *, leverage: float | None = None) -> float:
+        """Return what both legs of a hedge have set aside for the same groups and only one of them needs, at another leverage if asked."""
+        long, short = (self.orders_of(leg) for leg in self.legs[symbol].symbols)
+        shared = {order.group for order in long} & {order.group for order in short}
+        if not shared:
+            return 0.0
+        needs = []
+        for orders in (long, short):
+            position = self.positions[orders[0].symbol]
+            position = position if leverage is None else replace(position, leverage=leverage)
+            needs.append({group: self._margin_of([o for o in orders if o.group == group], position) for group in shared})
+        return sum(min(need[group] for need in needs) for group in shared)
 
     def order_margin_of(self, symbol: str, *, leverage: float | None = None) -> float:
         """Return the part of one contract, at another leverage if asked."""
@@ -465,9 +484,18 @@ class MarginAccount:
         opened = opened_by(order, orders, position.size)
         if not opened:
             return 0.0
-        if not orders:
-            return position.cost(order, opened)
-        return max(self._margin_of([*orders, order], position) - self._margin_of(orders, position), 0.0)
+        grown = position.cost(order, opened)
+        if orders:
+            grown = max(self._margin_of([*orders, order], position) - self._margin_of(orders, position), 0.0)
+        return max(grown - self._of_group(order), 0.0) if self.legs else grown
+
+    def _of_group(self, order: Resting) -> float:
+        """Return what the other leg of a hedge has set aside for an order's group, of which only one member can fill."""
+        found = 0.0
+        for symbol in self.symbols_of(order.symbol):
+            own = [other for other in self.orders_of(symbol) if other.group == order.group and symbol != order.symbol]
+            found = max(found, self._margin_of(own, self.positions[symbol]))
+        return found
 
     def cover(self, marks: Marks) -> None:
         """Set all of its need aside for every order of which only a share was, as far as the money has come in since."""

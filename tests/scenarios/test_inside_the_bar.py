@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from playing import CALM, buy, frame, play, rate_column, sell
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result, TopUp
 
 LIMIT_PRICE = 90 / 0.99
 STOP, LIMIT, TRAIL = bt.Order.Stop, bt.Order.Limit, bt.Order.StopTrail
@@ -163,6 +163,15 @@ def test_a_finer_bar_that_has_both_is_decided_by_its_own_path():
     assert [row.certainty for row in adverse.broker.record.liquidations] == ["possible"]
     assert fills(favourable) == [(-1, 105)]
     assert Result.of(adverse).summary["ambiguous"] == 1
+
+
+@pytest.mark.parametrize("top_up", [None, TopUp(amount=20, deposit=True)])
+def test_what_the_fund_pays_for_a_jump_between_finer_bars_was_no_equity(top_up):
+    """10 of equity behind a long of 1 at 100 are -2 at 88."""
+    jump = [(100, 106, 100, 100), (100, 100, 99, 99), (88, 88, 80, 85), (85, 99, 85, 99)]
+    strategy = play({1: buy()}, BOTH_WAYS, detail=[quarters(jump)], margin_mode="cross", cash=10, top_up=top_up)
+    assert min(strategy.broker.record.column("lowest_equity")) == 0
+    assert Result.of(strategy).summary["max_drawdown"] == pytest.approx(1)
 
 
 def test_a_jump_between_finer_bars_is_met_as_any_open_is():
