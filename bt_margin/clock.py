@@ -312,7 +312,7 @@ class BarClock:
         if event.kind == "funding":
             self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate, subject.size)
         elif event.kind == "trigger":
-            self.broker.trigger(subject)
+            self.broker.trigger(subject, event.price)
         elif event.kind == "top_up":
             self.broker.book_top_up(subject, "path")
         else:

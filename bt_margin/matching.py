@@ -258,6 +258,7 @@ class OrderBook(AccountView):
             oco=self._ocos[order.ref],
             bracket=order.parent.ref if order.parent is not None else None,
             reduces=self.reduces(order),
+            resting_fee_rate=slot.position.contract.maker if is_stop else None,
             gap_fill=partial(self._gap_price, order, slot),
         )
 
@@ -271,10 +272,10 @@ class OrderBook(AccountView):
         bound = min(edge, limit) if order.isbuy() else max(edge, limit)
         return slip(bound, opened, doslip=self.p.slip_open, lim=True)
 
-    def trigger(self, ref: int) -> None:
-        """Mark a stop-limit as triggered."""
+    def trigger(self, ref: int, price: float) -> None:
+        """Mark a stop-limit as triggered at a last price."""
         order = next(order for order in self.pending if order.ref == ref)
-        self._note_trigger(order, self.slot_for(order))
+        self._triggers[ref] = price
         order.triggered = True
 
     def fill_on_path(self, ref: int, price: float) -> None:

@@ -56,7 +56,8 @@ class WorkingOrder:
     ``size`` is what may fill in this bar (signed), ``rest`` what a volume filler leaves for later bars. ``stop`` is the
     trigger (None for a limit), ``stop_fill`` the price a triggered stop pays, ``limit`` the limit price (None for a
     plain stop). Orders of one ``oco`` group end each other; so do the exits of one ``bracket``. One that ``reduces`` never opens.
-    ``gap_fill`` returns what is paid where detail jumps over the order to an open price, None where slippage leaves the bar.
+    ``resting_fee_rate`` is what a stop-limit pays that rests once it is triggered (None: as if it did not). ``gap_fill`` returns
+    what is paid where detail jumps over the order to an open price, None where slippage leaves the bar.
     """
 
     ref: int
@@ -70,6 +71,7 @@ class WorkingOrder:
     oco: int
     bracket: int | None
     reduces: bool = False
+    resting_fee_rate: float | None = None
     gap_fill: Callable[[float], float | None] | None = None
 
     @property
@@ -99,7 +101,8 @@ class LateStamp(NamedTuple):
 class PathEvent(NamedTuple):
     """Something that happens at one instant; ``subject`` is an order reference, a symbol or a wallet by ``kind``.
 
-    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``top_up`` (TopUpStep), ``liquidation`` (wallet).
+    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``top_up`` (TopUpStep), ``liquidation`` (wallet). ``price``
+    is that of a fill, the last price of a trigger, the mark of a stamp.
     ``marks`` and ``last`` are the prices of the instant, ``fraction`` (0 to 1) is its place in the bar; of a liquidation,
     ``ahead`` are the lowest and the highest mark of each contract from there on. ``part`` is the one of the bar's parts that it
     lies in, where there are several.
@@ -679,9 +682,10 @@ class _Walk:
     def _gap(self, order: WorkingOrder, price: float) -> None:
         """Fill an order that prices jumped over at the open they came to; a stop-limit becomes a limit there."""
         if order.stop is not None and order.limit is not None:
-            self._record("trigger", order.ref, 0.0)
+            self._record("trigger", order.ref, price)
             order.stop = None
             if not _is_reached_by(order, price):
+                order.fee_rate = order.fee_rate if order.resting_fee_rate is None else order.resting_fee_rate
                 return
         fill = price if order.gap_fill is None else order.gap_fill(price)
         if fill is None:
@@ -691,8 +695,9 @@ class _Walk:
 
     def _trigger(self, order: WorkingOrder, leg: int, fraction: float) -> None:
         """Turn a reached stop-limit into a limit, filled at once where the market already stands within it."""
-        self._record("trigger", order.ref, 0.0)
         stop_fill, limit = order.stop_fill, order.limit
+        assert order.stop is not None
+        self._record("trigger", order.ref, order.stop)
         order.stop = None
         begin, end = self.last_corners[order.symbol][leg : leg + 2]
         if stop_fill is not None and limit is not None and _is_reached_by(order, begin + (end - begin) * fraction):

@@ -188,6 +188,18 @@ def test_a_stop_limit_that_was_jumped_over_is_a_limit_from_the_open_on(limit, fi
     assert fills(play({1: buy(), 2: order}, BOTH_WAYS, detail=[quarters(rows)])) == [(-1, filled)]
 
 
+@pytest.mark.parametrize(
+    ("limit", "filled", "rate"), [(92, 93, 0.001), (93, 93, 0.001), (93.5, 93.5, 0.0002), (94, 94, 0.0002), (95, 95, 0.0002)]
+)
+def test_a_stop_limit_that_was_jumped_over_makes_where_it_then_rests_and_else_takes(limit, filled, rate):
+    """Triggered at 94 it would take up to a limit of 94; at 93, where prices came to, one above 93 rests."""
+    rows = [(100, 106, 100, 100), (100, 100, 99, 99), (93, 96, 92, 96), (96, 99, 80, 99)]  # 99 to 93
+    order = sell(exectype=bt.Order.StopLimit, price=94, plimit=limit)
+    terms = {"commission": 0.001, "maker": 0.0002}
+    row = play({1: buy(), 2: order}, BOTH_WAYS, detail=[quarters(rows)], terms=terms).broker.record.fills[1]
+    assert (row.price, row.maker, row.fee) == (filled, rate == 0.0002, pytest.approx(filled * rate))
+
+
 def test_funding_at_the_start_of_a_finer_bar_comes_before_what_that_bar_does():
     bars = frame([CALM, CALM, (100, 101, 80, 99)], start="2024-01-01 06:30")  # the last opens at 08:30 and holds 09:00
     rows = [CALM, CALM, (92, 92, 80, 85), (85, 99, 85, 99)]
