@@ -225,7 +225,8 @@ class BarClock:
         self.record.ambiguous_bars += ends.is_ambiguous
         self.record.only_worst_bars += ends.is_only_worst
         chosen: Plan = getattr(ends, self.broker.p.intrabar)
-        self._repeat(chosen, ends.adverse.liquidated & ends.favourable.liquidated, tracks, detail, opening)
+        in_both = ends.in_both({track.symbol: self.account.positions[track.symbol].size for track in tracks})
+        self._repeat(chosen, in_both, tracks, detail, opening)
         if self.broker.p.check and self.broker.p.filler is None:
             self._check_plan(chosen, tracks)
 
@@ -239,9 +240,9 @@ class BarClock:
     ) -> None:
         """Let the events of a plan happen; ``in_both`` counts the steps of each contract that both market paths have.
 
-        Where detail tells what every contract did in a part of the bar, it is the part's extremes that make a step certain.
+        What is held when a wallet fails is judged at its extremes of the bar; where detail tells what every contract did in a
+        part of the bar, at those of the part.
         """
-        certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, tracks)})
         self.lowest_equity = min(self.lowest_equity, plan.lowest_equity)
         self.is_on_path = True
         for event in plan.events:
@@ -249,10 +250,8 @@ class BarClock:
             if event.kind != "liquidation":
                 self._apply_event(event)
                 continue
-            then = tracks
-            if detail:
-                then = [detail[event.part].get(track.symbol, track) for track in tracks]
-                certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, then)})
+            then = _tracks_of(event, tracks, detail)
+            certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, then)})
             now = opening.now + event.fraction * opening.bar_seconds
             moment = Moment(now, opening.bar_seconds, event.last, event.ahead, bool(detail))
             steps = self._liquidate(str(event.subject), "path", certain, moment)
@@ -545,6 +544,17 @@ class BarClock:
         price = account_liquidation_price(self.account, slot.symbol, marks)
         if price is not None:
             self.record.closest_call = min(closest, abs(worst - price) / worst if headroom > 0 else 0.0)
+
+
+def _tracks_of(event: PathEvent, tracks: Sequence[Track], detail: Sequence[dict[str, Track]]) -> Sequence[Track]:
+    """Return what contracts may have done when a wallet failed: by the bar, by its part, or at a part's open that very mark."""
+    if not detail:
+        return tracks
+    part = detail[event.part]
+    if event.fraction != event.part / len(detail):
+        return [part.get(track.symbol, track) for track in tracks]
+    known = {symbol: track._replace(mark_high=event.marks[symbol], mark_low=event.marks[symbol]) for symbol, track in part.items()}
+    return [known.get(track.symbol, track) for track in tracks]
 
 
 def _record_headroom(position: Position, closest: float) -> float:

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf
+from math import inf, isclose
 from typing import NamedTuple, TypeVar
 
 from .account import MarginAccount, Position
@@ -31,6 +31,7 @@ from .top_up import plan_top_up
 
 LEGS = 3
 PATHS = ("adverse", "favourable", "worst")
+SAME_SIZE = 1e-9  # two paths add up the same fills in another order
 AN_INSTANT = 1e-9  # of a part of the bar: what is nearer to its opening is at its opening
 
 
@@ -121,14 +122,16 @@ class PathEvent(NamedTuple):
 class Plan(NamedTuple):
     """Events in order, the account's equity at the closing marks and at its lowest, and the steps that took each contract.
 
-    ``paid_in`` of that equity is money from outside that came in on the way.
+    ``paid_in`` of that equity is money from outside that came in on the way; ``failed`` is how much was held of each contract
+    (signed) when it was first liquidated.
     """
 
     events: list[PathEvent]
     equity: float
     lowest_equity: float
     liquidated: Counter[str]
-    paid_in: float = 0.0
+    paid_in: float
+    failed: Mapping[str, float]
 
     @property
     def own_equity(self) -> float:
@@ -160,6 +163,19 @@ class Ends(NamedTuple):
     def is_ambiguous(self) -> bool:
         """Whether the two market paths liquidate other contracts, or other steps of them, or fill other orders."""
         return self.adverse.liquidated != self.favourable.liquidated or self.adverse.filled != self.favourable.filled
+
+    def in_both(self, held: Mapping[str, float]) -> Counter[str]:
+        """Return the steps of each contract that both market paths have, ``held`` being what was held (signed) before the bar's path.
+
+        They are of the side held before; of another they count only where both paths had come to hold as much of it, for
+        then orders made it, and in which order prices met them may have decided.
+        """
+        common = self.adverse.liquidated & self.favourable.liquidated
+        for symbol in list(common):
+            sizes, before = (self.adverse.failed[symbol], self.favourable.failed[symbol]), held[symbol]
+            if min(size * before for size in sizes) <= 0 and not isclose(*sizes, rel_tol=SAME_SIZE):
+                del common[symbol]
+        return common
 
     @property
     def is_only_worst(self) -> bool:
@@ -288,7 +304,7 @@ def plan_path(
         walk.run_legs()
     for number in range(len(detail)):
         walk = _through(walk, number, path)
-    return Plan(walk.events, walk.equity, walk.lowest_equity, walk.liquidated, walk.paid_in)
+    return Plan(walk.events, walk.equity, walk.lowest_equity, walk.liquidated, walk.paid_in, walk.failed)
 
 
 def _through(walk: "_Walk", number: int, path: str) -> "_Walk":
@@ -359,6 +375,7 @@ class _Walk:
         self.events: list[PathEvent] = []
         self.late: Sequence[LateStamp] = ()
         self.liquidated: Counter[str] = Counter()
+        self.failed: dict[str, float] = {}
         self.paid_in = 0.0
         self.lowest_equity = inf
 
@@ -388,7 +405,7 @@ class _Walk:
             self.profile,
             *(self.opening, self.bar_seconds, self.cooldown.clone()),
         )
-        walk.events, walk.liquidated = list(self.events), Counter(self.liquidated)
+        walk.events, walk.liquidated, walk.failed = list(self.events), Counter(self.liquidated), dict(self.failed)
         walk.late, walk.lowest_equity, walk.paid_in = self.late, self.lowest_equity, self.paid_in
         walk.stand(number, sides)
         walk.run_legs()
@@ -626,6 +643,7 @@ class _Walk:
             **marks_of_bar(self.account, self._ranges()),
         )
         for step in steps:
+            self.failed.setdefault(step.symbol, self.account.positions[step.symbol].size)
             cancelled = self.profile.cancelled_symbols(self.account, step.symbol)
             self.account.apply(step, time=0.0)
             self.cooldown.note(self.account, step, now)

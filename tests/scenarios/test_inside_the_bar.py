@@ -73,6 +73,41 @@ def test_the_fraction_of_the_leg_is_solved_for_two_contracts_together():
     assert deaths(strategy)[0] == ("AAA", pytest.approx(100 - 20 * 280 / 297))
 
 
+# -- certain or possible: of what is held when it fails ------------------------------------------------------------------
+
+
+def labels(strategy) -> list[str]:
+    return [row.certainty for row in strategy.broker.record.liquidations]
+
+
+def test_what_a_limit_opened_or_added_to_is_certain_to_die_where_prices_have_to_pass_the_limit_before():
+    assert labels(play({1: buy(exectype=LIMIT, price=97)}, frame([CALM, DIVE]))) == ["certain"]
+    # 20 behind 1 from 100 fail at 80.8; behind 3 from 290 / 3 where 20 + 3 p - 290 = 0.03 p, at 90.909
+    joined = play(
+        {1: buy(), 2: buy(size=2, exectype=LIMIT, price=95)},
+        frame([CALM, CALM, (100, 101, 90, 95)]),
+        margin_mode="cross",
+        cash=20,
+        terms={"leverage": 50},
+    )
+    assert deaths(joined) == [("AAA", pytest.approx(270 / 2.97))]
+    assert labels(joined) == ["certain"]
+
+
+def test_what_orders_have_turned_round_is_certain_to_die_only_where_both_paths_hold_as_much_of_it():
+    """Low first a long of 1.5 dies, high first one of 0.5; by way of 101, 98 and 102 a long of 1.5 from 100.67 stands at 97.7."""
+    terms = {"terms": {"leverage": 25}}
+    orders = [buy(exectype=LIMIT, price=98), buy(exectype=STOP, price=102), buy(size=0.5, exectype=STOP, price=101)]
+    script = {1: sell(), 2: lambda strategy: [order(strategy) for order in orders]}
+    assert labels(play(script, frame([CALM, CALM, (100, 102, 97.7, 97.9)]), **terms)) == ["possible"]
+    way = [(100, 101, 100, 101), (101, 101, 98, 98), (98, 102, 98, 102), (102, 102, 97.7, 97.9)]
+    assert deaths(play(script, frame([CALM, CALM, (100, 102, 97.7, 97.9)]), detail=[quarters(way)], **terms)) == []
+    # 100 closes at 100.8 and opens at 101.3 on either path: the long from 101.3 dies at 101.3 x 0.96 / 0.99
+    stops = {1: sell(), 2: lambda strategy: [strategy.buy(size=1, exectype=STOP, price=price) for price in (100.8, 101.3)]}
+    turned = play(stops, frame([CALM, CALM, (100, 101.4, 97, 97)]), **terms)
+    assert (deaths(turned), labels(turned)) == ([("AAA", pytest.approx(101.3 * 0.96 / 0.99))], ["certain"])
+
+
 # -- worst: all extremes meet ------------------------------------------------------------------------------------------
 
 HEDGED = {1: lambda s: (s.buy(s.datas[0], size=10), s.sell(s.datas[1], size=10))}
@@ -247,6 +282,15 @@ def test_finer_bars_of_both_contracts_tell_that_the_extremes_did_not_meet():
     assert deaths(apart) == []
     assert [symbol for symbol, _ in deaths(met)] == ["AAA", "BBB"]
     assert Result.of(apart).summary["only_worst"] == 0
+
+
+def test_what_fails_together_where_detail_jumps_is_certain_for_the_marks_of_that_instant_are_known():
+    """300 behind 10 of each from 100 are lost at 85; in that quarter both come back to 100, where the other would save either."""
+    both = {1: lambda s: (s.buy(s.datas[0], size=10), s.buy(s.datas[1], size=10))}
+    jump = [CALM, CALM, (85, 100, 85, 100), CALM]
+    fallen = play(both, *[frame([CALM, CALM, (100, 101, 85, 100)])] * 2, detail=[quarters(jump)] * 2, margin_mode="cross", cash=300)
+    assert deaths(fallen) == [("AAA", 85), ("BBB", 85)]
+    assert labels(fallen) == ["certain", "certain"]
 
 
 def test_a_contract_without_detail_stands_on_its_path_beside_one_with():
