@@ -241,23 +241,22 @@ def worse_of(adverse: P, met: P | None) -> P:
 def _own_worse(account: MarginAccount, tracks: Collection[Track], orders: Collection[WorkingOrder]) -> dict[str, bool]:
     """Return for each contract whether its own worse leg is the one to the low: for what is held long, it is.
 
-    Positions that share a series of prices are taken by their sum. A flat contract goes first to where the nearest of its
-    orders waits, so that what it fills is held while the others are at their worst; one without orders has no side.
+    Positions that share a series of prices are taken by their sum, and go the same way. A flat contract, or one whose legs are
+    as large, goes first to where the nearest of its orders waits, so that what it fills is held while the others are at their
+    worst; one without orders has no side.
     """
     held: dict[str, float] = {}
+    away: dict[str, list[float]] = {}
     for track in tracks:
-        position = account.positions[track.symbol]
-        held[_series(track)] = held.get(_series(track), 0.0) + position.size * position.contract.multiplier
-    sides: dict[str, bool] = {}
-    for track in tracks:
-        size = held[_series(track)]
-        if track.last is not None and size:
-            sides[track.symbol] = size > 0
-        elif track.last is not None:
-            away = [level - track.last[0] for order in orders if order.symbol == track.symbol for level in order.levels]
-            if away:
-                sides[track.symbol] = min(away, key=abs) <= 0
-    return sides
+        position, series = account.positions[track.symbol], _series(track)
+        held[series] = held.get(series, 0.0) + position.size * position.contract.multiplier
+        if track.last is not None:
+            levels = (level for order in orders if order.symbol == track.symbol for level in order.levels)
+            away.setdefault(series, []).extend(level - track.last[0] for level in levels)
+    sides = {
+        series: held[series] > 0 if held[series] else min(away[series], key=abs) <= 0 for series in away if held[series] or away[series]
+    }
+    return {track.symbol: sides[_series(track)] for track in tracks if _series(track) in sides}
 
 
 def _series(track: Track) -> str:

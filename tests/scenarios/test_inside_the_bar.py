@@ -150,6 +150,28 @@ def test_the_legs_of_one_contract_share_its_prices_also_at_worst():
     assert (Result.of(fallen).summary["detailed"], Result.of(fallen).settings["detail"]) == (1, ["AAA"])
 
 
+def test_the_legs_of_a_hedge_go_one_way_at_worst_whichever_orders_wait_for_them():
+    """Stopped at 95 and at 105 they lose 50 each of 115, one after the other: 15 stand behind 1 050 of the short, 10.50 needed.
+
+    If one leg were low while the other is high, 15 would stand behind both, 20 needed.
+    """
+
+    def opened(strategy):
+        strategy.buy(strategy.datas[0], size=10, position_side="LONG")
+        strategy.sell(strategy.datas[0], size=10, position_side="SHORT")
+        strategy.buy(strategy.datas[1], size=0.01, position_side="LONG")
+
+    def stops(strategy):
+        strategy.sell(strategy.datas[0], size=10, exectype=STOP, price=95, position_side="LONG")
+        strategy.buy(strategy.datas[0], size=10, exectype=STOP, price=105, position_side="SHORT")
+
+    terms = {"margin_mode": "cross", "cash": 115, "terms": {"leverage": 50}, "position_mode": "hedge", "intrabar": "worst"}
+    for finer in (None, quarters([CALM, SWING, CALM, CALM])):
+        strategy = play({1: opened, 2: stops}, frame([CALM, CALM, SWING]), frame([CALM] * 3), detail=[finer, None], **terms)
+        assert deaths(strategy) == []
+        assert fills(strategy)[2:] == [(-10, 95), (10, 105)]
+
+
 def test_a_flat_contract_goes_first_to_where_its_nearest_order_waits():
     # AAA sold at 100 loses 60 at 106 while BBB, bought at 97, loses 30 at 94: 100 - 90 is below 10.6 + 9.4 of maintenance
     script = {1: lambda s: (s.sell(s.datas[0], size=10), s.buy(s.datas[1], size=10, exectype=LIMIT, price=97))}
