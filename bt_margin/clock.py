@@ -227,7 +227,7 @@ class BarClock:
         chosen: Plan = getattr(ends, self.broker.p.intrabar)
         in_both = ends.in_both({track.symbol: self.account.positions[track.symbol].size for track in tracks})
         self._repeat(chosen, in_both, tracks, detail, opening)
-        if self.broker.p.check and self.broker.p.filler is None:
+        if self.broker.p.check:
             self._check_plan(chosen, tracks)
 
     def _repeat(

@@ -26,6 +26,7 @@ class OrderBook(AccountView):
     _order_versions: dict[int, int]
     _first_tries: dict[int, int]
     _tried: set[int]  # tried at the open of a walked bar: not again on this bar
+    _planned_sizes: dict[int, float]  # what a filler gives each order on this bar's path
     _triggered_before: set[int]
     _triggers: dict[int, float]  # at which price each stop-limit was triggered
     _fundval: float
@@ -33,6 +34,7 @@ class OrderBook(AccountView):
     def begin_bar(self) -> None:
         """Forget what was tried on the bar before."""
         self._tried.clear()
+        self._planned_sizes.clear()
 
     def match_like_host(self) -> None:
         """Try every order of the book once, in the host's order."""
@@ -121,8 +123,11 @@ class OrderBook(AccountView):
         return contract.maker if self._is_maker(order) else contract.taker
 
     def _fill_size(self, order, slot: Slot, price: float, ago: int = 0) -> float:
+        """Return what may fill in this bar; on a path what the plan of it was made with, for a filler may look at the price."""
         if self.p.filler is None:
             return order.executed.remsize
+        if order.ref in self._planned_sizes:
+            return self._planned_sizes[order.ref]
         filled = self.p.filler(order, price, ago)
         whole = slot.position.contract.floor_size(filled)
         if abs(filled) >= abs(order.executed.remsize):
@@ -232,6 +237,8 @@ class OrderBook(AccountView):
             and order.exectype not in (Order.Market, Order.Close, Order.Historical)
             and self._is_new_to(order, self.slot_for(order))
         ]
+        if self.p.filler is not None:
+            self._planned_sizes = {order.ref: order.size for order in candidates}
         return [order for order in candidates if order.size]
 
     def _working(self, order) -> WorkingOrder:

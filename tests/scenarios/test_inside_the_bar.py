@@ -73,6 +73,17 @@ def test_the_fraction_of_the_leg_is_solved_for_two_contracts_together():
     assert deaths(strategy)[0] == ("AAA", pytest.approx(100 - 20 * 280 / 297))
 
 
+def test_what_a_filler_gives_an_order_is_the_same_in_the_plan_of_a_bar_and_in_the_bar():
+    """This one gives the stop 2 at its own price and would give 1 at 94.50, to which it slips; what is left of 4 dies at 90.909."""
+
+    def filler(order, price, _ago):
+        return 2 if price == order.created.price else 1
+
+    script = {1: buy(size=2), 2: lambda s: (s.buy(size=2), s.sell(size=4, exectype=STOP, price=95))}
+    strategy = play(script, frame([CALM, CALM, DIVE]), filler=filler, slip_fixed=0.5, slip_open=False)
+    assert fills(strategy)[1:] == [(-2, 94.5), (-2, pytest.approx(LIMIT_PRICE))]
+
+
 # -- certain or possible: of what is held when it fails ------------------------------------------------------------------
 
 
