@@ -42,7 +42,7 @@ INTRABAR = (*PATHS, "close")
 
 
 class Moment(NamedTuple):
-    """An instant of a bar: its time, the length of the bar, the last prices where they are known.
+    """An instant of a bar: its time, the length of the bar or of the finer bar it is in, the last prices where they are known.
 
     ``ahead`` are the lowest and highest marks from there on, of an instant on the path; elsewhere they are the bar's. They
     are known where finer bars tell them, and do not depend on which path the bar is said to take.
@@ -253,7 +253,7 @@ class BarClock:
             then = _tracks_of(event, tracks, detail)
             certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, then)})
             now = opening.now + event.fraction * opening.bar_seconds
-            moment = Moment(now, opening.bar_seconds, event.last, event.ahead, bool(detail))
+            moment = Moment(now, opening.bar_seconds / max(len(detail), 1), event.last, event.ahead, bool(detail))
             steps = self._liquidate(str(event.subject), "path", certain, moment)
             in_both.subtract(step.symbol for step in steps)
             for symbol in {step.symbol for step in steps}:

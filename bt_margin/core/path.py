@@ -635,7 +635,7 @@ class _Walk:
             self.marks,
             self.profile,
             now=now,
-            bar_seconds=self.bar_seconds,
+            bar_seconds=self.bar_seconds / self.ground.parts,
             cooldown=self.cooldown,
             last=self._last_prices(),
             has_failed=True,

@@ -345,6 +345,21 @@ def test_detail_of_different_lengths_is_cut_to_one():
     assert [symbol for symbol, _ in deaths(strategy)] == ["AAA", "BBB"]  # cut to the hour, which is all they have in common
 
 
+def test_a_cooldown_lasts_inside_a_bar_whose_finer_bars_are_shorter():
+    """Hyperliquid sells a fifth and, for 30 seconds after, everything: on finer bars of 10 seconds as on bars of 10 seconds."""
+    rows = [(100, 100, 100, 100)] * 12 + [(100, 100, 95.6, 95.6), (95.6, 95.6, 95, 95), (95, 95, 94.5, 94.5), (94.5, 99, 94.5, 99)]
+    tens = frame([*rows, (99, 99, 99, 99), (99, 99, 99, 99)], freq="10s")
+    minutes = tens.resample("1min").agg({"open": "first", "high": "max", "low": "min", "close": "last"})
+    terms = {"cash": 16_000, "margin_mode": "cross", "terms": {"leverage": 20, "profile": "hyperliquid"}}
+    by_tens = play({6: buy(size=3_000)}, tens, **terms)
+    detailed = play({1: buy(size=3_000)}, minutes, detail=[tens], **terms)
+    # 16 000 + 3 000 (p - 100) = 30 p at 284 000 / 2 970; the rest fails a quarter of a minute later
+    assert deaths(by_tens)[0] == ("AAA", pytest.approx(284_000 / 2_970))
+    assert [row.size for row in by_tens.broker.record.liquidations] == [600, 2_400]
+    assert deaths(detailed) == [(symbol, pytest.approx(mark, rel=1e-12)) for symbol, mark in deaths(by_tens)]
+    assert len(deaths(play({1: buy(size=3_000)}, minutes, **terms))) > 2, "a bar of a minute is longer than the cooldown (R20)"
+
+
 # -- reading detail ----------------------------------------------------------------------------------------------------
 
 
