@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 
 from .account import MarginAccount, Position
 from .crossing import Curve, Pole, first_crossing
-from .liquidation import NOTHING
+from .liquidation import NOTHING, least_headroom
 from .profiles import Cooldown, Profile, marks_of_bar, plan_liquidation
 from .tiers import bracket_at
 from .top_up import plan_top_up
@@ -311,10 +311,12 @@ def _through(walk: "_Walk", number: int, path: str) -> "_Walk":
     walk.stand(number, {})
     if number:
         walk.meet_open()
+    tracks = walk.ground.detail[number].values()
     if walk.is_calm():
+        if path == "worst":  # nothing happens, but equity is at its lowest where the extremes meet
+            walk.stand(number, _own_worse(walk.account, tracks, walk.orders))
         walk.glide()
         return walk
-    tracks = walk.ground.detail[number].values()
     adverse, favourable = _by_equity([walk.fork(number, dict.fromkeys(walk.ground.detail[number], way)) for way in (True, False)])
     if path == "favourable":
         return favourable
@@ -423,10 +425,7 @@ class _Walk:
         self._test()
 
     def is_calm(self) -> bool:
-        """Whether nothing can happen in this part of the bar: no order or stamp is due, and no wallet can fail.
-
-        Accounts with a position that is not plain are never told to be.
-        """
+        """Whether nothing can happen in this part of the bar: no order or stamp is due, and no wallet can fail."""
         if any(stamp.fraction * self.ground.parts < self.number + 1 for stamp in self.stamps):
             return False
         for order in self.orders:
@@ -436,10 +435,11 @@ class _Walk:
         headroom: dict[str, float] = {}
         for symbol, position in self.account.positions.items():
             if position.size:
-                if not position.is_plain:
-                    return False
-                worst = (min if position.size > 0 else max)(self.mark_corners[symbol])
-                own = position.unrealized_pnl(worst) - position.maintenance_margin(worst)
+                marks = self.mark_corners[symbol]
+                if position.is_plain:
+                    own = position.headroom((min if position.size > 0 else max)(marks))
+                else:
+                    own = least_headroom(position, min(marks), max(marks))
                 headroom[position.wallet] = headroom.get(position.wallet, self.account.wallets[position.wallet]) + own
         return all(left > 0 for left in headroom.values())
 

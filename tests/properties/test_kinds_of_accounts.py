@@ -228,6 +228,7 @@ def bars_of(account, rng):
             next_stamp=inf,
             schedule=None,
             grace=0.0,
+            detail=None,
             has_stamps_due=lambda: False,
         )
     return slots
@@ -237,7 +238,7 @@ def lets_pass(account, slots, fills) -> bool:
     """Whether the screen lets these bars pass unwalked with these possible fills."""
     held = [(slot, slot.position) for slot in slots.values() if slot.position.size]
     order = SimpleNamespace(exectype=bt.Order.Limit)
-    book = {"account": account, "pending": [order], "possible_fills": lambda: fills, "p": SimpleNamespace(coc=False)}
+    book = {"account": account, "pending": [order], "slots": slots, "possible_fills": lambda: fills, "p": SimpleNamespace(coc=False)}
     broker = SimpleNamespace(**book, touched_slots=partial(MarginBroker.touched_slots, SimpleNamespace(slots=slots)))
     return is_safe(broker, held, list(slots.values()))
 
