@@ -428,6 +428,10 @@ BROKEN = {
     "coarser": (frame([DIVE, DIVE], start="2024-01-01 03:00", freq="2h"), "bars of 2 h, of which one of 1 h is no whole number"),
     "marks": (quarters(DOWN_THEN_UP, marks=DOWN_THEN_UP), "the detail has mark prices and the candles have none"),
     "a number": (3, "AAA: detail is a DataFrame, the path"),
+    "a function of numbers": (lambda *_: 3, "AAA: detail source must be a pandas DataFrame or the path .* was int"),
+    "one row": (quarters(DOWN_THEN_UP).iloc[:1], "AAA: detail row 0 .* the length of a finer bar is the time between two; give more rows$"),
+    "twice": (quarters(DOWN_THEN_UP).iloc[[0, 1, 1, 2, 3]], "detail row 2 .* has the stamp of the row before it"),
+    "half of the marks": (quarters(DOWN_THEN_UP).assign(mark_open=100.0), "detail frame lacks mark_high, mark_low, mark_close"),
     "no file": ("nowhere.csv", "AAA: detail file 'nowhere.csv' does not exist"),
 }
 
@@ -442,6 +446,12 @@ def test_detail_that_is_not_of_its_bar_is_refused_in_a_sentence(name):
 def test_a_price_that_was_rounded_on_its_way_is_not_refused():
     strategy = play({1: buy()}, BOTH_WAYS, detail=[changed("high", 3, 106 * (1 + 9e-7))])
     assert len(deaths(strategy)) == 1
+
+
+def test_a_target_at_the_high_of_a_bar_is_met_also_where_its_detail_was_rounded_down():
+    rounded = quarters([(100, 106 * (1 - 9e-7), 100, 104), *UP_THEN_DOWN[1:]])
+    strategy = play({1: buy(), 2: sell(exectype=LIMIT, price=106)}, BOTH_WAYS, detail=[rounded])
+    assert fills(strategy) == [(-1, 106)]
 
 
 def test_detail_of_local_time_with_its_zone_and_of_closes_is_the_same():
