@@ -122,6 +122,7 @@ class MarginBroker(OrderDesk):
         self._order_versions: dict[int, int] = {}
         self._first_tries: dict[int, int] = {}
         self._tried: set[int] = set()
+        self._planned_sizes: dict[int, float] = {}
         self._triggered_before: set[int] = set()
         self._triggers: dict[int, float] = {}
         self._placed_at: dict[int, tuple[float, float]] = {}
