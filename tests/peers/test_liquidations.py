@@ -449,3 +449,29 @@ def test_funding_that_drains_a_position_liquidates_it():
     (row,) = liquidations(strategy)
     assert (row.trigger, row.mark_price) == ("funding", 100)
     assert strategy.broker.equity == 990
+
+
+# -- what follows a wipe-out ---------------------------------------------------------------------------------------------
+
+FORFEIT = {"profile": "forfeit"}
+
+
+def test_a_refill_after_a_wipe_out_is_counted_and_is_no_return():
+    """kernc/backtesting.py#938: he wants on. 10 long with 101 cross die on the way to 80 and forfeit all; 500 are paid in and stay."""
+    bars = frame([CALM, CALM, (100, 100, 80, 80), *[at(80)] * 3])
+    strategy = play({1: buy(size=10)}, bars, terms=FORFEIT, cash=101, on_liquidation="refill", refill=500, **CROSS)
+    summary = Result.of(strategy).summary
+    assert (summary["liquidations"], summary["refills"], summary["refilled"], summary["final_equity"]) == (1, 1, 500, 500)
+    assert summary["total_return"] == pytest.approx(-1)
+
+
+def test_a_dead_account_can_be_refilled_and_the_result_says_how_often_and_with_how_much():
+    """Drakkar-Software/OctoBot#2909: he wants to choose. 10 long die twice, at 101 and at the 101 that a refill brings it back to."""
+    fall, rise = (100, 100, 80, 80), (80, 100, 80, 100)
+    bars = frame([CALM, CALM, fall, rise, CALM, CALM, fall, at(80), at(80)])
+    script = {1: buy(size=10), 5: buy(size=10)}
+    told = {}
+    for choice in ({}, {"on_liquidation": "stop"}, {"on_liquidation": "refill", "refill": 101}):
+        summary = Result.of(play(script, bars, terms=FORFEIT, cash=101, **CROSS, **choice)).summary
+        told[choice.get("on_liquidation")] = (summary["liquidations"], summary["refills"], summary["refilled"], summary["died"] is not None)
+    assert told == {None: (1, 0, 0, True), "stop": (1, 0, 0, True), "refill": (2, 2, 202, False)}

@@ -7,6 +7,7 @@ import backtrader as bt
 import pytest
 from playing import buy, close, frame, play, sell
 
+from bt_margin import Result
 from bt_margin.sizers import MarginFraction
 
 STILL = (100, 100, 100, 100)
@@ -313,3 +314,24 @@ def test_nothing_is_traded_once_there_is_nothing_left():
     assert outcomes(strategy)[2:] == [("Margin", 0), ("Margin", 0)]
     assert [info_of(strategy, n)["available"] for n in (2, 3)] == [0, 0]
     assert min(strategy.broker.record.column("equity")) == 0
+
+
+def test_hedge_legs_take_margin_each_and_give_it_back_each():
+    """nautilus#4110: margin grew with fills of both sides. A long of 10 and a short of 4 at 100 and 10x hold 100 and 40."""
+    free = []
+    script = {
+        1: lambda s: (s.buy(size=10, position_side="LONG"), s.sell(size=4, position_side="SHORT")),
+        2: lambda s: (free.append(s.broker.getcash()), s.broker.close_side(s.data, "SHORT")),
+        3: lambda s: (free.append(s.broker.getcash()), s.broker.close_side(s.data, "LONG")),
+        4: lambda s: free.append(s.broker.getcash()),
+    }
+    play(script, frame([at(100)] * 6), position_mode="hedge", **CROSS)
+    assert free == [1_000 - 100 - 40, 1_000 - 100, 1_000]
+
+
+@pytest.mark.parametrize("tiers", [0, [(None, 0.0, 20)]])
+def test_a_table_whose_rate_is_nothing_is_told_in_every_result(tiers):
+    """nautilus#5024: a venue's margin was zero and nobody said so."""
+    flags = Result.of(play({1: buy()}, frame([at(100)] * 3), terms={"tiers": tiers}, **CROSS)).summary["flags"]
+    assert "no maintenance margin: AAA" in flags
+    assert "no maintenance margin: AAA" not in Result.of(play({1: buy()}, frame([at(100)] * 3), **CROSS)).summary["flags"]
