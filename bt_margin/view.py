@@ -142,9 +142,13 @@ class AccountView(Legs):
         trial.apply_fill(slot.symbol, size=-held, price=price, fee_rate=opening["fee_rate"], time=self.now)
         opening["besides"], opening["credit"] = resting, trial.slack(slot.symbol, is_short=not isbuy)
         size = abs(held) + trial.max_opening(slot.symbol, **opening, is_short=not isbuy)
-        # A fill takes its opening part off the whole again, which may give the sum's last digit back.
-        while size > abs(held) and trial.refusal(slot.symbol, size=split_fill(held, side * size)[1], **opening) is not None:
-            size = max(slot.position.contract.size_below(size), abs(held))
+        # A fill takes its opening part off the whole again, which may give the sum's last digit back; and where offers are netted
+        # with bids, what it leaves to resting orders may need more than before.
+        while size > abs(held):
+            refused = trial.refusal(slot.symbol, size=split_fill(held, side * size)[1], **opening)
+            if refused is None:
+                break
+            size = max(min(slot.position.contract.size_below(size), abs(held) + refused.max_size), abs(held))
         return size
 
     def _resting_size(self, slot: Slot, side: int, *, apart_from: Collection[int] = (), group: int | None = None) -> float:
