@@ -22,7 +22,7 @@ from .core.contract import RESIDUE
 from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
 from .core.top_up import TopUp, TopUpStep, plan_top_up
-from .desk import FILTERS, UNFUNDED, OrderDesk, closing, resize
+from .desk import FILTERS, LOG, UNFUNDED, OrderDesk, closing, resize
 from .invariants import Audit
 from .matching import LIMITS
 from .record import FillRow, LiquidationRow, Record, TopUpRow
@@ -122,9 +122,10 @@ class MarginBroker(OrderDesk):
         self._order_versions: dict[int, int] = {}
         self._first_tries: dict[int, int] = {}
         self._tried: set[int] = set()
+        self._planned_sizes: dict[int, float] = {}
         self._triggered_before: set[int] = set()
         self._triggers: dict[int, float] = {}
-        self._placed_at: dict[int, float] = {}
+        self._placed_at: dict[int, tuple[float, float]] = {}
         self._events: deque[tuple[dict[str, Any], Any]] = deque()
         self._available: float | None = None  # as of the last bar; None once the strategy has moved money or terms since
         self._notional = 0.0
@@ -316,6 +317,8 @@ class MarginBroker(OrderDesk):
             self._take_in()
         if self.clock.held or self.pending:
             self.clock.run(self._load_active())
+            if self.pending:
+                self.account.cover(self.marks)
         else:
             self.clock.rest()
         if self.thresholds.is_set:
@@ -393,7 +396,9 @@ class MarginBroker(OrderDesk):
         booked, refused = self.account.execute(slot.symbol, size=size, price=price, fee_rate=rate, marks=self.marks, time=self.now)
         filled = size if refused is None else booked.closed + booked.opened
         if refused is not None and booked.opened:  # shrunk: nothing of it is left for another bar
-            resize(order, order.size - order.executed.remsize + filled)
+            resize(order, filled)
+            self._cut_exits(order)
+            LOG.info("%s UTC: %s; it was cut to that", utc(self.now).strftime("%Y-%m-%d %H:%M"), refused.message)
             refused = None
         if filled:
             self._show_fill(order, slot, booked, filled, price, before, dtcoc or order.data.datetime[ago or 0])
@@ -419,7 +424,7 @@ class MarginBroker(OrderDesk):
             return 0.0
         most = -held
         if abs(order.executed.remsize) > abs(most):
-            resize(order, order.size - order.executed.remsize + most)
+            resize(order, most)
         return size if abs(size) < abs(most) else most
 
     def _show_fill(self, order, slot: Slot, booked: Booking, filled: float, price: float, before: tuple[float, float], when: float) -> None:

@@ -42,7 +42,7 @@ INTRABAR = (*PATHS, "close")
 
 
 class Moment(NamedTuple):
-    """An instant of a bar: its time, the length of the bar, the last prices where they are known.
+    """An instant of a bar: its time, the length of the bar or of the finer bar it is in, the last prices where they are known.
 
     ``ahead`` are the lowest and highest marks from there on, of an instant on the path; elsewhere they are the bar's. They
     are known where finer bars tell them, and do not depend on which path the bar is said to take.
@@ -232,8 +232,9 @@ class BarClock:
         self.record.ambiguous_bars += ends.is_ambiguous
         self.record.only_worst_bars += ends.is_only_worst
         chosen: Plan = getattr(ends, self.broker.p.intrabar)
-        self._repeat(chosen, ends.adverse.liquidated & ends.favourable.liquidated, tracks, detail, opening)
-        if self.broker.p.check and self.broker.p.filler is None:
+        in_both = ends.in_both({track.symbol: self.account.positions[track.symbol].size for track in tracks})
+        self._repeat(chosen, in_both, tracks, detail, opening)
+        if self.broker.p.check:
             self._check_plan(chosen, tracks)
 
     def _repeat(
@@ -246,9 +247,9 @@ class BarClock:
     ) -> None:
         """Let the events of a plan happen; ``in_both`` counts the steps of each contract that both market paths have.
 
-        Where detail tells what every contract did in a part of the bar, it is the part's extremes that make a step certain.
+        What is held when a wallet fails is judged at its extremes of the bar; where detail tells what every contract did in a
+        part of the bar, at those of the part.
         """
-        certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, tracks)})
         lows = iter(plan.lows)
         self.lowest_equity = min(self.lowest_equity, next(lows))
         self.is_on_path = True
@@ -260,12 +261,10 @@ class BarClock:
                 if len(self.lows) > paid_in:
                     self.lowest_equity = next(lows)
                 continue
-            then = tracks
-            if detail:
-                then = [detail[event.part].get(track.symbol, track) for track in tracks]
-                certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, then)})
+            then = _tracks_of(event, tracks, detail)
+            certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, then)})
             now = opening.now + event.fraction * opening.bar_seconds
-            moment = Moment(now, opening.bar_seconds, event.last, event.ahead, bool(detail))
+            moment = Moment(now, opening.bar_seconds / max(len(detail), 1), event.last, event.ahead, bool(detail))
             steps = self._liquidate(str(event.subject), "path", certain, moment)
             in_both.subtract(step.symbol for step in steps)
             for symbol in {step.symbol for step in steps}:
@@ -323,7 +322,7 @@ class BarClock:
         if event.kind == "funding":
             self._book_funding(subject.symbol, subject.stamp, subject.mark_price, subject.rate, subject.size)
         elif event.kind == "trigger":
-            self.broker.trigger(subject)
+            self.broker.trigger(subject, event.price)
         elif event.kind == "top_up":
             self.broker.book_top_up(subject, "path")
         else:
@@ -564,6 +563,17 @@ class BarClock:
         price = account_liquidation_price(self.account, slot.symbol, marks)
         if price is not None:
             self.record.closest_call = min(closest, abs(worst - price) / worst if headroom > 0 else 0.0)
+
+
+def _tracks_of(event: PathEvent, tracks: Sequence[Track], detail: Sequence[dict[str, Track]]) -> Sequence[Track]:
+    """Return what contracts may have done when a wallet failed: by the bar, by its part, or at a part's open that very mark."""
+    if not detail:
+        return tracks
+    part = detail[event.part]
+    if event.fraction != event.part / len(detail):
+        return [part.get(track.symbol, track) for track in tracks]
+    known = {symbol: track._replace(mark_high=event.marks[symbol], mark_low=event.marks[symbol]) for symbol, track in part.items()}
+    return [known.get(track.symbol, track) for track in tracks]
 
 
 def _record_headroom(position: Position, closest: float) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .core.path import Track
-from .frames import PRICES, SECOND, Table, bar_micros, prices_of, read_table, span_text, utc_text
+from .frames import PRICES, SECOND, Table, bar_micros, left_of_bars, prices_of, read_table, span_text, utc_text
 
 if TYPE_CHECKING:
     from .slots import Slot
@@ -60,7 +60,7 @@ class Detail:
         if self._latest[:2] != (start, end):
             began = datetime(1970, 1, 1, tzinfo=UTC)
             frame = self.source(began + timedelta(microseconds=start), began + timedelta(microseconds=end))
-            is_empty = frame is None or not len(frame)
+            is_empty = frame is None or (hasattr(frame, "columns") and not len(frame))
             table = None if is_empty else read_table(frame, f"{self.title}: detail")
             self._latest = (start, end, None if table is None else _Rows(table, end - start, is_at_close=self.is_at_close))
         return self._latest[2]
@@ -104,8 +104,11 @@ class _Rows:
         import numpy as np
 
         rows = np.arange(len(table.micros))
+        if len(rows) == 1 and whole is None:
+            raise ValueError(f"{table.where(0)} stands alone, and the length of a finer bar is the time between two; give more rows")
         self.micros = whole if whole is not None and len(rows) == 1 else bar_micros(table, None, None)
-        self.opened = (table.micros - (self.micros if is_at_close else 0)).tolist()
+        left = left_of_bars(table, self.micros)
+        self.opened = (table.micros + (0 if left is None else left) - self.micros if is_at_close else table.micros).tolist()
         self.last = list(zip(*prices_of(table, "", rows).values(), strict=True))
         self.marks: list[Prices] | None = None
         if any(f"mark_{price}" in table.columns for price in PRICES):
@@ -124,7 +127,7 @@ def _fitted(bars: Sequence[Prices], whole: Prices, where: str, what: str) -> lis
             raise ValueError(
                 f"{where} has {what}{name} {fine:.10g} where the bar has {coarse:.10g}; give finer bars of the same prices, or leave it out"
             )
-    return _within(bars, whole)
+    return _reaching(_within(bars, whole), bars, whole)
 
 
 def _within(bars: Sequence[Prices], whole: Prices) -> list[Prices]:
@@ -140,13 +143,17 @@ def _clipped(bars: Sequence[Prices], marks: Prices) -> list[Prices]:
 
     The mark has been at its extremes; where last was lowest and highest is where it is taken to have been there.
     """
+    return _reaching(_within(bars, marks), bars, marks)
+
+
+def _reaching(fine: list[Prices], bars: Sequence[Prices], whole: Prices) -> list[Prices]:
+    """Return clipped bars that reach the extremes of the whole bar, where ``bars`` were at theirs."""
     lowest = min(range(len(bars)), key=lambda number: bars[number][2])
     highest = max(range(len(bars)), key=lambda number: bars[number][1])
-    fine = _within(bars, marks)
     opened, high, _, closed = fine[lowest]
-    fine[lowest] = (opened, high, marks[2], closed)
+    fine[lowest] = (opened, high, whole[2], closed)
     opened, _, low, closed = fine[highest]
-    fine[highest] = (opened, marks[1], low, closed)
+    fine[highest] = (opened, whole[1], low, closed)
     return fine
 
 

@@ -26,6 +26,7 @@ class OrderBook(AccountView):
     _order_versions: dict[int, int]
     _first_tries: dict[int, int]
     _tried: set[int]  # tried at the open of a walked bar: not again on this bar
+    _planned_sizes: dict[int, float]  # what a filler gives each order on this bar's path
     _triggered_before: set[int]
     _triggers: dict[int, float]  # at which price each stop-limit was triggered
     _fundval: float
@@ -33,6 +34,7 @@ class OrderBook(AccountView):
     def begin_bar(self) -> None:
         """Forget what was tried on the bar before."""
         self._tried.clear()
+        self._planned_sizes.clear()
 
     def match_like_host(self) -> None:
         """Try every order of the book once, in the host's order."""
@@ -121,8 +123,11 @@ class OrderBook(AccountView):
         return contract.maker if self._is_maker(order) else contract.taker
 
     def _fill_size(self, order, slot: Slot, price: float, ago: int = 0) -> float:
+        """Return what may fill in this bar; on a path what the plan of it was made with, for a filler may look at the price."""
         if self.p.filler is None:
             return order.executed.remsize
+        if order.ref in self._planned_sizes:
+            return self._planned_sizes[order.ref]
         filled = self.p.filler(order, price, ago)
         whole = slot.position.contract.floor_size(filled)
         if abs(filled) >= abs(order.executed.remsize):
@@ -232,6 +237,8 @@ class OrderBook(AccountView):
             and order.exectype not in (Order.Market, Order.Close, Order.Historical)
             and self._is_new_to(order, self.slot_for(order))
         ]
+        if self.p.filler is not None:
+            self._planned_sizes = {order.ref: order.size for order in candidates}
         return [order for order in candidates if order.size]
 
     def _working(self, order) -> WorkingOrder:
@@ -258,6 +265,7 @@ class OrderBook(AccountView):
             oco=self._ocos[order.ref],
             bracket=order.parent.ref if order.parent is not None else None,
             reduces=self.reduces(order),
+            resting_fee_rate=slot.position.contract.maker if is_stop else None,
             gap_fill=partial(self._gap_price, order, slot),
         )
 
@@ -271,10 +279,10 @@ class OrderBook(AccountView):
         bound = min(edge, limit) if order.isbuy() else max(edge, limit)
         return slip(bound, opened, doslip=self.p.slip_open, lim=True)
 
-    def trigger(self, ref: int) -> None:
-        """Mark a stop-limit as triggered."""
+    def trigger(self, ref: int, price: float) -> None:
+        """Mark a stop-limit as triggered at a last price."""
         order = next(order for order in self.pending if order.ref == ref)
-        self._note_trigger(order, self.slot_for(order))
+        self._triggers[ref] = price
         order.triggered = True
 
     def fill_on_path(self, ref: int, price: float) -> None:

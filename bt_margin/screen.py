@@ -12,7 +12,7 @@ from backtrader import Order
 
 from .core.account import Position
 from .core.ledger import CROSS
-from .core.liquidation import jumps
+from .core.liquidation import least_headroom
 from .core.tiers import maintenance_margin
 
 if TYPE_CHECKING:
@@ -121,16 +121,8 @@ def plain_share(position: Position, mark_price: float) -> float:
 
 
 def least_share(slot: "Slot", position: Position) -> float:
-    """Return the least that any position may add to its wallet's headroom inside a bar.
-
-    Profit and notional are straight lines in the mark (in 1 / mark, of an inverse contract) and maintenance never falls
-    with the notional. So the least profit and the most maintenance lie at the ends; and where maintenance does not jump
-    it is convex and headroom concave, whose least value lies at an end too.
-    """
-    ends = mark_range(slot)
-    if jumps(position.brackets):
-        return min(map(position.unrealized_pnl, ends)) - max(map(position.maintenance_margin, ends))
-    return min(map(position.headroom, ends))
+    """Return the least that any position may add to its wallet's headroom inside a bar."""
+    return least_headroom(position, *mark_range(slot))
 
 
 def mark_range(slot: "Slot") -> tuple[float, float]:

@@ -196,6 +196,19 @@ def jumps(brackets: Sequence[Bracket]) -> bool:
     return last.rate != first.rate and last.amount == first.amount
 
 
+def least_headroom(position: Position, low: float, high: float) -> float:
+    """Return the least that any position may add to its wallet's headroom between two marks.
+
+    Profit and notional are straight lines in the mark (in 1 / mark, of an inverse contract) and maintenance never falls
+    with the notional. So the least profit and the most maintenance lie at the ends; and where maintenance does not jump
+    it is convex and headroom concave, whose least value lies at an end too.
+    """
+    ends = (low, high)
+    if jumps(position.brackets):
+        return min(map(position.unrealized_pnl, ends)) - max(map(position.maintenance_margin, ends))
+    return min(map(position.headroom, ends))
+
+
 class _Leg(NamedTuple):
     """One position in the coordinate in which its profit and notional are linear."""
 

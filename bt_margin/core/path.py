@@ -19,18 +19,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf
+from math import inf, isclose
 from typing import NamedTuple, TypeVar
 
 from .account import MarginAccount, Position
 from .crossing import Curve, Pole, first_crossing
-from .liquidation import NOTHING
+from .liquidation import NOTHING, least_headroom
 from .profiles import Cooldown, Profile, marks_of_bar, plan_liquidation
 from .tiers import bracket_at
 from .top_up import plan_top_up
 
 LEGS = 3
 PATHS = ("adverse", "favourable", "worst")
+SAME_SIZE = 1e-9  # two paths add up the same fills in another order
 AN_INSTANT = 1e-9  # of a part of the bar: what is nearer to its opening is at its opening
 
 
@@ -56,7 +57,8 @@ class WorkingOrder:
     ``size`` is what may fill in this bar (signed), ``rest`` what a volume filler leaves for later bars. ``stop`` is the
     trigger (None for a limit), ``stop_fill`` the price a triggered stop pays, ``limit`` the limit price (None for a
     plain stop). Orders of one ``oco`` group end each other; so do the exits of one ``bracket``. One that ``reduces`` never opens.
-    ``gap_fill`` returns what is paid where detail jumps over the order to an open price, None where slippage leaves the bar.
+    ``resting_fee_rate`` is what a stop-limit pays that rests once it is triggered (None: as if it did not). ``gap_fill`` returns
+    what is paid where detail jumps over the order to an open price, None where slippage leaves the bar.
     """
 
     ref: int
@@ -70,6 +72,7 @@ class WorkingOrder:
     oco: int
     bracket: int | None
     reduces: bool = False
+    resting_fee_rate: float | None = None
     gap_fill: Callable[[float], float | None] | None = None
 
     @property
@@ -99,7 +102,8 @@ class LateStamp(NamedTuple):
 class PathEvent(NamedTuple):
     """Something that happens at one instant; ``subject`` is an order reference, a symbol or a wallet by ``kind``.
 
-    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``top_up`` (TopUpStep), ``liquidation`` (wallet).
+    Kinds: ``trigger`` and ``fill`` (order), ``funding`` (PathStamp), ``top_up`` (TopUpStep), ``liquidation`` (wallet). ``price``
+    is that of a fill, the last price of a trigger, the mark of a stamp.
     ``marks`` and ``last`` are the prices of the instant, ``fraction`` (0 to 1) is its place in the bar; of a liquidation,
     ``ahead`` are the lowest and the highest mark of each contract from there on. ``part`` is the one of the bar's parts that it
     lies in, where there are several.
@@ -119,14 +123,15 @@ class Plan(NamedTuple):
     """Events in order, the account's equity at the closing marks and at its lowest, and the steps that took each contract.
 
     ``paid_in`` of that equity is money from outside that came in on the way; ``lows`` are the lowest equity before it came in,
-    and after each time it did.
+    and after each time it did; ``failed`` is how much was held of each contract (signed) when it was first liquidated.
     """
 
     events: list[PathEvent]
     equity: float
     lows: tuple[float, ...]
     liquidated: Counter[str]
-    paid_in: float = 0.0
+    paid_in: float
+    failed: Mapping[str, float]
 
     @property
     def lowest_equity(self) -> float:
@@ -163,6 +168,19 @@ class Ends(NamedTuple):
     def is_ambiguous(self) -> bool:
         """Whether the two market paths liquidate other contracts, or other steps of them, or fill other orders."""
         return self.adverse.liquidated != self.favourable.liquidated or self.adverse.filled != self.favourable.filled
+
+    def in_both(self, held: Mapping[str, float]) -> Counter[str]:
+        """Return the steps of each contract that both market paths have, ``held`` being what was held (signed) before the bar's path.
+
+        They are of the side held before; of another they count only where both paths had come to hold as much of it, for
+        then orders made it, and in which order prices met them may have decided.
+        """
+        common = self.adverse.liquidated & self.favourable.liquidated
+        for symbol in list(common):
+            sizes, before = (self.adverse.failed[symbol], self.favourable.failed[symbol]), held[symbol]
+            if min(size * before for size in sizes) <= 0 and not isclose(*sizes, rel_tol=SAME_SIZE):
+                del common[symbol]
+        return common
 
     @property
     def is_only_worst(self) -> bool:
@@ -228,23 +246,22 @@ def worse_of(adverse: P, met: P | None) -> P:
 def _own_worse(account: MarginAccount, tracks: Collection[Track], orders: Collection[WorkingOrder]) -> dict[str, bool]:
     """Return for each contract whether its own worse leg is the one to the low: for what is held long, it is.
 
-    Positions that share a series of prices are taken by their sum. A flat contract goes first to where the nearest of its
-    orders waits, so that what it fills is held while the others are at their worst; one without orders has no side.
+    Positions that share a series of prices are taken by their sum, and go the same way. A flat contract, or one whose legs are
+    as large, goes first to where the nearest of its orders waits, so that what it fills is held while the others are at their
+    worst; one without orders has no side.
     """
     held: dict[str, float] = {}
+    away: dict[str, list[float]] = {}
     for track in tracks:
-        position = account.positions[track.symbol]
-        held[_series(track)] = held.get(_series(track), 0.0) + position.size * position.contract.multiplier
-    sides: dict[str, bool] = {}
-    for track in tracks:
-        size = held[_series(track)]
-        if track.last is not None and size:
-            sides[track.symbol] = size > 0
-        elif track.last is not None:
-            away = [level - track.last[0] for order in orders if order.symbol == track.symbol for level in order.levels]
-            if away:
-                sides[track.symbol] = min(away, key=abs) <= 0
-    return sides
+        position, series = account.positions[track.symbol], _series(track)
+        held[series] = held.get(series, 0.0) + position.size * position.contract.multiplier
+        if track.last is not None:
+            levels = (level for order in orders if order.symbol == track.symbol for level in order.levels)
+            away.setdefault(series, []).extend(level - track.last[0] for level in levels)
+    sides = {
+        series: held[series] > 0 if held[series] else min(away[series], key=abs) <= 0 for series in away if held[series] or away[series]
+    }
+    return {track.symbol: sides[_series(track)] for track in tracks if _series(track) in sides}
 
 
 def _series(track: Track) -> str:
@@ -291,7 +308,7 @@ def plan_path(
         walk.run_legs()
     for number in range(len(detail)):
         walk = _through(walk, number, path)
-    return Plan(walk.events, walk.equity, (*walk.lows, walk.lowest_equity), walk.liquidated, walk.paid_in)
+    return Plan(walk.events, walk.equity, (*walk.lows, walk.lowest_equity), walk.liquidated, walk.paid_in, walk.failed)
 
 
 def _through(walk: "_Walk", number: int, path: str) -> "_Walk":
@@ -299,10 +316,12 @@ def _through(walk: "_Walk", number: int, path: str) -> "_Walk":
     walk.stand(number, {})
     if number:
         walk.meet_open()
+    tracks = walk.ground.detail[number].values()
     if walk.is_calm():
+        if path == "worst":  # nothing happens, but equity is at its lowest where the extremes meet
+            walk.stand(number, _own_worse(walk.account, tracks, walk.orders))
         walk.glide()
         return walk
-    tracks = walk.ground.detail[number].values()
     adverse, favourable = _by_equity([walk.fork(number, dict.fromkeys(walk.ground.detail[number], way)) for way in (True, False)])
     if path == "favourable":
         return favourable
@@ -362,6 +381,7 @@ class _Walk:
         self.events: list[PathEvent] = []
         self.late: Sequence[LateStamp] = ()
         self.liquidated: Counter[str] = Counter()
+        self.failed: dict[str, float] = {}
         self.paid_in = 0.0
         self.lowest_equity = inf  # since money last came in from outside
         self.lows: tuple[float, ...] = ()  # before each time it did
@@ -392,7 +412,7 @@ class _Walk:
             self.profile,
             *(self.opening, self.bar_seconds, self.cooldown.clone()),
         )
-        walk.events, walk.liquidated = list(self.events), Counter(self.liquidated)
+        walk.events, walk.liquidated, walk.failed = list(self.events), Counter(self.liquidated), dict(self.failed)
         walk.late, walk.lowest_equity, walk.lows, walk.paid_in = self.late, self.lowest_equity, self.lows, self.paid_in
         walk.stand(number, sides)
         walk.run_legs()
@@ -411,10 +431,7 @@ class _Walk:
         self._test()
 
     def is_calm(self) -> bool:
-        """Whether nothing can happen in this part of the bar: no order or stamp is due, and no wallet can fail.
-
-        Accounts with a position that is not plain are never told to be.
-        """
+        """Whether nothing can happen in this part of the bar: no order or stamp is due, and no wallet can fail."""
         if any(stamp.fraction * self.ground.parts < self.number + 1 for stamp in self.stamps):
             return False
         for order in self.orders:
@@ -424,10 +441,11 @@ class _Walk:
         headroom: dict[str, float] = {}
         for symbol, position in self.account.positions.items():
             if position.size:
-                if not position.is_plain:
-                    return False
-                worst = (min if position.size > 0 else max)(self.mark_corners[symbol])
-                own = position.unrealized_pnl(worst) - position.maintenance_margin(worst)
+                marks = self.mark_corners[symbol]
+                if position.is_plain:
+                    own = position.headroom((min if position.size > 0 else max)(marks))
+                else:
+                    own = least_headroom(position, min(marks), max(marks))
                 headroom[position.wallet] = headroom.get(position.wallet, self.account.wallets[position.wallet]) + own
         return all(left > 0 for left in headroom.values())
 
@@ -627,13 +645,14 @@ class _Walk:
             self.marks,
             self.profile,
             now=now,
-            bar_seconds=self.bar_seconds,
+            bar_seconds=self.bar_seconds / self.ground.parts,
             cooldown=self.cooldown,
             last=self._last_prices(),
             has_failed=True,
             **marks_of_bar(self.account, self._ranges()),
         )
         for step in steps:
+            self.failed.setdefault(step.symbol, self.account.positions[step.symbol].size)
             cancelled = self.profile.cancelled_symbols(self.account, step.symbol)
             self.account.apply(step, time=0.0)
             self.cooldown.note(self.account, step, now)
@@ -690,9 +709,10 @@ class _Walk:
     def _gap(self, order: WorkingOrder, price: float) -> None:
         """Fill an order that prices jumped over at the open they came to; a stop-limit becomes a limit there."""
         if order.stop is not None and order.limit is not None:
-            self._record("trigger", order.ref, 0.0)
+            self._record("trigger", order.ref, price)
             order.stop = None
             if not _is_reached_by(order, price):
+                order.fee_rate = order.fee_rate if order.resting_fee_rate is None else order.resting_fee_rate
                 return
         fill = price if order.gap_fill is None else order.gap_fill(price)
         if fill is None:
@@ -702,8 +722,9 @@ class _Walk:
 
     def _trigger(self, order: WorkingOrder, leg: int, fraction: float) -> None:
         """Turn a reached stop-limit into a limit, filled at once where the market already stands within it."""
-        self._record("trigger", order.ref, 0.0)
         stop_fill, limit = order.stop_fill, order.limit
+        assert order.stop is not None
+        self._record("trigger", order.ref, order.stop)
         order.stop = None
         begin, end = self.last_corners[order.symbol][leg : leg + 2]
         if stop_fill is not None and limit is not None and _is_reached_by(order, begin + (end - begin) * fraction):

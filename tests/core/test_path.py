@@ -116,12 +116,12 @@ def test_the_crossing_is_solved_across_tiers():
 
 def test_a_stop_limit_triggers_and_fills_at_once_where_the_market_is_within_its_limit():
     plan = run(long_account(), [bar(100, 101, 91, 95)], [order(1, -1, stop=93, limit=92)])
-    assert [(event.kind, event.price) for event in plan.events] == [("trigger", 0.0), ("fill", 93)]
+    assert [(event.kind, event.price) for event in plan.events] == [("trigger", 93), ("fill", 93)]
 
 
 def test_a_stop_limit_with_a_better_limit_waits_for_it():
     plan = run(long_account(), [bar(100, 101, 91, 95)], [order(1, -1, stop=93, limit=94)])
-    assert [(event.kind, event.price) for event in plan.events] == [("trigger", 0.0), ("fill", 94)]
+    assert [(event.kind, event.price) for event in plan.events] == [("trigger", 93), ("fill", 94)]
 
 
 def test_a_filled_order_ends_its_oco_group_and_its_bracket():

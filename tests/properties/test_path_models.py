@@ -11,20 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_margin import Contract, MarginAccount, TierSchedule, TierTable
-from bt_margin.core.path import PathStamp, Track, WorkingOrder, plan_bar, plan_path
-from bt_margin.core.profiles import FORFEIT, MARKET, PROFILES
+from bt_margin.core.path import PathStamp, Track, WorkingOrder, _Ground, _Walk, plan_bar, plan_path
+from bt_margin.core.profiles import FORFEIT, MARKET, PROFILES, Cooldown
 
 SYMBOLS = ("AAA", "BBB", "CCC")
-TABLE = TierTable.from_rows([(4_000, 0.01, 50), (12_000, 0.02, 25), (None, 0.05, 10)])
+ROWS = [(4_000, 0.01, 50), (12_000, 0.02, 25), (None, 0.05, 10)]
+TABLE = TierTable.from_rows(ROWS)
 seeds = st.integers(0, 10**9)
 
 
-def account_of(rng: Random, contracts: int, *, modes=("cross", "cross", "cross", "isolated")) -> MarginAccount:
+KINDS = {
+    "linear": {"tiers": TierSchedule.constant(TABLE)},
+    "inverse": {"tiers": TierSchedule.constant(TierTable.from_rows(ROWS, unit="base")), "kind": "inverse", "multiplier": 100.0},
+    "slab": {"tiers": TierSchedule.constant(TierTable.from_rows(ROWS, mode="slab"))},
+}
+
+
+def account_of(rng: Random, contracts: int, *, modes=("cross", "cross", "cross", "isolated"), kind: str = "linear") -> MarginAccount:
     """Return an account near its limit: long and short of several contracts, about 100 each."""
     account = MarginAccount()
     account.deposit(100_000, time=0)
     for symbol in SYMBOLS[:contracts]:
-        account.add_contract(Contract(symbol, tiers=TierSchedule.constant(TABLE), taker=0.0005), leverage=10, margin_mode=rng.choice(modes))
+        account.add_contract(Contract(symbol, taker=0.0005, **KINDS[kind]), leverage=10, margin_mode=rng.choice(modes))
         size = rng.choice((-1, -1, 1, 1, 0)) * rng.uniform(10, 90)
         if size:
             account.apply_fill(symbol, size=size, price=100, fee_rate=0.0005, time=0)
@@ -56,10 +64,10 @@ def stamps_of(rng: Random, tracks) -> list[PathStamp]:
     return [PathStamp(rng.random(), track.symbol, rng.uniform(-0.004, 0.004), 100.0, 0.0) for track in tracks if rng.random() < 0.3]
 
 
-def bar_of(seed: int, contracts: int | None = None):
+def bar_of(seed: int, contracts: int | None = None, kind: str = "linear"):
     """Return the arguments of a plan of one random bar."""
     rng = Random(seed)
-    account = account_of(rng, contracts or rng.randint(1, 3))
+    account = account_of(rng, contracts or rng.randint(1, 3), kind=kind)
     tracks = [track_of(rng, symbol) for symbol in account.positions]
     return account, tracks, orders_of(rng, account, tracks), stamps_of(rng, tracks), rng.choice([*PROFILES.values()])
 
@@ -162,3 +170,35 @@ def test_one_finer_bar_that_is_the_bar_itself_changes_nothing(seed):
         assert other.equity == pytest.approx(one.equity, rel=1e-12)
         assert other.liquidated == one.liquidated
         assert [(event.kind, event.subject) for event in other.events] == [(event.kind, event.subject) for event in one.events]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds)
+def test_a_part_that_passes_as_it_is_would_have_done_nothing_if_it_were_walked(kind, seed):
+    account, tracks, orders, stamps, profile = bar_of(seed, kind=kind)
+    rng = Random(seed)
+    quiet = [track._replace(mark_high=101, mark_low=99, mark_close=100, last=(track.mark_open, 101, 99, 100)) for track in tracks]
+    detail = [{track.symbol: track for track in part} for part in zip(*(parts_of(rng, track, 5) for track in quiet), strict=True)]
+    passed = plan_bar(account, quiet, orders, stamps, profile, detail=detail)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Walk, "is_calm", lambda _: False)
+        walked = plan_bar(account, quiet, orders, stamps, profile, detail=detail)
+    for one, other in zip(passed, walked, strict=True):
+        assert [(event.kind, event.subject, event.fraction) for event in one.events] == [
+            (event.kind, event.subject, event.fraction) for event in other.events
+        ]
+        assert (one.equity, one.failed) == (other.equity, other.failed)
+        assert one.lowest_equity == pytest.approx(other.lowest_equity, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_in_which_no_wallet_can_fail_are_calm_whatever_kind_is_held(kind):
+    account = MarginAccount()
+    account.deposit(100_000, time=0)
+    account.add_contract(Contract("AAA", **KINDS[kind]), leverage=10, margin_mode="cross")
+    account.apply_fill("AAA", size=20, price=100, fee_rate=0, time=0)
+    (track,) = [track_of(Random(1), "AAA")]
+    walk = _Walk(account, _Ground([track], [{"AAA": track}], True), [], [], MARKET, 0.0, 0.0, Cooldown())
+    walk.stand(0, {})
+    assert walk.is_calm()

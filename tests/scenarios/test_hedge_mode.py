@@ -193,7 +193,7 @@ def test_an_order_closes_its_leg_and_never_crosses_zero(cash):
     strategy = hedge({1: long_only, 2: exits}, bars, margin_mode="cross", cash=cash)
     assert bool(strategy.broker.record.walked_bars) == (cash == 13)
     assert states(strategy)[1] == ("Completed", -1)
-    assert list(strategy.orders.values())[1][4]["asked_size"] == -3
+    assert list(strategy.orders.values())[1][4]["asked_size"] == 3
     assert sizes(strategy) == (0, 0)
     assert strategy.broker.equity == cash + 4
 

@@ -73,6 +73,52 @@ def test_the_fraction_of_the_leg_is_solved_for_two_contracts_together():
     assert deaths(strategy)[0] == ("AAA", pytest.approx(100 - 20 * 280 / 297))
 
 
+def test_what_a_filler_gives_an_order_is_the_same_in_the_plan_of_a_bar_and_in_the_bar():
+    """This one gives the stop 2 at its own price and would give 1 at 94.50, to which it slips; what is left of 4 dies at 90.909."""
+
+    def filler(order, price, _ago):
+        return 2 if price == order.created.price else 1
+
+    script = {1: buy(size=2), 2: lambda s: (s.buy(size=2), s.sell(size=4, exectype=STOP, price=95))}
+    strategy = play(script, frame([CALM, CALM, DIVE]), filler=filler, slip_fixed=0.5, slip_open=False)
+    assert fills(strategy)[1:] == [(-2, 94.5), (-2, pytest.approx(LIMIT_PRICE))]
+
+
+# -- certain or possible: of what is held when it fails ------------------------------------------------------------------
+
+
+def labels(strategy) -> list[str]:
+    return [row.certainty for row in strategy.broker.record.liquidations]
+
+
+def test_what_a_limit_opened_or_added_to_is_certain_to_die_where_prices_have_to_pass_the_limit_before():
+    assert labels(play({1: buy(exectype=LIMIT, price=97)}, frame([CALM, DIVE]))) == ["certain"]
+    # 20 behind 1 from 100 fail at 80.8; behind 3 from 290 / 3 where 20 + 3 p - 290 = 0.03 p, at 90.909
+    joined = play(
+        {1: buy(), 2: buy(size=2, exectype=LIMIT, price=95)},
+        frame([CALM, CALM, (100, 101, 90, 95)]),
+        margin_mode="cross",
+        cash=20,
+        terms={"leverage": 50},
+    )
+    assert deaths(joined) == [("AAA", pytest.approx(270 / 2.97))]
+    assert labels(joined) == ["certain"]
+
+
+def test_what_orders_have_turned_round_is_certain_to_die_only_where_both_paths_hold_as_much_of_it():
+    """Low first a long of 1.5 dies, high first one of 0.5; by way of 101, 98 and 102 a long of 1.5 from 100.67 stands at 97.7."""
+    terms = {"terms": {"leverage": 25}}
+    orders = [buy(exectype=LIMIT, price=98), buy(exectype=STOP, price=102), buy(size=0.5, exectype=STOP, price=101)]
+    script = {1: sell(), 2: lambda strategy: [order(strategy) for order in orders]}
+    assert labels(play(script, frame([CALM, CALM, (100, 102, 97.7, 97.9)]), **terms)) == ["possible"]
+    way = [(100, 101, 100, 101), (101, 101, 98, 98), (98, 102, 98, 102), (102, 102, 97.7, 97.9)]
+    assert deaths(play(script, frame([CALM, CALM, (100, 102, 97.7, 97.9)]), detail=[quarters(way)], **terms)) == []
+    # 100 closes at 100.8 and opens at 101.3 on either path: the long from 101.3 dies at 101.3 x 0.96 / 0.99
+    stops = {1: sell(), 2: lambda strategy: [strategy.buy(size=1, exectype=STOP, price=price) for price in (100.8, 101.3)]}
+    turned = play(stops, frame([CALM, CALM, (100, 101.4, 97, 97)]), **terms)
+    assert (deaths(turned), labels(turned)) == ([("AAA", pytest.approx(101.3 * 0.96 / 0.99))], ["certain"])
+
+
 # -- worst: all extremes meet ------------------------------------------------------------------------------------------
 
 HEDGED = {1: lambda s: (s.buy(s.datas[0], size=10), s.sell(s.datas[1], size=10))}
@@ -113,6 +159,28 @@ def test_the_legs_of_one_contract_share_its_prices_also_at_worst():
     # 100 - 10 t + 6 t = 0.16 (100 - t) at t = 84 / 3.84, in the last quarter; its loss of 218.75 lets the short fail on the way back
     assert deaths(fallen) == [("AAA:LONG", pytest.approx(100 - 84 / 3.84)), ("AAA:SHORT", pytest.approx((700 - 218.75) / 6.06))]
     assert (Result.of(fallen).summary["detailed"], Result.of(fallen).settings["detail"]) == (1, ["AAA"])
+
+
+def test_the_legs_of_a_hedge_go_one_way_at_worst_whichever_orders_wait_for_them():
+    """Stopped at 95 and at 105 they lose 50 each of 115, one after the other: 15 stand behind 1 050 of the short, 10.50 needed.
+
+    If one leg were low while the other is high, 15 would stand behind both, 20 needed.
+    """
+
+    def opened(strategy):
+        strategy.buy(strategy.datas[0], size=10, position_side="LONG")
+        strategy.sell(strategy.datas[0], size=10, position_side="SHORT")
+        strategy.buy(strategy.datas[1], size=0.01, position_side="LONG")
+
+    def stops(strategy):
+        strategy.sell(strategy.datas[0], size=10, exectype=STOP, price=95, position_side="LONG")
+        strategy.buy(strategy.datas[0], size=10, exectype=STOP, price=105, position_side="SHORT")
+
+    terms = {"margin_mode": "cross", "cash": 115, "terms": {"leverage": 50}, "position_mode": "hedge", "intrabar": "worst"}
+    for finer in (None, quarters([CALM, SWING, CALM, CALM])):
+        strategy = play({1: opened, 2: stops}, frame([CALM, CALM, SWING]), frame([CALM] * 3), detail=[finer, None], **terms)
+        assert deaths(strategy) == []
+        assert fills(strategy)[2:] == [(-10, 95), (10, 105)]
 
 
 def test_a_flat_contract_goes_first_to_where_its_nearest_order_waits():
@@ -197,6 +265,18 @@ def test_a_stop_limit_that_was_jumped_over_is_a_limit_from_the_open_on(limit, fi
     assert fills(play({1: buy(), 2: order}, BOTH_WAYS, detail=[quarters(rows)])) == [(-1, filled)]
 
 
+@pytest.mark.parametrize(
+    ("limit", "filled", "rate"), [(92, 93, 0.001), (93, 93, 0.001), (93.5, 93.5, 0.0002), (94, 94, 0.0002), (95, 95, 0.0002)]
+)
+def test_a_stop_limit_that_was_jumped_over_makes_where_it_then_rests_and_else_takes(limit, filled, rate):
+    """Triggered at 94 it would take up to a limit of 94; at 93, where prices came to, one above 93 rests."""
+    rows = [(100, 106, 100, 100), (100, 100, 99, 99), (93, 96, 92, 96), (96, 99, 80, 99)]  # 99 to 93
+    order = sell(exectype=bt.Order.StopLimit, price=94, plimit=limit)
+    terms = {"commission": 0.001, "maker": 0.0002}
+    row = play({1: buy(), 2: order}, BOTH_WAYS, detail=[quarters(rows)], terms=terms).broker.record.fills[1]
+    assert (row.price, row.maker, row.fee) == (filled, rate == 0.0002, pytest.approx(filled * rate))
+
+
 def test_funding_at_the_start_of_a_finer_bar_comes_before_what_that_bar_does():
     bars = frame([CALM, CALM, (100, 101, 80, 99)], start="2024-01-01 06:30")  # the last opens at 08:30 and holds 09:00
     rows = [CALM, CALM, (92, 92, 80, 85), (85, 99, 85, 99)]
@@ -246,6 +326,15 @@ def test_finer_bars_of_both_contracts_tell_that_the_extremes_did_not_meet():
     assert Result.of(apart).summary["only_worst"] == 0
 
 
+def test_what_fails_together_where_detail_jumps_is_certain_for_the_marks_of_that_instant_are_known():
+    """300 behind 10 of each from 100 are lost at 85; in that quarter both come back to 100, where the other would save either."""
+    both = {1: lambda s: (s.buy(s.datas[0], size=10), s.buy(s.datas[1], size=10))}
+    jump = [CALM, CALM, (85, 100, 85, 100), CALM]
+    fallen = play(both, *[frame([CALM, CALM, (100, 101, 85, 100)])] * 2, detail=[quarters(jump)] * 2, margin_mode="cross", cash=300)
+    assert deaths(fallen) == [("AAA", 85), ("BBB", 85)]
+    assert labels(fallen) == ["certain", "certain"]
+
+
 def test_a_contract_without_detail_stands_on_its_path_beside_one_with():
     both = [frame([CALM, CALM, SWING])] * 2
     terms = {"margin_mode": "cross", "cash": 100, "intrabar": "worst", "terms": {"leverage": 50}}
@@ -263,6 +352,21 @@ def test_detail_of_different_lengths_is_cut_to_one():
     thirds = frame([CALM, CALM, (100, 106, 94, 100)], start="2024-01-01 03:00", freq="20min")
     strategy = play(HEDGED, *both, detail=[halves, thirds], margin_mode="cross", cash=100, intrabar="worst", terms={"leverage": 50})
     assert [symbol for symbol, _ in deaths(strategy)] == ["AAA", "BBB"]  # cut to the hour, which is all they have in common
+
+
+def test_a_cooldown_lasts_inside_a_bar_whose_finer_bars_are_shorter():
+    """Hyperliquid sells a fifth and, for 30 seconds after, everything: on finer bars of 10 seconds as on bars of 10 seconds."""
+    rows = [(100, 100, 100, 100)] * 12 + [(100, 100, 95.6, 95.6), (95.6, 95.6, 95, 95), (95, 95, 94.5, 94.5), (94.5, 99, 94.5, 99)]
+    tens = frame([*rows, (99, 99, 99, 99), (99, 99, 99, 99)], freq="10s")
+    minutes = tens.resample("1min").agg({"open": "first", "high": "max", "low": "min", "close": "last"})
+    terms = {"cash": 16_000, "margin_mode": "cross", "terms": {"leverage": 20, "profile": "hyperliquid"}}
+    by_tens = play({6: buy(size=3_000)}, tens, **terms)
+    detailed = play({1: buy(size=3_000)}, minutes, detail=[tens], **terms)
+    # 16 000 + 3 000 (p - 100) = 30 p at 284 000 / 2 970; the rest fails a quarter of a minute later
+    assert deaths(by_tens)[0] == ("AAA", pytest.approx(284_000 / 2_970))
+    assert [row.size for row in by_tens.broker.record.liquidations] == [600, 2_400]
+    assert deaths(detailed) == [(symbol, pytest.approx(mark, rel=1e-12)) for symbol, mark in deaths(by_tens)]
+    assert len(deaths(play({1: buy(size=3_000)}, minutes, **terms))) > 2, "a bar of a minute is longer than the cooldown (R20)"
 
 
 # -- reading detail ----------------------------------------------------------------------------------------------------
@@ -333,6 +437,10 @@ BROKEN = {
     "coarser": (frame([DIVE, DIVE], start="2024-01-01 03:00", freq="2h"), "bars of 2 h, of which one of 1 h is no whole number"),
     "marks": (quarters(DOWN_THEN_UP, marks=DOWN_THEN_UP), "the detail has mark prices and the candles have none"),
     "a number": (3, "AAA: detail is a DataFrame, the path"),
+    "a function of numbers": (lambda *_: 3, "AAA: detail source must be a pandas DataFrame or the path .* was int"),
+    "one row": (quarters(DOWN_THEN_UP).iloc[:1], "AAA: detail row 0 .* the length of a finer bar is the time between two; give more rows$"),
+    "twice": (quarters(DOWN_THEN_UP).iloc[[0, 1, 1, 2, 3]], "detail row 2 .* has the stamp of the row before it"),
+    "half of the marks": (quarters(DOWN_THEN_UP).assign(mark_open=100.0), "detail frame lacks mark_high, mark_low, mark_close"),
     "no file": ("nowhere.csv", "AAA: detail file 'nowhere.csv' does not exist"),
 }
 
@@ -349,12 +457,25 @@ def test_a_price_that_was_rounded_on_its_way_is_not_refused():
     assert len(deaths(strategy)) == 1
 
 
+def test_a_target_at_the_high_of_a_bar_is_met_also_where_its_detail_was_rounded_down():
+    rounded = quarters([(100, 106 * (1 - 9e-7), 100, 104), *UP_THEN_DOWN[1:]])
+    strategy = play({1: buy(), 2: sell(exectype=LIMIT, price=106)}, BOTH_WAYS, detail=[rounded])
+    assert fills(strategy) == [(-1, 106)]
+
+
 def test_detail_of_local_time_with_its_zone_and_of_closes_is_the_same():
     local = quarters(DOWN_THEN_UP).tz_convert("Asia/Shanghai")
     assert len(deaths(play({1: buy()}, BOTH_WAYS, detail=[local]))) == 1
     closes = quarters(DOWN_THEN_UP, start="2024-01-01 03:15")
     feed = PerpData(dataname=BOTH_WAYS, name="AAA", stamp="close", detail=closes)
     assert feed.perp.detail.is_at_close
+
+
+def test_detail_stamped_in_the_last_millisecond_of_its_bars_opens_where_they_do():
+    opens = quarters(DOWN_THEN_UP)
+    closes = opens.set_axis(opens.index + pd.Timedelta("899.999s"))
+    feed = PerpData(dataname=BOTH_WAYS, name="AAA", stamp="close", detail=closes)
+    assert feed.perp.detail._whole.opened == [time.value // 1_000 for time in opens.index.as_unit("ns")]
 
 
 def test_detail_that_would_never_be_read_is_refused():
