@@ -166,11 +166,14 @@ class AccountView(Legs):
         trial.apply_fill(symbol, size=-held, price=price, fee_rate=taker, time=self.now)
         besides = self._resting_size(slot, side)
         size = abs(held) + trial.max_opening(symbol, price=price, fee_rate=taker, marks=marks, besides=besides, is_short=side < 0)
-        while size > abs(held):  # a fill takes its opening part off the whole again, which may give the sum's last digit back
+        # A fill takes its opening part off the whole again, which may give the sum's last digit back; and where offers are netted
+        # with bids, what it leaves to resting orders may need more than before.
+        while size > abs(held):
             opened = split_fill(held, side * size)[1]
-            if trial.refusal(symbol, size=opened, price=price, fee_rate=taker, marks=marks, besides=besides) is None:
+            refused = trial.refusal(symbol, size=opened, price=price, fee_rate=taker, marks=marks, besides=besides)
+            if refused is None:
                 break
-            size = max(slot.position.contract.size_below(size), abs(held))
+            size = max(min(slot.position.contract.size_below(size), abs(held) + refused.max_size), abs(held))
         return size
 
     def _resting_size(self, slot: Slot, side: int, *, apart_from: Collection[int] = (), group: int | None = None) -> float:

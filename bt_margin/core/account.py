@@ -490,12 +490,12 @@ class MarginAccount:
         return max(grown - self._of_group(order), 0.0) if self.legs else grown
 
     def _of_group(self, order: Resting) -> float:
-        """Return what the other leg of a hedge has set aside for an order's group, of which only one member can fill."""
-        found = 0.0
-        for symbol in self.symbols_of(order.symbol):
-            own = [other for other in self.orders_of(symbol) if other.group == order.group and symbol != order.symbol]
-            found = max(found, self._margin_of(own, self.positions[symbol]))
-        return found
+        """Return what the other leg of a hedge has set aside for an order's group beyond its own leg: only one member can fill."""
+        needs = []
+        for symbol in (order.symbol, *self.symbols_of(order.symbol)):
+            own = [other for other in self.orders_of(symbol) if other.group == order.group]
+            needs.append(self._margin_of(own, self.positions[symbol]))
+        return max(needs) - needs[0]
 
     def cover(self, marks: Marks) -> None:
         """Set all of its need aside for every order of which only a share was, as far as the money has come in since."""

@@ -102,3 +102,18 @@ def test_margin_to_add_is_what_both_legs_lack_at_one_mark():
 def test_the_orders_of_both_legs_go_together(profile):
     account = hedged(1, 1, margin_mode="isolated")
     assert PROFILES[profile].cancelled_symbols(account, SHORT) == [LONG, SHORT]
+
+
+def test_a_group_with_several_members_on_one_leg_takes_its_largest():
+    """At 10x: 50 for the first long, 10 more for a short of 60, and 40 more for a second long of 100."""
+    account = MarginAccount()
+    account.add_hedge(Contract("AAA", taker=0.0), leverage=10, margin_mode="cross")
+    account.deposit(1_000, time=0)
+    needed = []
+    for ref, (leg, size) in enumerate([("LONG", 5), ("SHORT", -6), ("LONG", 10), ("LONG", 1)]):
+        terms = {"size": size, "price": 100, "fee_rate": 0.0, "mark_price": 100, "margin_price": 100}
+        order = account.order(f"AAA:{leg}", **terms, ref=ref, group=7, rests_as="stop")
+        needed.append(account.needed_for(order))
+        account.reserve(order)
+    assert needed == [50, 10, 40, 0]
+    assert account.order_margin == 100

@@ -8,6 +8,7 @@ import pytest
 from playing import CALM, Script, buy, close, frame, play, rate_column, sell
 
 from bt_margin import FundingSchedule, MarginBroker, PerpCommInfo, PerpData, TierSchedule, TierTable
+from bt_margin.core.orders import OrderTerms
 
 STILL = (100, 100, 100, 100)
 
@@ -439,3 +440,22 @@ def test_an_order_for_the_close_fills_once_a_bar_also_without_a_path():
     assert [fill.size for fill in broker.record.fills] == [4, 4, 4, 4]  # two of the entry, two of the order for the close
     by_bar = [(fill.order_ref, fill.time) for fill in broker.record.fills]
     assert len(set(by_bar)) == len(by_bar)
+
+
+def test_the_largest_reversal_is_found_where_offers_were_netted_with_bids():
+    """Two stops of 20 at 107 and 93 take 186 of offers and 28 of bids while flat; beside a long, whose exit the offer is, 214 of bids.
+
+    Of the 1 000 there are 786 left, for 78.6 at 100 with 10x, after the 10 that are short.
+    """
+
+    def rest(strategy):
+        strategy.buy(size=20, exectype=bt.Order.Stop, price=107)
+        strategy.sell(size=20, exectype=bt.Order.Stop, price=93)
+
+    asked = []
+    script = {1: sell(size=10), 3: rest, 4: lambda s: asked.append(s.broker.max_size(s.data, isbuy=True))}
+    script[5] = lambda s: s.buy(size=asked[0])
+    terms = {"order_terms": OrderTerms(netting="net_bids"), "tiers": 0}
+    strategy = play(script, frame([(100,) * 4] * 7), margin_mode="cross", terms=terms)
+    assert asked == [pytest.approx(10 + 786 / 10)]
+    assert strategy.position.size == pytest.approx(78.6)
