@@ -4,6 +4,8 @@ The terms are those of ``playing``: flat maintenance 1 %, 10x isolated, no fees;
 of one hour from 01:00; detail is of four quarters of an hour unless it says otherwise.
 """
 
+from dataclasses import replace
+
 import backtrader as bt
 import numpy as np
 import pandas as pd
@@ -276,6 +278,19 @@ def test_funding_at_the_start_of_a_finer_bar_comes_before_what_that_bar_does():
     strategy = play({1: buy()}, bars, detail=[finer], funding=rate_column(d0109=0.02))
     (row,) = strategy.broker.record.liquidations
     assert (row.mark_price, strategy.broker.record.funding[0].mark_price) == (92, 99.5)
+
+
+@pytest.mark.parametrize(("grace", "paid"), [(359, []), (360, [-0.0979]), (361, [-0.0979])])
+def test_what_opens_at_the_open_of_a_finer_bar_pays_a_stamp_within_the_grace_to_its_last_second(grace, paid):
+    """Ten finer bars of 6 minutes: the stamp is at 42, prices jump to 97 at 48; 0.1 % of the mark on its line, 97.9."""
+    still, after = (100, 100, 100, 100), (97, 97, 97, 97)
+    finer = frame([still] * 8 + [after, (97, 97, 87, 97)], start="2024-01-01 03:00", freq="6min")
+    rates = pd.Series({pd.Timestamp("2024-01-01 03:42", tz="UTC"): 0.001})
+    schedule = replace(PerpData(dataname=finer, funding=rates).perp.funding, grace_seconds=grace)
+    bars = frame([CALM, CALM, (100, 100, 87, 97)])
+    strategy = play({2: buy(exectype=LIMIT, price=98)}, bars, detail=[finer], funding=schedule)
+    assert strategy.broker.record.fills[0].price == 97
+    assert [row.amount for row in strategy.broker.record.funding] == pytest.approx(paid)
 
 
 def test_the_mark_of_the_finer_bars_decides_and_their_last_fills():
