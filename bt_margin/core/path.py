@@ -216,6 +216,7 @@ def plan_bar(
     adverse, favourable = _by_equity([plan(low_first=way) for way in ways])
     if detail:
         _, favourable = _by_equity([plan(low_first=way, path="favourable") for way in ways])
+        adverse, favourable = _by_equity([adverse, favourable])  # less at every part's close may come to more at the last one
     if len({_series(track) for track in stirred}) < 2:
         return Ends(adverse, favourable, adverse)
     worst, sides = adverse, _own_worse(account, coarse, orders)
