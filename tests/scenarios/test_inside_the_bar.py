@@ -121,6 +121,16 @@ def test_what_orders_have_turned_round_is_certain_to_die_only_where_both_paths_h
     assert (deaths(turned), labels(turned)) == ([("AAA", pytest.approx(101.3 * 0.96 / 0.99))], ["certain"])
 
 
+def test_what_fails_only_because_another_contract_possibly_did_is_possible_too():
+    """100 behind 10 of each from 100 carry either low of 94.5 alone; where they meet AAA goes at 95.96, then BBB on what is left."""
+    both = {1: lambda s: (s.buy(s.datas[0], size=10), s.buy(s.datas[1], size=10))}
+    bars = [frame([CALM, CALM, (100, 101, 94.5, 100)])] * 2
+    strategy = play(both, *bars, margin_mode="cross", cash=100, terms={"leverage": 50})
+    # 100 - 20 d = 0.2 (100 - d) at d = 80 / 19.8; then 100 - 10 d - 10 e = 0.1 (100 - e)
+    assert deaths(strategy) == [("AAA", pytest.approx(100 - 80 / 19.8)), ("BBB", pytest.approx(100 - (90 - 800 / 19.8) / 9.9))]
+    assert labels(strategy) == ["possible", "possible"]
+
+
 # -- worst: all extremes meet ------------------------------------------------------------------------------------------
 
 HEDGED = {1: lambda s: (s.buy(s.datas[0], size=10), s.sell(s.datas[1], size=10))}
