@@ -1,5 +1,8 @@
 """bt_margin: perpetual-futures margin, funding and liquidation for Backtrader backtests."""
 
+from . import interrupt  # noqa: F401  # before Backtrader is imported
+
+# isort: split
 from . import analyzers, calculator, observers, plots, sizers, venues
 from .backtest import run
 from .broker import MarginBroker
@@ -8,6 +11,7 @@ from .core.account import MarginAccount, Risk
 from .core.contract import Contract
 from .core.funding import FundingSchedule
 from .core.liquidation import bankruptcy_price, liquidation_price
+from .core.orders import OrderTerms
 from .core.profiles import plan_liquidation
 from .core.tiers import Tier, TierSchedule, TierTable
 from .core.top_up import TopUp
@@ -21,6 +25,7 @@ __all__ = [
     "FundingSchedule",
     "MarginAccount",
     "MarginBroker",
+    "OrderTerms",
     "PerpCommInfo",
     "PerpData",
     "Result",

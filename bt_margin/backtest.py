@@ -59,8 +59,10 @@ def run(
     happened inside the bars that could liquidate.
 
     ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
-    every order as a number. The rest is ``plug``'s; ``account`` are further params of MarginBroker: ``refill``, ``top_up``,
-    ``warning_rate``, ``call_rate``, ``warning_distance``, ``warning_atr``, and the host's own.
+    every order as a number. ``unfunded`` says what happens to an order without the margin it needs, 'reject' or 'shrink' to
+    what fits; ``filters`` to a size or a price off its step, 'round' or 'refuse'. The rest is ``plug``'s;
+    ``account`` are further params of MarginBroker: these two, ``refill``, ``top_up``, ``warning_rate``, ``call_rate``,
+    ``warning_distance``, ``warning_atr``, and the host's own.
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
     and sizer; ``result.baseline`` is what it says the account was worth. What it cannot trade, inverse contracts, those of

@@ -22,7 +22,7 @@ from .core.contract import RESIDUE
 from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
 from .core.top_up import TopUp, TopUpStep, plan_top_up
-from .desk import FILTERS, UNFUNDED, OrderDesk, closing, resize
+from .desk import FILTERS, LOG, UNFUNDED, OrderDesk, closing, resize
 from .invariants import Audit
 from .matching import LIMITS
 from .record import FillRow, LiquidationRow, Record, TopUpRow
@@ -125,7 +125,7 @@ class MarginBroker(OrderDesk):
         self._planned_sizes: dict[int, float] = {}
         self._triggered_before: set[int] = set()
         self._triggers: dict[int, float] = {}
-        self._placed_at: dict[int, float] = {}
+        self._placed_at: dict[int, tuple[float, float]] = {}
         self._events: deque[tuple[dict[str, Any], Any]] = deque()
         self._available: float | None = None  # as of the last bar; None once the strategy has moved money or terms since
         self._notional = 0.0
@@ -284,6 +284,7 @@ class MarginBroker(OrderDesk):
         self.account.add_top_up(step, time=self.now)
         if step.from_outside:
             self.note_flow("top_up", step.amount, equity)
+            self.clock.note_inflow(equity)
         row = TopUpRow(
             self.now, step.symbol, step.wallet, step.amount, step.uses, trigger, risk.equity, risk.maintenance_margin, step.from_outside
         )
@@ -316,6 +317,8 @@ class MarginBroker(OrderDesk):
             self._take_in()
         if self.clock.held or self.pending:
             self.clock.run(self._load_active())
+            if self.pending:
+                self.account.cover(self.marks)
         else:
             self.clock.rest()
         if self.thresholds.is_set:
@@ -393,7 +396,9 @@ class MarginBroker(OrderDesk):
         booked, refused = self.account.execute(slot.symbol, size=size, price=price, fee_rate=rate, marks=self.marks, time=self.now)
         filled = size if refused is None else booked.closed + booked.opened
         if refused is not None and booked.opened:  # shrunk: nothing of it is left for another bar
-            resize(order, order.size - order.executed.remsize + filled)
+            resize(order, filled)
+            self._cut_exits(order)
+            LOG.info("%s UTC: %s; it was cut to that", utc(self.now).strftime("%Y-%m-%d %H:%M"), refused.message)
             refused = None
         if filled:
             self._show_fill(order, slot, booked, filled, price, before, dtcoc or order.data.datetime[ago or 0])
@@ -419,7 +424,7 @@ class MarginBroker(OrderDesk):
             return 0.0
         most = -held
         if abs(order.executed.remsize) > abs(most):
-            resize(order, order.size - order.executed.remsize + most)
+            resize(order, most)
         return size if abs(size) < abs(most) else most
 
     def _show_fill(self, order, slot: Slot, booked: Booking, filled: float, price: float, before: tuple[float, float], when: float) -> None:
@@ -567,8 +572,8 @@ def rules_by_contract(top_up: TopUp | Mapping[str, TopUp] | None, slots: Iterabl
     if top_up is None:
         return {}
     slots = list(slots)
-    names = list(dict.fromkeys(slot.data._name or slot.symbol for slot in slots))
-    isolated = {slot.data._name or slot.symbol for slot in slots if slot.position.is_isolated}
+    names = list(dict.fromkeys(slot.data._name or slot.name for slot in slots))
+    isolated = {slot.data._name or slot.name for slot in slots if slot.position.is_isolated}
     if isinstance(top_up, Mapping):
         unknown = [str(name) for name in top_up if name not in names and name != "cross"]
         if unknown:
@@ -582,5 +587,5 @@ def rules_by_contract(top_up: TopUp | Mapping[str, TopUp] | None, slots: Iterabl
             f"{', '.join(moved)}: a cross wallet has no other to take margin from; use TopUp(..., deposit=True) for money from outside, "
             "or margin_mode='isolated'"
         )
-    rules = {slot.position.contract.symbol: by_name.get(slot.data._name or slot.symbol) for slot in slots} | {"": by_name.get("cross")}
+    rules = {slot.position.contract.symbol: by_name.get(slot.data._name or slot.name) for slot in slots} | {"": by_name.get("cross")}
     return {symbol: rule for symbol, rule in rules.items() if rule is not None}

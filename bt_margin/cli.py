@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import calc
+from .interrupt import INTERRUPTED, NAME, Interrupted, lift
 from .result import Result, plain, records, version_of
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-NAME = "bt-margin"
 USAGE_ERROR: Any = typer.BadParameter.__mro__[2]  # the ancestor of every complaint about a command line; typer does not export it
-INTERRUPTED = 130
 PIPED_WIDTH = 120  # columns of a table that goes to no terminal
 SHOWN = 10  # liquidations; the rest is in the files and in --json
 
@@ -63,6 +62,8 @@ class Plan:
     sizer: str | None = None
     fee: str | None = None
     intrabar: str = "adverse"
+    unfunded: str = "reject"
+    filters: str = "round"
     baseline: bool = False
     stamp: str = "open"
     detail: Sequence[str] = ()
@@ -124,6 +125,10 @@ def run(
     sizer: Annotated[str | None, typer.Option(help="Size of every order, or PercentSizer:percents=50, file.py:Class.")] = None,
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
     intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable, worst or close.")] = Plan.intrabar,
+    unfunded: Annotated[
+        str, typer.Option(help="An order without the margin it needs: reject, or shrink to the largest size that fits.")
+    ] = Plan.unfunded,
+    filters: Annotated[str, typer.Option(help="A size or price off its step: round (never for the better), or refuse.")] = Plan.filters,
     baseline: Annotated[bool, typer.Option("--baseline", help="Run stock Backtrader too.")] = False,
     stamp: Annotated[str, typer.Option(help="What the time of a row is: the open or the close of its bar.")] = Plan.stamp,
     detail: Annotated[
@@ -140,10 +145,9 @@ def run(
     files = [*(data or ()), *(more or ())]
     if not files:
         raise ValueError("a run needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
-    plan = Plan(
-        *(strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end),
-        *(param or (), sizer, fee, intrabar, baseline, stamp, detail or (), bounds, on_liquidation, refill, warn_at),
-    )
+    whence = (strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end)
+    how = (param or (), sizer, fee, intrabar, unfunded, filters, baseline, stamp, detail or (), bounds)
+    plan = Plan(*whence, *how, on_liquidation, refill, warn_at)
     _check_folder(out)
     result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json)
@@ -172,23 +176,28 @@ calc.register(app)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; every error of use or input is one sentence on stderr and exit code 2."""
-    from .loading import UserCodeError
+    from .loading import UserCodeError, as_options
 
+    lift()
     command = typer.main.get_command(app)
     if isinstance(sys.stdout, TextIOWrapper):  # a block of a spark line that a stream cannot write is no reason to fail
         sys.stdout.reconfigure(errors="replace")
     try:
-        sys.exit(command.main(args=arguments, prog_name=NAME, standalone_mode=False))
+        code = command.main(args=arguments, prog_name=NAME, standalone_mode=False)
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C; our own ends are SystemExit
+            raise KeyboardInterrupt
+        sys.exit(code)
     except UserCodeError as error:
         print(error.trace, file=sys.stderr, end="")
         _refuse(str(error))
     except ArithmeticError as error:
         _refuse(f"the arithmetic failed ({error}); look for a 0 or a huge number among the parameters and the prices")
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        _refuse(as_options(str(error)))
     except USAGE_ERROR as error:
         _refuse(error.format_message())
     except (typer.Abort, KeyboardInterrupt):
+        print(f"{NAME}: stopped at once", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -259,7 +268,7 @@ def _carry_out(plan: Plan, keep: Callable[[Result], Iterator[Path]], *, is_quiet
         except KeyboardInterrupt:
             kept = f"kept {', '.join(map(str, written))}" if written else "nothing was kept"
             print(f"{NAME}: stopped at once, {kept}", file=sys.stderr)
-            raise
+            sys.exit(INTERRUPTED)
     return result, written
 
 
@@ -295,6 +304,8 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "cash": plan.cash,
         "position_mode": plan.position_mode.lower().replace("-", "_"),
         "intrabar": plan.intrabar.lower().replace("favorable", "favourable"),
+        "unfunded": plan.unfunded.lower(),
+        "filters": plan.filters.lower(),
         "baseline": plan.baseline,
         "bounds": plan.bounds,
         "on_liquidation": plan.on_liquidation.lower(),
@@ -325,7 +336,7 @@ def _interruptible() -> Iterator[_Interrupt]:
 
     def ask(*_: Any) -> None:
         if interrupt.is_asked or not interrupt.is_patient:
-            raise KeyboardInterrupt
+            raise Interrupted
         interrupt.is_asked = True
         print(f"{NAME}: ending after this bar; Ctrl-C again ends at once", file=sys.stderr)
 
@@ -459,6 +470,7 @@ def _write(path: Path, save: Callable[[Path], Any]) -> Path:
     from secrets import token_hex
 
     draft = path.with_name(f".{token_hex(4)}.{path.name}")
+    missing = [place for place in path.parents if not place.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # not before: a run that ends early leaves no empty folder
         save(draft)
@@ -467,4 +479,7 @@ def _write(path: Path, save: Callable[[Path], Any]) -> Path:
         raise ValueError(f"cannot write {path} ({error.strerror}); name another folder with --out") from error
     finally:
         draft.unlink(missing_ok=True)
+        for place in missing:
+            with suppress(OSError):  # it holds the file, as it should
+                place.rmdir()
     return path

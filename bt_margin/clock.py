@@ -65,7 +65,8 @@ class BarClock:
         self.record = broker.record
         self.marks: dict[str, float] = broker.marks
         self.held: list[tuple[Slot, Position]] = []
-        self.lowest_equity = inf
+        self.lowest_equity = inf  # of a bar, since money last came in from outside
+        self.lows: list[float] = []  # of a bar, before each time it did
         self.least_headroom: float | None = None  # of a bar's one position, as a fraction of its notional
         self.cooldown = Cooldown()
         self.fills_before = 0
@@ -77,6 +78,11 @@ class BarClock:
         """Remember which slots hold something, after anything that can change it."""
         self.held = [(slot, slot.position) for slot in slots if slot.position.size]
 
+    def note_inflow(self, equity: float) -> None:
+        """Begin to look for the lowest equity anew: money is coming in from outside, before which there was this much."""
+        self.lows.append(max(min(self.lowest_equity, equity), 0.0))
+        self.lowest_equity = inf
+
     def rest(self) -> None:
         """Pass a bar on which nothing is held and nothing rests in the book."""
         self.walked, self.lowest_equity = False, inf
@@ -86,6 +92,7 @@ class BarClock:
     def run(self, fresh: Sequence["Slot"]) -> None:
         """Take the contracts that have a new bar and may be touched by it from its opening to its close."""
         self.lowest_equity = inf
+        self.lows.clear()
         self.least_headroom = None
         if len(self.held) == 1 and not self.broker.pending and self.held[0][1].is_plain:
             slot, position = self.held[0]
@@ -246,12 +253,16 @@ class BarClock:
         """
         before = set() if detail else {symbol for symbol in in_both if self._fails_alone(symbol, tracks)}
         doubtful: set[str] = set()
-        self.lowest_equity = min(self.lowest_equity, plan.lowest_equity)
+        lows = iter(plan.lows)
+        self.lowest_equity = min(self.lowest_equity, next(lows))
         self.is_on_path = True
         for event in plan.events:
             self.marks.update(event.marks)
             if event.kind != "liquidation":
+                paid_in = len(self.lows)
                 self._apply_event(event)
+                if len(self.lows) > paid_in:
+                    self.lowest_equity = next(lows)
                 continue
             wallet, then = str(event.subject), _tracks_of(event, tracks, detail)
             alone = {symbol for symbol in in_both if wallet not in doubtful and self._fails_alone(symbol, then)}
@@ -504,9 +515,17 @@ class BarClock:
             if self.least_headroom is None or self.walked or self.least_headroom < self.record.closest_call * 2:
                 self._note_closest_call()
         lowest = min(self.lowest_equity if self.walked else min(lowest, self.lowest_equity), equity)
+        if self.lows:
+            lowest = self._lowest_of_all(lowest)
         available = cross_free - order_margin
         self.record.bars.extend((time, equity, lowest, wallet_balance, initial, maintenance, order_margin, available, notional))
         self.broker.publish(equity, available, notional)
+
+    def _lowest_of_all(self, last: float) -> float:
+        """Return the lowest equity of a bar in which money came in, and note with each of these flows what it was after it."""
+        flows, lows = self.record.flows, [*self.lows, last]
+        flows[-len(self.lows) :] = [flow._replace(lowest=low) for flow, low in zip(flows[-len(self.lows) :], lows[1:], strict=True)]
+        return min(lows)
 
     def _write_flat(self, time: float) -> None:
         """Append the row of a bar without positions, which differs from the last such one only where money has moved."""

@@ -18,7 +18,7 @@ from backtrader import Order
 from .comminfo import utc
 from .core.account import Refusal
 from .core.contract import LOT_SLACK, Contract, split_fill
-from .core.orders import Resting
+from .core.orders import Resting, opened_by
 from .matching import STOPS, TRAILS, OrderBook
 from .record import Record, RefusalRow
 from .slots import Slot
@@ -70,7 +70,7 @@ class OrderDesk(OrderBook):
     """The part of MarginBroker that takes orders in."""
 
     record: Record
-    _placed_at: dict[int, float]  # the mark at which each order was placed, where its margin depends on it
+    _placed_at: dict[int, tuple[float, float]]  # the mark and the last price at which each order was placed
 
     def buy(self, owner, data, size, *args, **kwargs):
         """Place a buy order: ``Strategy.buy`` with the venue's own words besides.
@@ -99,15 +99,24 @@ class OrderDesk(OrderBook):
         slot = self.slot_for(order)
         self.claim(order, slot)
         self._order_versions[order.ref] = slot.version
-        rejected = None if order.info.get("liquidation") else self._rejection(order, slot)
+        is_orphan = order.parent is not None and not order.parent.alive()  # the host rejects it
+        rejected = None if is_orphan or order.info.get("liquidation") else self._rejection(order, slot)
         if rejected is None:
-            if slot.position.orders.needs_mark:
-                self._placed_at[order.ref] = slot.present_mark()
+            if slot.position.orders.needs_prices:
+                self._placed_at[order.ref] = self._present_prices(slot)
+            if order.parent is not None and "asked_size" in order.parent.info:
+                cut_exit(order, abs(order.parent.size))
             return super().submit(order, check=check)
         reason, message = rejected
         for other in self._pchildren.pop(order.parent.ref, ()) if order.parent is not None else ():
             self._reject(other, "bracket", f"an order of the same bracket was rejected: {message}")
         return self._reject(order, reason, message)
+
+    def _present_prices(self, slot: Slot) -> tuple[float, float]:
+        """Return the mark and the last price known to who places an order: the close's, under cheat-on-open the open's."""
+        if not slot.is_ahead:
+            return slot.present_mark(), slot.data.close[0]
+        return slot.present_mark(at_open=True), slot.data.open[0]
 
     def _rejection(self, order, slot: Slot) -> tuple[str, str] | None:
         """Return why no venue would take an order, after its price and size are brought to the contract's steps."""
@@ -146,11 +155,9 @@ class OrderDesk(OrderBook):
         for name, kept in (("price", "asked_price"), ("pricelimit", "asked_limit")):
             price = getattr(order.created, name)
             rounded = price if price is None else _to_tick(price, contract.tick, up=order.isbuy())
-            if rounded != price and self.p.filters == "refuse":
-                return (
-                    "tick",
-                    f"{slot.symbol}: a price of {price:.10g} is no multiple of the tick of {contract.tick:g}; order at {rounded:.10g}",
-                )
+            if rounded != price and (self.p.filters == "refuse" or not rounded):
+                at = f"order at {rounded or contract.tick:.10g}"
+                return "tick", f"{slot.symbol}: a price of {price:.10g} is no multiple of the tick of {contract.tick:g}; {at}"
             if rounded != price:
                 order.info[kept] = price
                 setattr(order.created, name, rounded)
@@ -158,12 +165,10 @@ class OrderDesk(OrderBook):
 
     def _off_size(self, order, slot: Slot, contract: Contract) -> tuple[str, str] | None:
         """Return why an order is too small or too large; where sizes are rounded, a market order is cut down to the largest."""
-        size, worth = abs(order.size), contract.notional(order.size, order.created.price)
-        if contract.kind == "inverse":
-            worth = size * contract.multiplier
+        size, worth = abs(order.size), contract.quote_value(order.size, order.created.price)
         if size < contract.min_size * (1 - LOT_SLACK):
             return "min_size", f"{slot.symbol}: a size of {size:.8g} is below the smallest order of {contract.min_size:.8g}; order more"
-        if worth < contract.min_notional * (1 - LOT_SLACK) and not self._is_reduction(order, slot):
+        if not contract.takes(size, order.created.price, time=self.now) and not self._is_reduction(order, slot):
             least = f"the smallest order is worth {contract.min_notional:.8g}; order more"
             return "min_notional", f"{slot.symbol}: {size:.8g} at {order.created.price:.8g} is worth {worth:.8g}, {least}"
         if order.exectype == Order.Market and size > contract.max_size * (1 + LOT_SLACK):
@@ -188,10 +193,11 @@ class OrderDesk(OrderBook):
 
     def _bounce(self, order, slot: Slot) -> None:
         """Reject a post-only limit that would be filled at once."""
+        self.account.release(order.ref)
+        self._available = None
         price = f"{order.created.price:.8g} would be filled at the open of {slot.open:.8g}"
         self._reject(order, "post_only", f"{slot.symbol}: a post-only limit at {price}")
-        self._ococheck(order)
-        self._bracketize(order, cancel=True)
+        self._end_linked(order)
 
     def _note_refusal(self, order) -> None:
         info = order.info
@@ -201,11 +207,17 @@ class OrderDesk(OrderBook):
 
     def _say_why(self, order, reason: str, message: str) -> None:
         slot = self.slot_for(order)
-        price = order.data.close[0] if len(order.data) else None
         order.info["reason"], order.info["message"] = reason, message
-        order.info["needed"] = self._need_of_a_lot(slot, price) if price is not None else None
+        order.info["needed"] = order.info["max_size"] = None
         order.info["available"] = self.available_margin
-        order.info["max_size"] = self._max_size(slot, order.isbuy()) if price is not None and self._is_funded else None
+        price = order.created.price
+        if len(order.data) and price and isfinite(price) and price > 0:
+            mark_price, last_price = self._placed_at.get(order.ref) or (price, price)
+            marks = self.marks if slot.position.size else {**self.marks, slot.symbol: mark_price}
+            order.info["needed"] = self._need_of_a_lot(slot, price, mark_price)
+            if self._is_funded:
+                side, is_limit = 1 if order.isbuy() else -1, order.exectype == Order.Limit
+                order.info["max_size"] = self._largest(slot, side, price, marks, is_limit=is_limit, last_price=last_price)
 
     def _take_children(self, order):
         parent = super()._take_children(order)
@@ -214,10 +226,9 @@ class OrderDesk(OrderBook):
             self._say_why(order, "bracket", f"{slot.symbol}: the entry that this exit belongs to was refused or has ended")
         return parent
 
-    def _need_of_a_lot(self, slot: Slot, price: float) -> float:
+    def _need_of_a_lot(self, slot: Slot, price: float, mark_price: float) -> float:
         """Return what the smallest order takes at a price."""
         contract = slot.position.contract
-        mark_price = self.marks.get(slot.symbol, price) if slot.position.size else price
         return self.account.opening_need(slot.symbol, size=contract.lot, price=price, fee_rate=contract.taker, mark_price=mark_price)
 
     def check_submitted(self):
@@ -248,10 +259,9 @@ class OrderDesk(OrderBook):
             return
         what = "flat" if not held else f"{held:g}"
         self._reject(order, "reduce_only", f"{slot.symbol}: {closing(order)} of {size:g} finds nothing to close, the position is {what}")
-        self._ococheck(order)
-        self._bracketize(order, cancel=True)
+        self._end_linked(order)
 
-    def _judge(self, order, batch: "Batch", *, may_shrink: bool = True) -> None:
+    def _judge(self, order, batch: "Batch") -> None:
         """Accept an order and reserve what it may open, or refuse it."""
         slot = self.slot_for(order)
         self._use_terms_of_today(slot)
@@ -259,22 +269,23 @@ class OrderDesk(OrderBook):
         price = order.data.open[0] if self.p.coo and order.exectype == Order.Market else order.created.price
         held = batch.held(slot, group, size)
         resting = self._as_resting(order, slot, price)
-        closed, opened = split_fill(self._closable(slot, resting, held, batch), size)
-        if resting.rests_as != "limit" and slot.position.size * size < 0 and abs(size) <= abs(slot.position.size):
-            closed, opened = size, 0.0  # reduces what is really held, whatever else is queued
-        refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, batch), batch.credit, resting) if opened else None
-        if refused is not None and not closed:
-            if self.p.unfunded == "shrink" and may_shrink and self._can_shrink(refused, slot, price):
-                self._shrink(order, refused)
-                self._judge(order, batch, may_shrink=False)
-            else:
+        opened = self._opened(slot, resting, held, batch)
+        freed = self._freed(slot, split_fill(held, size)[0], price) if order.exectype == Order.Market and held * size < 0 else 0.0
+        credit = batch.credit + freed
+        refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, batch), credit, resting) if opened else None
+        if refused is not None and opened == size:
+            smaller = refused.max_size if self.p.unfunded == "shrink" and refused.max_size < abs(size) else 0.0
+            if not slot.position.contract.takes(smaller, price, time=self.now):
                 self._refuse(order, refused)
+                return
+            self._shrink(order, refused)
+            self._judge(order, batch)
             return
-        self.account.reserve(resting._replace(share=0.0 if refused is not None else self._share(slot, resting)))
+        share, lent = (0.0, 0.0) if refused is not None else self._share(slot, resting)
+        self.account.reserve(resting._replace(share=share))
         self.submit_accept(order)
         batch.note(order.ref, slot, group, size, opened)
-        if closed and order.exectype == Order.Market:
-            batch.credit += self._freed(slot, closed, price)
+        batch.credit = max(credit - lent, 0.0)
 
     def submit_accept(self, order):
         """Put an order into the book; one that the host was told not to check reserves what is there."""
@@ -282,17 +293,16 @@ class OrderDesk(OrderBook):
         if not is_exempt and self.account.resting(order.ref) is None:
             slot = self.slot_for(order)
             resting = self._as_resting(order, slot, order.created.price)
-            self.account.reserve(resting._replace(share=self._share(slot, resting)))
+            self.account.reserve(resting._replace(share=self._share(slot, resting)[0]))
         super().submit_accept(order)
 
     def _as_resting(self, order, slot: Slot, price: float) -> Resting:
         """Return an order as margin sees it, at its own price and the last one of its data."""
         contract = slot.position.contract
-        mark_price = self._placed_at.get(order.ref, price)
+        mark_price, last_price = self._placed_at.get(order.ref, (price, price))
         rests_as = "stop" if order.exectype in STOPS else "limit" if order.exectype == Order.Limit else "market"
         by = price
         if rests_as == "limit":
-            last_price = order.created.pclose
             by = slot.position.orders.price_of_limit(size=order.size, price=price, mark_price=mark_price, last_price=last_price)
         return self.account.order(
             slot.symbol,
@@ -306,54 +316,46 @@ class OrderDesk(OrderBook):
             rests_as=rests_as,
         )
 
-    def _closable(self, slot: Slot, resting: Resting, held: float, batch: "Batch") -> float:
-        """Return what of a pseudo-position is left to a limit: those that rest since an earlier bar close it first."""
-        if resting.rests_as != "limit" or held * resting.size >= 0:
-            return held
-        before = [
-            other
-            for other in self.account.orders_of(slot.symbol)
-            if other.rests_as == "limit" and other.group != resting.group and other.size * resting.size > 0 and other.ref not in batch.refs
-        ]
-        left = max(abs(held) - sum(abs(other.size) for other in before), 0.0)
-        return left if held > 0 else -left
+    def _opened(self, slot: Slot, resting: Resting, held: float, batch: "Batch") -> float:
+        """Return how much of an order opens (signed), given the pseudo-position ``held`` that it meets.
+
+        Limits that rest since an earlier bar close it first. What the account finds to close counts too: exits that were sent
+        together are each judged on what is really held, and a market order or a stop no larger than that only closes.
+        """
+        size, position = resting.size, slot.position.size
+        if resting.rests_as != "limit" and position * size < 0 and abs(size) <= abs(position):
+            return 0.0
+        orders = self.account.orders_of(slot.symbol)
+        by_account = opened_by(resting, orders, position)
+        in_batch = opened_by(resting, [order for order in orders if order.rests_as == "limit" and order.ref not in batch.refs], held)
+        return min(by_account, in_batch, key=abs)
 
     def _opening_refusal(self, slot: Slot, opened: float, price: float, besides: float, credit: float, resting: Resting) -> Refusal | None:
-        taker = slot.position.contract.taker
-        return self.account.refusal(
-            slot.symbol,
-            size=opened,
-            price=price,
-            fee_rate=taker,
-            marks=self.marks if slot.position.size else {**self.marks, slot.symbol: self._placed_at.get(resting.ref, price)},
-            besides=besides,
-            credit=credit,
-            order=resting,
-        )
+        taker, terms = slot.position.contract.taker, {"besides": besides, "credit": credit}
+        return self.account.refusal(slot.symbol, size=opened, price=price, fee_rate=taker, marks=self.marks, order=resting, **terms)
 
-    def _share(self, slot: Slot, resting: Resting) -> float:
-        """Return how much of its need an order sets aside: what is not margin that orders before it have yet to free."""
+    def _share(self, slot: Slot, resting: Resting) -> tuple[float, float]:
+        """Return how much of its need an order sets aside, and how much of it is margin that orders before it have yet to free."""
         needed = self.account.needed_for(resting)
         free = max(self.account.spendable(slot.symbol, self.marks), 0.0)
         if needed <= free:
-            return 1.0
-        covered = self.account.slack(slot.symbol, is_short=resting.size < 0)
-        return (free + covered) / (needed + covered)
-
-    def _can_shrink(self, refused: Refusal, slot: Slot, price: float) -> bool:
-        """Whether what would fit is an order that the venue takes."""
-        contract = slot.position.contract
-        worth = refused.max_size * contract.multiplier * (1 if contract.kind == "inverse" else price)
-        return refused.max_size > 0 and refused.max_size >= contract.min_size and worth >= contract.min_notional
+            return 1.0, 0.0
+        position = slot.position
+        cost = position.cost(resting, opened_by(resting, self.account.orders_of(slot.symbol), position.size))
+        return max(1 - (needed - free) / cost, 0.0), needed - free
 
     def _shrink(self, order, refused: Refusal) -> None:
         """Cut an order, and the exits of its bracket, down to the size that fits."""
         size = refused.max_size if order.isbuy() else -refused.max_size
         LOG.info("%s UTC: %s; it was cut to that", utc(self.now).strftime("%Y-%m-%d %H:%M"), refused.message)
-        for child in self._pchildren.get(order.ref, ()):
-            if child is not order and abs(child.executed.remsize) > refused.max_size:
-                resize(child, -size)
         resize(order, size)
+        self._cut_exits(order)
+
+    def _cut_exits(self, order) -> None:
+        """Cut the exits of a bracket down to the size that its entry was cut to."""
+        for child in self._pchildren.get(order.ref, ()):
+            if child is not order:
+                cut_exit(child, abs(order.size))
 
     def _besides(self, order, slot: Slot, batch: "Batch") -> float:
         """Return what counts to the same side already: the position and the openings ordered before (R4)."""
@@ -385,8 +387,7 @@ class OrderDesk(OrderBook):
         self._note_refusal(order)
         order.margin()
         self.notify(order)
-        self._ococheck(order)
-        self._bracketize(order, cancel=True)
+        self._end_linked(order)
 
     def notify(self, order):
         """Queue a notification; an order that has ended frees what it had reserved."""
@@ -415,6 +416,12 @@ class OrderDesk(OrderBook):
             self._bracketize(order, cancel=True)
         return True
 
+    def _end_linked(self, order) -> None:
+        """End the other members of a refused order's OCO group, which would be no group any more, and the rest of its bracket."""
+        self._ococheck(order)
+        self._cancel_sent_siblings(order)
+        self._bracketize(order, cancel=True)
+
     def _cancel_sent_siblings(self, order) -> None:
         """End the members of an order's OCO group that were sent in this bar: the host looks for them in the book only."""
         for other in [other for other in self.submitted if self._ocos[other.ref] == self._ocos[order.ref]]:
@@ -423,13 +430,17 @@ class OrderDesk(OrderBook):
             self.notify(other)
 
 
-def resize(order, size: float) -> None:
-    """Give an order that has not ended another size; what it was asked for stays in its ``info.asked_size``."""
-    change = size - order.size
-    order.info.setdefault("asked_size", order.size)
-    order.size = order.created.size = size
-    order.created.remsize += change
-    order.executed.remsize += change
+def resize(order, left: float) -> None:
+    """Leave so much (signed) of an order to be filled; what it was sent with stays in its ``info.asked_size``."""
+    order.info.setdefault("asked_size", abs(order.size))
+    order.executed.remsize = left
+    order.size = order.created.size = order.created.remsize = order.executed.size + left
+
+
+def cut_exit(order, size: float) -> None:
+    """Cut an exit down to a size (> 0) where it is larger."""
+    if abs(order.size) > size:
+        resize(order, size if order.isbuy() else -size)
 
 
 def _to_tick(price: float, tick: float, *, up: bool) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .core.path import Track
-from .frames import PRICES, SECOND, Table, bar_micros, prices_of, read_table, span_text, utc_text
+from .frames import PRICES, SECOND, Table, bar_micros, left_of_bars, prices_of, read_table, span_text, utc_text
 
 if TYPE_CHECKING:
     from .slots import Slot
@@ -107,7 +107,8 @@ class _Rows:
         if len(rows) == 1 and whole is None:
             raise ValueError(f"{table.where(0)} stands alone, and the length of a finer bar is the time between two; give more rows")
         self.micros = whole if whole is not None and len(rows) == 1 else bar_micros(table, None, None)
-        self.opened = (table.micros - (self.micros if is_at_close else 0)).tolist()
+        left = left_of_bars(table, self.micros)
+        self.opened = (table.micros + (0 if left is None else left) - self.micros if is_at_close else table.micros).tolist()
         self.last = list(zip(*prices_of(table, "", rows).values(), strict=True))
         self.marks: list[Prices] | None = None
         if any(f"mark_{price}" in table.columns for price in PRICES):

@@ -27,6 +27,7 @@ from .frames import (
     Table,
     as_column,
     bar_micros,
+    left_of_bars,
     listed,
     numbers_of,
     prices_of,
@@ -89,7 +90,7 @@ class PerpData(bt.feed.DataBase):
         settlement rows, whose stamp is the row's own time. A line added by a subclass is filled from the column of its name.
 
       - ``stamp`` (default: ``'open'``): what a row's time means. ``'open'``: rows are delivered one bar length later,
-        when they are known; ``'close'``: as they stand.
+        when they are known; ``'close'``: as they stand, or at the bar's end where all are in its last second (07:59:59.999).
 
       - ``mark`` (default: ``None``): mark prices given apart, a DataFrame or path with ``open high low close`` (or
         ``mark_open`` ...) and a row for each candle's stamp; surplus rows do no harm.
@@ -153,10 +154,14 @@ class PerpData(bt.feed.DataBase):
         table = read_table(self.p.dataname, f"{title}: candle")
         bar = bar_micros(table, self.p.timeframe, self.p.compression)
         self.p.timeframe, self.p.compression = _labels(bar, self.p.timeframe, self.p.compression)
-        if self.p.stamp == "open":
-            _refuse_ends(table, bar)
+        left = left_of_bars(table, bar)
+        if self.p.stamp == "open" and left is not None:
+            raise ValueError(
+                f"{table.where(0)} and all after it are stamped just before the end of a bar of {span_text(bar)}; call the column of "
+                "opening times datetime, or give PerpData stamp='close'"
+            )
         warn_of_local_time(table, bar)
-        delivered = table.micros + (bar if self.p.stamp == "open" else 0)
+        delivered = table.micros + (bar if self.p.stamp == "open" else 0 if left is None else left)
         days = _day_numbers(delivered)
         rows = _rows_within(table, days, self._window)
         self._columns = self._line_columns(table, rows, days)
@@ -339,16 +344,6 @@ def _zone(tz: Any, title: str) -> Any:
 def _stem(source: Any) -> str:
     # As the host's own file feeds do, a file without a given name is called after itself.
     return Path(source).name.split(".")[0] if isinstance(source, str | Path) else ""
-
-
-def _refuse_ends(table: Table, bar: int) -> None:
-    """Refuse rows that are all stamped in the last second of a bar: taken for openings they would come a bar late."""
-    left = bar - table.micros % bar
-    if bar >= MINUTE and left.max() <= SECOND:
-        raise ValueError(
-            f"{table.where(0)} and all after it are stamped just before the end of a bar of {span_text(bar)}; call the column of opening "
-            "times datetime, or give PerpData stamp='close'"
-        )
 
 
 def _labels(bar: int, timeframe: int | None, compression: int | None) -> tuple[int, int]:

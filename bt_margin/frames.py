@@ -16,6 +16,8 @@ import backtrader as bt
 
 PRICES = ("open", "high", "low", "close")
 TIME_COLUMNS = ("datetime", "timestamp", "date", "time", "open_time", "open time", "calc_time", "fundingtime", "funding_time", "unix")
+DUMP_COLUMNS = ("open_time", *PRICES, "volume", "close_time")  # of Binance's candle dumps, many of which have no line of names
+DUMP_WIDTH = 12  # columns
 CSV_SUFFIXES = (".csv", ".gz", ".zip", ".bz2", ".xz", ".zst")
 SECOND, MINUTE, HOUR, DAY = (10**6, 60 * 10**6, 3_600 * 10**6, 86_400 * 10**6)  # microseconds
 EPOCH_UNITS = {"s": SECOND, "ms": 10**3, "us": 1, "ns": 10**-3}  # what a whole number may count since 1970, in microseconds
@@ -33,7 +35,7 @@ class Table:
 
     title: str  # what its sentences start with
     frame: Any
-    columns: dict[str, Any]  # lower-case name -> the frame's own
+    columns: dict[str, Any]  # name, lower-case and without spaces around it -> the frame's own
     micros: Any  # int64 microseconds since the epoch, rising
     has_zone: bool  # whether the times said that they are UTC, or how far from it
 
@@ -46,13 +48,14 @@ def read_table(source: Any, title: str) -> Table:
     frame = _frame(source, title)
     columns: dict[str, Any] = {}
     for name in frame.columns:
-        if columns.setdefault(str(name).lower(), name) is not name or list(frame.columns).count(name) > 1:
-            raise ValueError(f"{title} columns name {str(name).lower()!r} twice, drop or rename one")
+        told = str(name).strip().lower()
+        if columns.setdefault(told, name) is not name or list(frame.columns).count(name) > 1:
+            raise ValueError(f"{title} columns name {told!r} twice, drop or rename one")
     if not len(frame):
         raise ValueError(f"{title} frame has no rows, give at least one")
     micros, has_zone = _micros(frame, columns, title)
     table = Table(title, frame, columns, micros, has_zone)
-    _check_rising(table)
+    _check_rising(table, source)
     return table
 
 
@@ -78,7 +81,12 @@ def _frame(source: Any, title: str) -> Any:
     try:
         if not path.stat().st_size:
             raise pd.errors.EmptyDataError
-        return pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, sep=_separator(path), **exact)
+        if path.suffix.lower() == ".parquet":
+            return pd.read_parquet(path)
+        terms = {"sep": _separator(path), **exact}
+        frame = pd.read_csv(path, **terms)
+        if len(frame.columns) == DUMP_WIDTH and _is_nameless(frame):
+            frame = _dump(path, terms)
     except pd.errors.EmptyDataError as error:
         raise ValueError(f"{title} file {str(source)!r} is empty; expected a line of column names and a row for each stamp") from error
     except ImportError as error:
@@ -86,7 +94,14 @@ def _frame(source: Any, title: str) -> Any:
         raise ValueError(f"{title} file {str(source)!r} needs {library}: run pip install {library}, or write the file as .csv") from error
     except (ValueError, OSError, EOFError, BadZipFile, LZMAError, zlib.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{title} file {str(source)!r} cannot be read ({reason}), write it anew") from error
+        remedy = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else "write it anew"
+        raise ValueError(f"{title} file {str(source)!r} cannot be read ({reason}), {remedy}") from error
+    if not frame.index.equals(pd.RangeIndex(len(frame))):  # pandas takes the columns too many for an index, and shifts the names
+        raise ValueError(
+            f"{title} file {str(source)!r} has {frame.index.nlevels + frame.shape[1]} fields in a row, but {frame.shape[1]} names in its "
+            f"first line, {listed(frame.columns)}; name every column, and drop what stands above the names"
+        )
+    return frame
 
 
 def _separator(path: Path) -> str:
@@ -96,6 +111,39 @@ def _separator(path: Path) -> str:
     names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
     found = [mark for mark in (";", "\t") if mark in names.iloc[0]] if len(names) == 1 else []
     return found[0] if len(found) == 1 else ","
+
+
+def _is_nameless(frame: Any) -> bool:
+    """Return whether what stands for the names of a CSV, but for the first, is numbers, so that its first line is a row."""
+    return frame.shape[1] > 1 and all(str(name).replace(".", "").isdigit() for name in frame.columns[1:])
+
+
+def _dump(path: Path, terms: dict[str, Any]) -> Any:
+    """Return a CSV without a line of names by the names of Binance's candle dumps, where it can be nothing else; else as it is.
+
+    It is one where open_time and close_time count milli- or microseconds, ``close_time - open_time + 1`` is the same in all rows,
+    open_time rises by whole multiples of it, and the prices are a candle's.
+    """
+    import pandas as pd
+
+    frame = pd.read_csv(path, header=None, **terms)
+    if not all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes):
+        return pd.read_csv(path, **terms)
+    dump = frame.rename(columns=dict(enumerate(DUMP_COLUMNS)))
+    opened, closed = dump["open_time"], dump["close_time"]
+    bar = closed.iloc[0] - opened.iloc[0] + 1
+    steps = opened.diff().iloc[1:]
+    high, low, body = dump["high"], dump["low"], dump[["open", "close"]]
+    is_dump = (
+        pd.api.types.is_integer_dtype(opened.dtype)
+        and pd.api.types.is_integer_dtype(closed.dtype)
+        and _epoch_unit(float(opened.iloc[0])) in ("ms", "us")
+        and bar > 0
+        and (closed - opened + 1 == bar).all()
+        and ((steps > 0) & (steps % bar == 0)).all()
+        and ((low > 0) & (low <= body.min(axis=1)) & (body.max(axis=1) <= high) & (high < math.inf)).all()
+    )
+    return dump if is_dump else pd.read_csv(path, **terms)
 
 
 def _micros(frame: Any, columns: dict[str, Any], title: str) -> tuple[Any, bool]:
@@ -117,9 +165,12 @@ def _time_column(frame: Any, columns: dict[str, Any], title: str) -> Any:
     """Return the column of times, by its name; a date and a time of day apart are refused, for half of them would be lost."""
     names = [name for name in TIME_COLUMNS if name in columns]
     if not names:
-        if frame.shape[1] and all(str(name).replace(".", "").isdigit() for name in frame.columns):
+        if _is_nameless(frame):
             first = listed(frame.columns[:4])
-            raise ValueError(f"{title} file has no line of column names, it begins with {first}; write datetime,open,high,low,close above")
+            raise ValueError(
+                f"{title} file has no line of column names, it begins with {first}; write names such as "
+                "datetime,open,high,low,close above, one for each column"
+            )
         raise ValueError(
             f"{title} frame needs a UTC DatetimeIndex or a column of times called datetime, timestamp, date or open_time, had an index of "
             f"{frame.index.dtype} and columns {listed(frame.columns)}; call the column of times datetime (ISO 8601, UTC)"
@@ -166,20 +217,25 @@ def _parsed(column: Any, title: str) -> Any:
     times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
     unread = (times.isna() & column.notna()).to_numpy()
     if unread.any():
+        words = pd.to_numeric(column, errors="coerce").isna().to_numpy()
+        if not words[unread.argmax()] and words.any():  # numbers, and a word among them that made text of them all
+            unread = words
         row = int(unread.argmax())
-        raise ValueError(f"{title} row {row}: {column.name} must be ISO 8601 such as 2024-01-31T08:00:00Z, was {column.iloc[row]!r}")
+        told = column.iloc[row]
+        remedy = "; it is the line of column names once more, drop it" if told == column.name else ""
+        raise ValueError(f"{title} row {row}: {column.name} must be ISO 8601 such as 2024-01-31T08:00:00Z, was {told!r}{remedy}")
     return pd.DatetimeIndex(times)
 
 
 def _since_epoch(column: Any, title: str) -> Any:
-    """Return numbers as times: the unit is the one in which the first of them lies between the EPOCH_YEARS."""
+    """Return numbers as times, in the unit of the first of them."""
     import numpy as np
     import pandas as pd
 
-    early, late = (datetime(year, 1, 1, tzinfo=UTC).timestamp() * SECOND for year in EPOCH_YEARS)
     numbers = column.to_numpy(dtype="float64", na_value=math.nan)
     first = numbers[~np.isnan(numbers)][:1]
-    unit = next((unit for unit, micros in EPOCH_UNITS.items() if len(first) and early <= first[0] * micros < late), "us")
+    unit = (_epoch_unit(first[0]) if len(first) else None) or "us"
+    early, late = _epoch_bounds()
     micros = numbers * EPOCH_UNITS[unit]
     strange = ~np.isnan(numbers) & ~((micros >= early) & (micros < late))
     if strange.any():
@@ -191,21 +247,37 @@ def _since_epoch(column: Any, title: str) -> Any:
     return pd.DatetimeIndex(pd.to_datetime(column, unit=unit, utc=True))
 
 
-def _check_rising(table: Table) -> None:
+def _epoch_bounds() -> tuple[float, float]:
+    """Return the EPOCH_YEARS in microseconds."""
+    early, late = (datetime(year, 1, 1, tzinfo=UTC).timestamp() * SECOND for year in EPOCH_YEARS)
+    return early, late
+
+
+def _epoch_unit(number: float) -> str | None:
+    """Return the unit in which a number of them since 1970 lies between the EPOCH_YEARS."""
+    early, late = _epoch_bounds()
+    return next((unit for unit, micros in EPOCH_UNITS.items() if early <= number * micros < late), None)
+
+
+def _check_rising(table: Table, source: Any) -> None:
     steps = table.micros[1:] - table.micros[:-1]
     if (steps <= 0).any():
         row = int((steps <= 0).argmax()) + 1
         if steps[row - 1] == 0:
             raise ValueError(f"{table.where(row)} has the stamp of the row before it; keep one of the two")
-        raise ValueError(f"{table.where(row)} is earlier than the row before it; sort the rows by time{_sorting(table)}")
+        order = ", as every row is: the newest comes first" if len(steps) > 1 and (steps < 0).all() else ""
+        raise ValueError(f"{table.where(row)} is earlier than the row before it{order}; sort the rows by time{_sorting(table, source)}")
 
 
-def _sorting(table: Table) -> str:
-    """Return how rows that are in no order or newest first are sorted, as a line of Python to copy."""
+def _sorting(table: Table, source: Any) -> str:
+    """Return how the rows of a file are sorted, as a line of Python to copy; nothing where its times are not one of its columns."""
     name = next((table.columns[name] for name in TIME_COLUMNS if name in table.columns), None)
-    if name is None:
+    if name is None or not isinstance(source, str | Path):
         return ""
-    return f", in Python: pandas.read_csv(FILE, sep=None, engine='python').sort_values({name!r}).to_csv('sorted.csv', index=False)"
+    path = str(source)
+    separator = "" if path.endswith(".parquet") else _separator(Path(path).expanduser())
+    read = f"read_csv({path!r}, sep={separator!r}, dtype=str)" if separator else f"read_parquet({path!r})"
+    return f", in Python: import pandas; pandas.{read}.drop_duplicates().sort_values({name!r}).to_csv('sorted.csv', index=False)"
 
 
 def bar_micros(table: Table, timeframe: int | None, compression: int | None) -> int:
@@ -233,6 +305,15 @@ def bar_micros(table: Table, timeframe: int | None, compression: int | None) -> 
         f"{table.where(row)} comes {span_text(int(steps[row - 1]))} after the row before it, which is no whole number of bars of "
         f"{span_text(bar)}; drop the rows off the grid or move them to their bar's stamp"
     )
+
+
+def left_of_bars(table: Table, bar: int) -> Any:
+    """Return what is left of each bar where all rows are stamped in its last second, as closing times often are; else None.
+
+    Taken for openings such stamps would come a bar late, and as they stand they would be before what happens at the close.
+    """
+    left = bar - table.micros % bar
+    return left if bar >= MINUTE and left.max() <= SECOND else None
 
 
 def prices_of(table: Table, prefix: str, rows: Any) -> "dict[str, array[float]]":
@@ -265,8 +346,8 @@ def numbers_of(table: Table, name: str) -> Any:
         unread = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
         row = int(unread.argmax())
         told = str(column.iloc[row])
-        is_comma = told.count(",") == 1 and told.replace(",", "").strip().isdigit()
-        remedy = "write numbers with a decimal point" if is_comma else "repair or drop the row"
+        is_comma = "," in told and told.replace(",", "").replace(".", "").strip().isdigit()
+        remedy = "write numbers with a decimal point and no comma" if is_comma else "repair or drop the row"
         raise ValueError(f"{table.where(row)}: {name} must be a number, was {told!r}; {remedy}") from error
 
 

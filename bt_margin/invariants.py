@@ -84,6 +84,10 @@ class Audit:
         }
         counted = {ref: order.size for ref in broker.account.reserved_orders if (order := broker.account.resting(ref)) is not None}
         assert counted == resting, f"{broker.now}: orders rest with {resting}, margin is reserved for {counted}"
+        account = broker.account
+        shared = fsum(account.shared_margin(symbol) for symbol, leg in account.legs.items() if leg.sign > 0)
+        known, anew = account.order_margin, fsum(account.order_margin_of(symbol) for symbol in account.positions) - shared
+        assert abs(known - anew) <= MONEY_TOLERANCE * anew, f"{broker.now}: order margin is kept as {known}, reckoned anew it is {anew}"
         assert broker.account.order_margin >= 0, f"{broker.now}: order margin {broker.account.order_margin} is below zero"
 
     def _check_host(self, broker: "MarginBroker") -> None:

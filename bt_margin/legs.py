@@ -75,9 +75,11 @@ class Legs(bt.brokers.BackBroker):
         """Send the order that closes a leg of a hedge, and return it; None where nothing is held.
 
         ``kwargs`` are those of ``buy`` and ``sell`` (``size``, ``exectype``, ``price``, ...). The trade that it closes is the
-        oldest of the leg unless ``tradeid`` names another.
+        oldest of the leg unless ``tradeid`` names another. A data that has no sides is closed by ``Strategy.close``.
         """
         slot = self.slot_of(data, side)
+        if slot.side is None:
+            raise ValueError(f"{slot.name}: it has no sides to close one of; close what is held by the strategy's own close()")
         held = slot.position.size
         if not held:
             return None

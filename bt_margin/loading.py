@@ -35,6 +35,11 @@ HIGHEST_FEE = 0.01
 WORDS = {"true": True, "false": False, "none": None}
 SAID = {
     "give PerpData stamp='close'": "say --stamp close",
+    "take venue 'generic' (a flat 0.5 %), or give PerpCommInfo tiers=[(cap, rate, max_leverage), ...] of its own": (
+        "say --venue generic (a flat 0.5 %)"
+    ),
+    "sizer is a class derived from backtrader.Sizer, (class, params) or a size": "--sizer is a sizer's name, file.py:Class or a size",
+    ", or say currency= in their PerpCommInfo": "",
     ", or PerpData a timeframe= of Seconds, Minutes or Days and a compression=": "",
 }
 KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", Real: "a number"}
@@ -384,12 +389,10 @@ def _feed(terms: Mapping[str, Any], fromdate: datetime | None, todate: datetime 
         raise ValueError(f"{error.told}, and --start and --end leave none of them; widen them") from error
     except LocalTimeWarning as warned:
         raise ValueError(str(warned)) from warned
-    except ValueError as error:
-        raise ValueError(_as_options(str(error))) from error
 
 
-def _as_options(sentence: str) -> str:
-    """Return a feed's sentence with what it advises said as a command line says it."""
+def as_options(sentence: str) -> str:
+    """Return a sentence with what it advises said as a command line says it."""
     for advice, option in SAID.items():
         sentence = sentence.replace(advice, option)
     return sentence

@@ -6,7 +6,7 @@ Money series are one number a bar. Fractions are plain (0.25 = 25 %), times are 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
-from math import sqrt
+from math import inf, sqrt
 
 from .core.contract import RESIDUE, average_entry, split_fill
 from .record import SPECK, FillRow, FlowRow, FundingRow
@@ -21,12 +21,14 @@ def without_flows(
     """Return both series as if nothing had been paid in or out after the start.
 
     Each flow is taken out by scaling what follows, so that growth between two flows is kept: the time-weighted return, which
-    is that of the fund's value. A top-up comes in while its bar is under way, any other flow before it moves. While the
-    owner has withdrawn everything, the last level stands; money that comes in after everything was lost goes on from SPECK of
-    what the start was worth.
+    is that of the fund's value. A top-up comes in while its bar is under way, which then has a lowest before and after it; any
+    other flow comes before its bar moves. While the owner has withdrawn everything, the last level stands; money that comes in
+    after everything was lost goes on from SPECK of what the start was worth.
 
     >>> without_flows(100.0, [110.0, 220.0, 242.0], [100.0, 210.0, 220.0], [FlowRow(0.0, 1, "transfer", 110.0, 110.0)])
     ([110.0, 110.0, 121.0], [100.0, 105.0, 110.0])
+    >>> without_flows(100.0, [140.0], [20.0], [FlowRow(0.0, 0, "top_up", 50.0, 20.0, 35.0)])
+    ([40.0], [10.0])
     """
     if not flows:
         return equity, lowest
@@ -38,14 +40,20 @@ def without_flows(
     level, ruined = start, SPECK * start
     scale: float | None = 1.0
     for row, (value, low) in enumerate(zip(equity, lowest, strict=True)):
-        before = scale
+        before, after_top_ups, inside = scale, inf, [inf]
         for flow in by_bar.get(row, ()):
             level = level if scale is None else max(flow.equity, ruined) * scale
             if flow.equity <= ruined and levels:
                 levels[-1] = max(levels[-1], level)
             scale = level / (flow.equity + flow.amount) if flow.equity + flow.amount > 0 else None
-            before = before if flow.kind == "top_up" else scale
-        lows.append(level if scale is None or before is None else min(low * before, value * scale))
+            if flow.kind != "top_up":
+                before = scale
+            elif scale is not None:
+                after_top_ups = min(after_top_ups, flow.lowest)
+                inside += [level, flow.lowest * scale]
+        if before is not None and low < after_top_ups:
+            inside.append(low * before)
+        lows.append(level if scale is None else min(value * scale, *inside))
         level = level if scale is None else value * scale
         levels.append(level)
     return levels, lows

@@ -157,7 +157,8 @@ class FlowRow(NamedTuple):
     """Money from outside (out: negative) after the start: ``bar`` is the first, from 0, whose equity contains it.
 
     ``kind`` is 'transfer' (``add_cash``), 'adjust' (cash set by a strategy), 'refill' or 'top_up'; ``equity`` is what the
-    account had before it, at that instant.
+    account had before it, at that instant. A top-up comes in inside its bar: ``lowest`` is the least equity from it to the next
+    one or the bar's end.
     """
 
     time: float
@@ -165,6 +166,7 @@ class FlowRow(NamedTuple):
     kind: str
     amount: float
     equity: float
+    lowest: float = inf
 
 
 @dataclass(slots=True)

@@ -365,6 +365,8 @@ class Result:
             "position_mode": broker.p.position_mode,
             "intrabar": broker.p.intrabar,
             "detail": list(dict.fromkeys(slot.name for slot in broker.slots.values() if slot.detail is not None)),
+            "unfunded": broker.p.unfunded,
+            "filters": broker.p.filters,
             "on_liquidation": broker.p.on_liquidation,
             "refill": broker.p.refill,
             "top_up": _rules_said(broker.p.top_up),
@@ -408,6 +410,9 @@ class Result:
         groups = {
             "mark from last": [symbol for symbol, slot in slots.items() if not slot.has_own_mark],
             "generic tiers (flat 0.5 %)": [symbol for symbol, comminfo in self._terms().items() if comminfo.is_generic],
+            "no maintenance margin": [
+                symbol for symbol, comminfo in self._terms().items() if _maintains_nothing(comminfo.contract(symbol))
+            ],
             **_constant_funding(slots),
             "funding at mark, no oracle price was given": [symbol for symbol, slot in slots.items() if _lacks_oracle(slot)],
             "no trading fees": [symbol for symbol, comminfo in self._terms().items() if not (comminfo.p.commission or comminfo.p.maker)],
@@ -737,6 +742,11 @@ def _constant_funding(slots: Mapping[str, Any]) -> dict[str, list[str]]:
             policy = f"constant funding of {series.constant_funding:g} per {series.funding_hours:g} h"
             policies.setdefault(policy, []).append(symbol)
     return policies
+
+
+def _maintains_nothing(contract: Contract) -> bool:
+    """Whether no tier of a contract that is no spot asks for maintenance margin: nothing is liquidated before its money is gone."""
+    return contract.kind != "spot" and not any(tier.rate for table in contract.tiers.tables for tier in table.tiers)
 
 
 def _lacks_oracle(slot: Any) -> bool:

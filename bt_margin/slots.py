@@ -114,14 +114,22 @@ class Slot:
         if self.open_time >= self.next_tiers:
             self.use_tiers(retier, self.open_time)
 
-    def present_mark(self) -> float:
-        """Return the mark at the close of the bar that the data stands on; bars of idle contracts are not loaded."""
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the data stands on a bar that the broker has not taken in, as under cheat-on-open."""
+        return bool(self._clock.lencount != self.count)
+
+    def present_mark(self, *, at_open: bool = False) -> float:
+        """Return the mark at the close, or the open, of the bar that the data stands on; bars of idle contracts are not loaded."""
         if not self.has_own_mark:
-            return float(self.data.close[0])
+            return float((self.data.open if at_open else self.data.close)[0])
         series = self.series
         assert series is not None
+        assert series.mark_open is not None
         assert series.mark_close is not None
-        return float(series.mark_close[self.count - 1 if self.is_bulk else series.row_at(self.close_time)])
+        marks = series.mark_open if at_open else series.mark_close
+        row = self._clock.lencount - 1 if self.is_bulk else series.row_at(seconds(self._clock.array[self._clock._idx]))
+        return float(marks[row])
 
     def use_tiers(self, retier: Callable[[str, float], None], time: float) -> None:
         """Put the tier table, the margin terms and the fees of an instant in force."""

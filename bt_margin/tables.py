@@ -49,7 +49,7 @@ def summary_table(result: Result) -> Table:
         ("max drawdown", DASH, f"{summary['max_drawdown']:.1%}"),
         ("Sharpe ratio", DASH, _number(summary["sharpe"], ".2f")),
         ("trades, won", DASH, f"{summary['trades']}, {_number(summary['win_rate'], '.0%')}"),
-        ("orders refused", DASH, f"{summary['orders_refused']}"),
+        ("orders refused", DASH, refused_orders(result)),
         ("liquidations", DASH, f"{summary['liquidations']}"),
         *_ends(result),
         ("lost in them", DASH, money(summary["liquidation_loss"])),
@@ -77,6 +77,16 @@ def _ends(result: Result) -> list[tuple[str, str, str]]:
     best, worst = (_money(result, end.summary["final_equity"]) for end in (result.bounds.best, result.bounds.worst))
     fewest, most = result.bounds.liquidations
     return [("equity by best, worst path", DASH, f"{best}, {worst}"), ("liquidations there", DASH, f"{fewest}, {most}")]
+
+
+def refused_orders(result: Result) -> str:
+    """Return how many orders were refused, and how many of them for which reason, the most frequent first.
+
+    The reasons are the words of ``desk.REASONS``; where one accounts for all of them, it stands alone behind the number.
+    """
+    counts = result.refusals["reason"].value_counts()
+    told = ", ".join(f"{reason} {count}" if len(counts) > 1 else reason for reason, count in counts.items())
+    return f"{len(result.refusals)} ({told})" if told else "0"
 
 
 def _money(result: Result, amount: float, *, is_rough: bool = False) -> str:

@@ -10,11 +10,11 @@ from math import isfinite
 from typing import Any
 
 from .comminfo import utc
-from .core.account import MarginAccount, Position, check_leverage, is_number
+from .core.account import MarginAccount, Marks, Position, check_leverage, is_number
 from .core.contract import split_fill
 from .core.ledger import CROSS, MONEY_TOLERANCE, Journal
 from .core.liquidation import account_adl_score, account_bankruptcy_price, account_liquidation_price
-from .core.orders import opened_by
+from .core.orders import Resting, opened_by, openings
 from .core.profiles import Profile
 from .legs import Legs
 from .record import SPECK, FlowRow, Record
@@ -112,9 +112,10 @@ class AccountView(Legs):
         return None if rule is None else account_adl_score(rule, self.account, self.held_leg(data, side).symbol, self.marks)
 
     def max_size(self, data, isbuy, price=None, side=None) -> float:
-        """Return the largest size an order at a price (default: the close) may have: what it closes plus what it may open.
+        """Return the largest size an order may have: what it closes plus what it may open.
 
-        Resting orders of the same side count against the tiers (R4), and what is reserved for them is not available. In
+        With a price it is a limit, without one a market order, judged at the close. Resting orders of the same side count against
+        the tiers (R4), and what is reserved for them is not available; limits before this one close what is held first. In
         hedge mode ``side`` names the leg, which an order closes to flat and no further.
         """
         return self._max_size(self.slot_of(data, side), isbuy, price)
@@ -123,27 +124,52 @@ class AccountView(Legs):
         data = slot.data
         if price is not None and not (is_number(price) and price > 0):
             raise ValueError(f"{slot.symbol}: max_size takes a price above 0, or none for the close, was {price!r}")
-        price = data.close[0] if price is None else price
         self._use_terms_of_today(slot)
-        side = 1 if isbuy else -1
-        held, resting = slot.position.size, self._resting_size(slot, side)
+        at = data.close[0] if price is None else price
+        return self._largest(slot, 1 if isbuy else -1, at, self._marks_with(slot), is_limit=price is not None, last_price=data.close[0])
+
+    def _largest(self, slot: Slot, side: int, price: float, marks: Marks, *, is_limit: bool, last_price: float) -> float:
+        """Return the largest size of an order placed at these marks and last price."""
+        held, limit, closes = slot.position.size, None, 0.0
         if self.account.only_closes(slot.symbol, side):
             return abs(held)
-        credit = self.account.slack(slot.symbol, is_short=not isbuy)
-        opening: dict[str, Any] = {
-            "price": price,
-            "fee_rate": slot.position.contract.taker,
-            "marks": self._marks_with(slot),
-            "credit": credit,
-        }
-        if held * side >= 0:
-            return self.account.max_opening(slot.symbol, **opening, besides=held + resting, is_short=not isbuy)
-        trial = self.account.clone()
-        trial.apply_fill(slot.symbol, size=-held, price=price, fee_rate=opening["fee_rate"], time=self.now)
-        opening["besides"], opening["credit"] = resting, trial.slack(slot.symbol, is_short=not isbuy)
-        size = abs(held) + trial.max_opening(slot.symbol, **opening, is_short=not isbuy)
-        # A fill takes its opening part off the whole again, which may give the sum's last digit back.
-        while size > abs(held) and trial.refusal(slot.symbol, size=split_fill(held, side * size)[1], **opening) is not None:
+        if is_limit:
+            limit = self._limit(slot, side, price, marks.get(slot.symbol, price), last_price)
+        if held * side < 0:
+            closes = abs(held)
+            if limit is not None:
+                wide = limit._replace(size=2 * side * closes)
+                closes = abs(wide.size) - abs(opened_by(wide, self.account.orders_of(slot.symbol), held))
+            if closes == abs(held):
+                return self._largest_reversal(slot, side, price, marks)
+        besides = (held if held * side > 0 else 0.0) + self._resting_size(slot, side)
+        return closes + self.account.max_opening(
+            slot.symbol,
+            price=price,
+            fee_rate=slot.position.contract.taker,
+            marks=marks,
+            besides=besides,
+            is_short=side < 0,
+            order=limit,
+            closed=side * closes,
+        )
+
+    def _limit(self, slot: Slot, side: int, price: float, mark_price: float, last_price: float) -> Resting:
+        """Return a limit order placed at these prices, as margin sees it."""
+        by = slot.position.orders.price_of_limit(size=side, price=price, mark_price=mark_price, last_price=last_price)
+        taker = slot.position.contract.taker
+        return self.account.order(slot.symbol, size=side, price=price, fee_rate=taker, mark_price=mark_price, margin_price=by)
+
+    def _largest_reversal(self, slot: Slot, side: int, price: float, marks: Marks) -> float:
+        """Return the largest size that closes all that is held and opens with what is there then."""
+        symbol, held, taker, trial = slot.symbol, slot.position.size, slot.position.contract.taker, self.account.clone()
+        trial.apply_fill(symbol, size=-held, price=price, fee_rate=taker, time=self.now)
+        besides = self._resting_size(slot, side)
+        size = abs(held) + trial.max_opening(symbol, price=price, fee_rate=taker, marks=marks, besides=besides, is_short=side < 0)
+        while size > abs(held):  # a fill takes its opening part off the whole again, which may give the sum's last digit back
+            opened = split_fill(held, side * size)[1]
+            if trial.refusal(symbol, size=opened, price=price, fee_rate=taker, marks=marks, besides=besides) is None:
+                break
             size = max(slot.position.contract.size_below(size), abs(held))
         return size
 
@@ -151,8 +177,8 @@ class AccountView(Legs):
         """Return what the resting orders of one side open of a contract (signed); some orders and a group left out."""
         orders = self.account.orders_of(slot.symbol)
         return sum(
-            opened_by(order, orders[:place], slot.position.size, after=orders[place + 1 :])
-            for place, order in enumerate(orders)
+            opened
+            for order, opened in zip(orders, openings(orders, slot.position.size), strict=True)
             if order.size * side > 0 and order.ref not in apart_from and order.group != group
         )
 
@@ -310,6 +336,19 @@ class AccountView(Legs):
         if measure > limit:
             what = "notional" if position.is_plain else f"a size in its tiers' {position.table.unit} of"
             raise ValueError(f"{slot.symbol}: a position of {what} {measure:.8g} allows no {leverage:g}x, its tier ends at {limit:.8g}")
+        ordered = self._measure_with_orders(slot)
+        if leverage > position.leverage and ordered > limit:
+            raise ValueError(f"{slot.symbol}: {ordered:.8g} held and ordered allows no {leverage:g}x, its tier ends at {limit:.8g}")
+
+    def _measure_with_orders(self, slot: Slot) -> float:
+        """Return what the tiers count of a contract once the larger side of its orders has filled at their prices."""
+        position, found = slot.position, [0.0]
+        orders = self.account.orders_of(slot.symbol)
+        for side in (1, -1):
+            opening = zip(orders, openings(orders, position.size), strict=True)
+            held = position.measure(position.size, self._mark(position)) if position.size * side > 0 else 0.0
+            found.append(held + sum(position.measure(opened, order.price) for order, opened in opening if opened * side > 0))
+        return max(found)
 
     def _check_lower_leverage(self, legs: Sequence[Slot], leverage: float) -> None:
         more = 0.0
@@ -323,7 +362,10 @@ class AccountView(Legs):
             more += self.account.order_margin_of(slot.symbol, leverage=leverage) - self.account.order_margin_of(slot.symbol)
             if position.size:
                 more += self._more_margin(position, leverage)
-        free = self.account.available_margin(self.marks)
+        if len(legs) > 1:
+            symbol = legs[0].symbol
+            more -= self.account.shared_margin(symbol, leverage=leverage) - self.account.shared_margin(symbol)
+        free = min(self.account.spendable(slot.symbol, self.marks) for slot in legs)
         if more > free:
             raise ValueError(f"{legs[0].name}: {leverage:g}x needs {more:.8g} more initial margin, available is {max(free, 0.0):.8g}")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bt_margin import venues
 from bt_margin.calculator import contract_sheet, share_left
+from bt_margin.core.orders import OrderTerms
 from bt_margin.core.profiles import PROFILES, Profile
 from bt_margin.core.tiers import Tier, TierTable
 
@@ -23,6 +24,16 @@ FEES = {
     "none": "no fee",
     "notional": "the taker fee of the notional",
     "bankruptcy": "the taker fee of closing at the bankruptcy price",
+}
+NETTINGS = {
+    "larger_side": "the larger of buys and sells, less what they close",
+    "both_sides": "buys and sells",
+    "net_bids": "all offers and the bids beyond them",
+}
+MARGIN_PRICES = {
+    "own": "its own price",
+    "assumed": "its own price, a short limit's by max(last x 1.0015, mark, limit)",
+    "quote": "min(limit, last) of a buy and max(limit, last) of a sell",
 }
 
 Row = Sequence[str]
@@ -63,7 +74,7 @@ NOTES = {
             ),
             (
                 "Order cost = initial margin + opening loss, no fee; a sell limit's margin is taken at max(last x 1.0015, mark, limit)",
-                "`bt-margin calc`, order cost, `--last`",
+                "`order_terms`; `bt-margin calc`, order cost, `--last`",
                 f"FAQ 87fa7ee33b574f7084d42bd2ce2e463b, {READ}",
             ),
             (
@@ -472,6 +483,20 @@ def figure_rows(venue: venues.Venue) -> list[Row]:
         ("fee on what is liquidated", "`liquidation_fee`", percent(venue.liquidation_fee), sources["liquidation_fee"]),
         ("liquidation", "`profile`", f"`{venue.profile}`", sources["profile"]),
     ]
+    if "order_terms" in sources:
+        parameters = "`order_terms`: `netting`, `margin_price`, `counts_loss`, `counts_fee`"
+        rows.append(("what resting orders set aside", parameters, told_order_terms(venue.orders), sources["order_terms"]))
+    since = {contract.filters_since for contract in listed(venue)} - {-inf}
+    if since:
+        days = ", ".join(sorted(map(day, since)))
+        rows.append(
+            (
+                "tick, smallest and largest size, smallest notional",
+                "`filters_since`",
+                f"hold from {days} on",
+                sources.get("filters", "the day of the file they are read from; before it they are not known"),
+            )
+        )
     first_change = f"before {day(venue.terms[1][0])}" if len(venue.terms) > 1 else "always"
     for start, terms in venue.terms:
         since = first_change if start == -inf else f"from {day(start)}"
@@ -480,6 +505,13 @@ def figure_rows(venue: venues.Venue) -> list[Row]:
         kept = f"{since}: notional at {terms.maintenance_basis}, {fee}{also}"
         rows.append(("maintenance margin", "`maintenance_basis`, `fee_in_margin`", kept, sources["margin_terms"]))
     return rows
+
+
+def told_order_terms(orders: OrderTerms) -> str:
+    """Return in words what a venue sets aside for resting orders."""
+    loss = ", and the loss by the mark" if orders.counts_loss else ""
+    fee = "the opening fee too" if orders.counts_fee else "no fee but of an isolated position, which pays it in cash"
+    return f"{NETTINGS[orders.netting]}; initial margin by {MARGIN_PRICES[orders.margin_price]}{loss}; {fee}"
 
 
 def earlier_fee_rows(venue: venues.Venue) -> list[Row]:

@@ -6,7 +6,9 @@ import os
 import runpy
 import shlex
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -214,6 +216,34 @@ def test_a_share_to_warn_at_that_is_none_is_one_sentence(capsys, folder):
     assert (code, err) == (2, "bt-margin: --warn-at takes a share of the mark such as 0.05 or 5%, was 'near'\n")
 
 
+def test_refused_orders_are_counted_by_their_reason(capsys, folder):
+    """One at 100 is not paid by 50; a size of 0.0001 leaves no lot of 0.001."""
+    Path("two.py").write_text(STUBBORN.replace("self.buy()", "self.buy(); self.buy(size=0.0001)"))
+    _, out, _ = said(capsys, "run", "two.py", "--data", "BTCUSDT-1h.csv", "--cash", 50, "--out", "o")
+    refusals = pd.read_csv("o/refusals.csv")
+    counts = refusals["reason"].value_counts()
+    assert dict(counts).keys() == {"margin", "lot"}
+    row = next(line for line in out.splitlines() if "orders refused" in line)
+    assert f"{len(refusals)} (" in row
+    assert all(f"{reason} {count}" in row for reason, count in counts.items())
+
+
+def test_an_order_that_is_not_funded_may_be_cut_and_one_off_its_lot_refused(capsys, folder):
+    """One at 100 and 20x takes 5, there are 2: refused, or cut to some lots. 0.0015 is no number of lots of 0.001."""
+    fills = {}
+    for name, options in (("as it is", []), ("cut", ["--unfunded", "Shrink"]), ("strict", ["--filters", "REFUSE", "--sizer", "0.0015"])):
+        assert said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--leverage", 20, "--cash", 2, *options, "--out", "o")[0] == 0
+        fills[name] = (len(pd.read_csv("o/fills.csv")), set(pd.read_csv("o/refusals.csv")["reason"]))
+        settings = json.loads(Path("o/summary.json").read_text())["settings"]
+        assert (settings["unfunded"], settings["filters"]) == (
+            "shrink" if name == "cut" else "reject",
+            "refuse" if name == "strict" else "round",
+        )
+    assert fills["as it is"] == (0, {"margin"})
+    assert fills["cut"][0] >= 1
+    assert fills["strict"] == (0, {"lot"})
+
+
 def test_what_stock_backtrader_claims_is_in_the_json_and_in_a_file(capsys, folder):
     _, out, _ = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--baseline", "--json", "--out", "o")
     claim = pd.read_csv("o/baseline.csv")["baseline"]
@@ -258,6 +288,52 @@ def test_an_exchange_s_candles_are_read_by_their_opening_time(capsys, folder):
         for name in ("BTCUSDT-1h.csv", "dump.csv")
     ]
     assert summaries[0] == summaries[1]
+
+
+AT_20X = ("--leverage", 20, "--margin-mode", "isolated")
+BINANCE_NAMES = (
+    *("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count"),
+    *("taker_buy_volume", "taker_buy_quote_volume", "ignore"),
+)
+
+
+def dump_of(candles: pd.DataFrame, *, per_second: int = 1_000) -> pd.DataFrame:
+    """Return hourly candles as Binance dumps them."""
+    opened = (candles.index.as_unit("s").astype("int64") * per_second).to_numpy()
+    prices = candles[["open", "high", "low", "close"]].reset_index(drop=True)
+    dumped = prices.assign(open_time=opened, close_time=opened + 3_600 * per_second - 1, volume=1.5)
+    return dumped.reindex(columns=BINANCE_NAMES, fill_value=0)
+
+
+@pytest.mark.parametrize("per_second", [1_000, 1_000_000])
+def test_a_dump_without_a_line_of_names_is_the_same_run_as_with_one(capsys, folder, per_second):
+    dump = dump_of(FALLS, per_second=per_second)
+    dump.to_csv("named.csv", index=False)
+    dump.to_csv("bare.csv", index=False, header=False)
+    named, bare = (said(capsys, "run", "stubborn.py", f"BTCUSDT={name}", *AT_20X, "--json") for name in ("named.csv", "bare.csv"))
+    assert named == bare
+    assert json.loads(bare[1])["summary"]["liquidations"] > 0
+
+
+@pytest.mark.parametrize("length", ["1h", "3599.999s"])
+def test_candles_stamped_at_their_close_are_the_same_run_as_at_their_open(capsys, folder, length):
+    FALLS.set_axis(FALLS.index + pd.Timedelta(length)).to_csv("closes.csv", index_label="datetime")
+    options = ("--funding", "0.001", *AT_20X, "--json")
+    opens = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", *options)
+    closes = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=closes.csv", "--stamp", "close", *options)
+    assert opens == closes
+    assert json.loads(opens[1])["summary"]["liquidations"] > 0
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_the_line_that_sorts_a_file_can_be_copied_and_its_file_is_the_same_run(capsys, folder, mark):
+    pd.concat([FALLS[:6], FALLS[4:]])[::-1].to_csv("late first.csv", index_label="datetime", sep=mark)
+    code, _, err = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=late first.csv")
+    exec(err.partition("in Python: ")[2])
+    sorted_run = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT=sorted.csv", "--json")
+    assert code == 2
+    assert sorted_run == said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--json")
+    assert sorted_run[0] == 0
 
 
 def test_a_signal_strategy_shows_its_own_parameters_only(capsys, folder):
@@ -396,6 +472,7 @@ BAD_FILES = {
     "when.csv": "when,open,high,low,close\n2024-01-01,1,1,1,1\n",
     "ends.csv": rows("\n".join(f"2024-01-01 0{hour}:59:59.999,100,101,99,100,1" for hour in range(4))),
     "commas.csv": rows("\n".join(hours())).replace(",", ";").replace(";100;", ";100,5;"),
+    "glued.csv": "open_time,open,high,low,close\n1704067200000,1,1,1,1\nopen_time,open,high,low,close\n1704070800000,1,1,1,1\n",
     "bare.csv": "1704067200000,1,1,1,1,5\n1704070800000,1,1,1,1,5\n",
     "slow.py": "import backtrader as bt\nclass Slow(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=99)\n",
     "asks.py": "import backtrader as bt\nclass Asks(bt.Strategy):\n    def __init__(self, size):\n        self.size = size\n",
@@ -416,6 +493,8 @@ WRONG = {
     "bad column": (("stubborn.py", "--data", "BTCUSDT=bad_column.csv"), "lacks open, it has datetime, first, high, low, close"),
     "unknown venue": ((*GOOD, "--venue", "mtgox"), "no venue is called 'mtgox'; known: binance, "),
     "no tiers": (("stubborn.py", "--data", "NOCOIN=ETHUSDT_1h.csv"), "binance has no tiers for NOCOIN"),
+    "no tiers and what to say": (("stubborn.py", "--data", "NOCOIN=ETHUSDT_1h.csv"), "; say --venue generic (a flat 0.5 %)\n"),
+    "two currencies": (("stubborn.py", "BTCUSDT-1h.csv", "BTCUSDC=ETHUSDT_1h.csv", "--venue", "generic"), "give each its own run\n"),
     "no strategy": (("none.py", "--data", "ETHUSDT_1h.csv"), "none.py has no strategy"),
     "two strategies": (
         ("two.py", "--data", "ETHUSDT_1h.csv"),
@@ -427,7 +506,7 @@ WRONG = {
     "candles for a strategy": (("when.csv", "--data", "ETHUSDT_1h.csv"), "when.csv is not a Python file"),
     "decimal commas": (
         ("stubborn.py", "--data", "BTCUSDT=commas.csv"),
-        "open must be a number, was '100,5'; write numbers with a decimal point",
+        "open must be a number, was '100,5'; write numbers with a decimal point and no comma",
     ),
     "no such module": (("threeee:Third", "--data", "ETHUSDT_1h.csv"), "there is no module 'threeee'"),
     "leverage 0": ((*GOOD, "--leverage", "0"), "leverage is a finite number of 1 or more"),
@@ -445,7 +524,7 @@ WRONG = {
     "nan": (("stubborn.py", "--data", "BTCUSDT=nan.csv"), "row 2 (2024-01-01 02:00:00 UTC): high must be a finite number"),
     "unsorted": (
         ("stubborn.py", "--data", "BTCUSDT=unsorted.csv"),
-        "in Python: pandas.read_csv(FILE, sep=None, engine='python').sort_values('datetime')",
+        "row 1 (2024-01-01 02:00:00 UTC) is earlier than the row before it, as every row is: the newest comes first; sort the rows",
     ),
     "local time": (("stubborn.py", "--data", "BTCUSDT=local.csv"), "they seem to be local time"),
     "local funding": ((*GOOD, "--funding", "local_funding.csv"), "they seem to be local time"),
@@ -465,7 +544,7 @@ WRONG = {
     "a word for a number": ((*GOOD, "--param", "wait=abc"), "--param wait is a whole number, as its default 0 is; was 'abc'"),
     "a fraction for a count": ((*GOOD, "--param", "wait=1.5"), "--param wait is a whole number"),
     "a switch for a count": ((*GOOD, "--param", "wait=true"), "--param wait is a whole number, as its default 0 is; was True"),
-    "sizer 0": ((*GOOD, "--sizer", "0"), "a size above 0"),
+    "sizer 0": ((*GOOD, "--sizer", "0"), "--sizer is a sizer's name, file.py:Class or a size above 0, was 0.0"),
     "a sizer of less than nothing": (
         (*GOOD, "--sizer", "PercentSizer:percents=-90"),
         "PercentSizer: percents is a number above 0, was -90",
@@ -481,6 +560,12 @@ WRONG = {
         "--funding 1 is 1 of notional at every stamp, more than the 0.04 that any venue allows",
     ),
     "a file named after no symbol": (("stubborn.py", "--data", "when.csv"), "the name of the file says the symbol is when"),
+    "names twice": (
+        ("stubborn.py", "BTCUSDT=glued.csv"),
+        "row 1: open_time must be ISO 8601 such as 2024-01-31T08:00:00Z, was 'open_time'; it is the line of column names once more",
+    ),
+    "another alphabet": (("stubborn.py", "BTCUSDT=wide.csv"), "cannot be read ('utf-8' codec can't decode byte 0xff"),
+    "another alphabet and what to do": (("stubborn.py", "BTCUSDT=wide.csv"), "save it as UTF-8\n"),
     "no line of names": (
         ("stubborn.py", "--data", "BTCUSDT=bare.csv"),
         "has no line of column names, it begins with 1704067200000, 1, 1.1",
@@ -489,6 +574,8 @@ WRONG = {
     "coins that were not counted": ((*GOOD, "--venue", "binance-coinm"), "--cash is coins at binance-coinm, whose contracts settle"),
     "half a percentage": ((*GOOD, "--funding", "a%"), "funding file 'a%' does not exist"),
     "intrabar": ((*GOOD, "--intrabar", "random"), "intrabar is one of"),
+    "unfunded": ((*GOOD, "--unfunded", "ignore"), "unfunded is one of 'reject', 'shrink', was 'ignore'"),
+    "filters": ((*GOOD, "--filters", "none"), "filters is one of 'round', 'refuse', was 'none'"),
     "a folder that is a file": ((*GOOD, "--out", "stubborn.py"), "--out stubborn.py is no folder to write to (Not a directory)"),
     "unknown option": ((*GOOD, "--nope"), "--nope"),
 }
@@ -498,6 +585,7 @@ WRONG = {
 def traps(folder) -> None:
     for name, text in BAD_FILES.items():
         Path(name).write_text(text)
+    Path("wide.csv").write_text(rows("\n".join(hours())), "utf-16")
     Path("bad.csv.gz").write_bytes(gzip.compress(b"datetime,open\n" * 1_000)[:-12] + b"\x00" * 12)
     Path("odd_one.py").write_text(BESIDE)
 
@@ -615,7 +703,7 @@ def test_ctrl_c_while_files_are_read_ends_at_once(capsys, folder):
     Path("presses.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     code, out, err = said(capsys, "run", "presses.py", "--data", "ETHUSDT_1h.csv")
     assert (code, out) == (130, "")
-    assert err.startswith("bt-margin: stopped at once, nothing was kept\n")
+    assert err == "bt-margin: stopped at once, nothing was kept\n"
 
 
 def test_ctrl_c_while_files_are_written_says_which_are_there(capsys, folder, monkeypatch):
@@ -629,11 +717,75 @@ def test_ctrl_c_while_files_are_written_says_which_are_there(capsys, folder, mon
     assert [path.name for path in Path("o").iterdir()] == ["page.png"]
 
 
+def test_ctrl_c_while_the_first_file_is_written_leaves_no_empty_folder(capsys, folder, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda *_: signal.raise_signal(signal.SIGINT))
+    code, _, err = said(capsys, "run", *GOOD, "--out", "new/deep")
+    assert (code, err) == (130, "bt-margin: stopped at once, nothing was kept\n")
+    assert not Path("new").exists()
+    Path("old").mkdir()
+    assert said(capsys, "run", *GOOD, "--out", "old")[0] == 130
+    assert not list(Path("old").iterdir())
+
+
+def test_ctrl_c_inside_of_exec_ends_the_process_with_code_130(folder):
+    Path("presses.py").write_text("exec('import signal; signal.raise_signal(signal.SIGINT)')\n")
+    command = [sys.executable, "-W", "ignore", "-m", "bt_margin", "run", "presses.py", "ETHUSDT_1h.csv"]
+    variables = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    ended = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "bt-margin: stopped at once, nothing was kept\n")
+
+
 def test_ctrl_c_on_the_last_bar_leaves_a_whole_run(capsys, folder):
     Path("presses.py").write_text(PRESSES.replace("len(self) == 3", "len(self) == 12"))
     code, out, _ = said(capsys, "run", "presses.py", "--data", "ETHUSDT_1h.csv", "--json")
     assert code == 0
     assert json.loads(out)["summary"]["bars"] == 12
+
+
+@pytest.fixture
+def pressable() -> Iterator[None]:
+    """Let Ctrl-C reach this process and those it starts; what is started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+PRESSED_ON_IMPORT = "import signal\nsignal.raise_signal(signal.SIGINT)\nraise SystemExit('was not stopped')\n"
+AS_COMMANDS = {
+    "module": ["-m", "bt_margin", "demo"],
+    "quiet module": ["-W", "ignore", "-m", "bt_margin"],
+    "script": ["bin/bt-margin", "demo"],
+}
+
+
+def pressed_on_import(*words: str) -> subprocess.CompletedProcess:
+    """Return what Python did with these words in a folder where to import Backtrader is to press Ctrl-C."""
+    Path("backtrader.py").write_text(PRESSED_ON_IMPORT)
+    Path("bin").mkdir()
+    for name in ("bt-margin", "own.py"):
+        Path("bin", name).write_text("from bt_margin.cli import main\nmain()\n")
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(Path(cli.__file__).parents[1])])}
+    return subprocess.run([sys.executable, *words], env=variables, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.usefixtures("pressable")
+@pytest.mark.parametrize("name", AS_COMMANDS)
+def test_ctrl_c_while_backtrader_is_imported_is_one_sentence_and_code_130(folder, name):
+    ended = pressed_on_import(*AS_COMMANDS[name])
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "bt-margin: stopped before it began\n")
+
+
+@pytest.mark.usefixtures("pressable")
+def test_in_a_script_of_ones_own_ctrl_c_stays_pythons(folder):
+    ended = pressed_on_import("bin/own.py", "-m", "bt_margin")
+    assert ended.returncode != 130
+    assert ended.stderr.splitlines()[-1] == "KeyboardInterrupt"
+
+
+@pytest.mark.usefixtures("pressable")
+def test_ctrl_c_while_the_table_is_printed_is_one_sentence_and_code_130(capsys, folder, monkeypatch):
+    monkeypatch.setattr(cli, "_tell", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert said(capsys, "run", *GOOD) == (130, "", "bt-margin: stopped at once\n")
 
 
 def read_or_end(terminal: int) -> bytes:
@@ -646,7 +798,6 @@ def read_or_end(terminal: int) -> bytes:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_terminal_sees_how_far_a_run_is_and_how_long_it_will_take(folder):
     import pty
-    import subprocess
 
     Path("slow.py").write_text(STUBBORN.replace("import backtrader as bt", "import time\nimport backtrader as bt").replace(
         "        if not", "        time.sleep(0.1)\n        if not"))  # fmt: skip

@@ -2,15 +2,17 @@
 
 import sys
 
+import backtrader as bt
 import matplotlib as mpl
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from looking import Stubborn, settings, words_of
 from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 from playing import CALM, frame
 
-from bt_margin import plots
+from bt_margin import PerpData, plot, plots
 from bt_margin.backtest import run
 from bt_margin.plots import compare, drawing, equity, overview, page
 from bt_margin.plots.drawing import DOT, legible, lettering
@@ -98,6 +100,22 @@ def test_a_font_of_the_user_that_lacks_our_signs_is_helped_out(result, one_font,
         for figure in figures:
             assert not any(DOT in word for word in drawn_whole(figure))
         assert mpl.rcParams["font.family"] == [one_font]
+
+
+@pytest.mark.usefixtures("tell_no_font")
+def test_the_hosts_plot_of_a_strategy_in_any_script_has_dots_and_no_warning():
+    cerebro = bt.Cerebro()
+    cerebro.adddata(PerpData(dataname=frame([CALM] * 12), name=SYMBOL))
+    strategy = type(CHINESE, (Stubborn,), {"__init__": lambda strategy: setattr(strategy, "mean", bt.ind.SMA(period=3, plotname=CHINESE))})
+    setattr(sys.modules[__name__], CHINESE, strategy)
+    cerebro.addstrategy(strategy)
+    cerebro.run()
+    ((figure,),) = plot(cerebro)
+    figure.canvas.draw()  # where matplotlib would warn of a letter
+    words = " ".join(text.get_text() for text in figure.findobj(Text))
+    assert DOT * 2 + "USDT" in words
+    assert DOT * 3 in words
+    assert not any(letter in words for letter in CHINESE + SYMBOL[:2])
 
 
 def test_a_font_without_a_bold_face_gives_way_to_one_with(monkeypatch, one_font):

@@ -282,6 +282,19 @@ def test_the_deepest_drawdown_is_the_summarys(name):
     assert panel.get_ylim()[0] < lowest
 
 
+@pytest.mark.parametrize("name", ["calm", "died once", "died often", "of two"])
+def test_the_word_at_the_deepest_drawdown_lies_below_the_curve_and_inside_the_panel(name):
+    figure = drawn("page", name)
+    panel = panel_of(figure, "Drawdown")
+    (word,) = [text for text in panel.texts if "% on " in text.get_text()]
+    figure.canvas.draw()
+    box, around = word.get_window_extent(figure.canvas.get_renderer()), panel.get_window_extent()
+    (shade,) = panel.collections
+    lowest = min(panel.transData.transform(path.vertices)[:, 1].min() for path in shade.get_paths())
+    assert around.y0 < box.y0 < box.y1 < lowest
+    assert around.x0 < box.x0 < box.x1 < around.x1
+
+
 def test_a_withdrawal_is_no_drawdown():
     strategy = play({2: lambda strategy: strategy.broker.add_cash(-500)}, frame([CALM] * 5))
     panel = panel_of(page(Result.of(strategy)), "Drawdown")

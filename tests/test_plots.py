@@ -7,6 +7,7 @@ from textwrap import shorten
 
 import backtrader as bt
 import numpy as np
+import pandas as pd
 import pytest
 from looking import RUNS, Stubborn, calm, curves_of, deaths_of, died_often, died_once, drawn, idle, of_two, settings, words_of
 from matplotlib.figure import Figure
@@ -75,6 +76,32 @@ def test_liquidations_that_stand_close_together_are_shown_again_enlarged():
     figure = drawn("overview", "died often")
     assert deaths_of(figure) == [len(times)] * 3
     assert any(word.startswith(f"LIQUIDATED {len(times)} TIMES") for word in words_of(figure))
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [("2020-02-18", "2020-03-15"), ("2020-03-03", "2020-03-15"), ("2020-02-28 20:00", "2020-03-01 20:00")]
+)
+def test_days_below_a_small_panel_are_told_with_their_month(first, last):
+    axes = Figure().add_subplot()
+    axes.set_xlim(np.datetime64(first), np.datetime64(last))
+    drawing.date_ticks(axes, 5)
+    axes.figure.canvas.draw()
+    days = [label.get_text() for label in axes.get_xticklabels() if ":" not in label.get_text()]
+    assert len(days) >= 2
+    assert [day for day in days if day[-3:] not in ("Feb", "Mar")] == []
+    assert all(day[:2].isdigit() for day in days)
+
+
+def test_a_name_too_long_for_the_room_beside_its_panel_is_written_smaller():
+    figure = drawing.sheet(9, [], "", "")[0]
+    axes = figure.add_axes((drawing.LEFT, 0.1, drawing.RIGHT - drawing.LEFT, 0.8))
+    end = np.datetime64("2024-01-02")
+    axes.set_xlim(np.datetime64("2024-01-01"), end)
+    for text, size in (("liquidations 1", 13.0), ("liquidations -123,456,789,012", None)):
+        drawing.name_ends(axes, [drawing.End(pd.Timestamp(end, tz="UTC"), 0.5, text, RED)], size=13)
+        name = axes.texts[-1]
+        assert name.get_window_extent(figure.canvas.get_renderer()).x1 <= figure.bbox.x1
+        assert name.get_size() == size or size is None
 
 
 def test_a_note_a_title_and_every_flag_are_written():

@@ -7,7 +7,6 @@ tells cross from isolated. Marks are a mapping from symbol to mark price.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -121,7 +120,12 @@ class Position:
         return self.holding(size, price).opening_margin
 
     def cost(self, order: Resting, opened: float) -> float:
-        """Return what an order takes of which so much (signed) opens: initial margin, opening fee, loss at the mark."""
+        """Return what an order takes of which so much (signed) opens: initial margin, opening fee, loss at the mark.
+
+        Spot that is sold takes nothing.
+        """
+        if opened < 0 and self.contract.kind == "spot":
+            return 0.0
         fee = self.contract.notional(opened, order.price) * order.fee_rate if order.fee_rate else 0.0
         return self.opening_margin(opened, order.margin_price) + fee + abs(opened) * order.loss
 
@@ -403,12 +407,33 @@ class MarginAccount:
 
     @property
     def order_margin(self) -> float:
-        """Margin reserved for resting orders (R7): of each contract by its order terms, given what is held."""
-        known = self._order_margins
-        for symbol in dict.fromkeys(order.symbol for order in self._resting.values()) if self._resting else ():
-            if symbol not in known:
-                known[symbol] = self._margin_of(self.orders_of(symbol), self.positions[symbol])
-        return sum(known.values()) if known else 0.0
+        """Margin reserved for resting orders (R7): of each contract by its order terms, given what is held.
+
+        Of a group with members on both legs of a hedge, only one of which can fill, it is that of the larger one.
+        """
+        if not self._resting:
+            return 0.0
+        reserved = sum(map(self._set_aside, dict.fromkeys(order.symbol for order in self._resting.values())))
+        return reserved - sum(self.shared_margin(symbol) for symbol, leg in self.legs.items() if leg.sign > 0)
+
+    def _set_aside(self, symbol: str) -> float:
+        """Return the order margin of one contract, in hedge mode of one leg."""
+        if symbol not in self._order_margins:
+            self._order_margins[symbol] = self._margin_of(self.orders_of(symbol), self.positions[symbol])
+        return self._order_margins[symbol]
+
+    def shared_margin(self, symbol: str, *, leverage: float | None = None) -> float:
+        """Return what both legs of a hedge have set aside for the same groups and only one of them needs, at another leverage if asked."""
+        long, short = (self.orders_of(leg) for leg in self.legs[symbol].symbols)
+        shared = {order.group for order in long} & {order.group for order in short}
+        if not shared:
+            return 0.0
+        needs = []
+        for orders in (long, short):
+            position = self.positions[orders[0].symbol]
+            position = position if leverage is None else replace(position, leverage=leverage)
+            needs.append({group: self._margin_of([o for o in orders if o.group == group], position) for group in shared})
+        return sum(min(need[group] for need in needs) for group in shared)
 
     def order_margin_of(self, symbol: str, *, leverage: float | None = None) -> float:
         """Return the part of one contract, at another leverage if asked."""
@@ -454,27 +479,30 @@ class MarginAccount:
             self.release(order.ref)
 
     def needed_for(self, order: Resting) -> float:
-        """Return the margin that one more order takes: its openings' cost, as far as the other side's does not cover it (R7)."""
+        """Return the margin that one more order takes: by how much more is set aside with it than without (R7)."""
         position, orders = self.positions[order.symbol], self.orders_of(order.symbol)
-        if position.orders.netting == "net_bids":
-            return max(self._margin_of([*orders, order], position) - self._margin_of(orders, position), 0.0)
         opened = opened_by(order, orders, position.size)
-        covered = self.slack(order.symbol, is_short=order.size < 0) + self._of_group(order)
-        return max(position.cost(order, opened) - covered, 0.0) if opened else 0.0
+        if not opened:
+            return 0.0
+        grown = position.cost(order, opened)
+        if orders:
+            grown = max(self._margin_of([*orders, order], position) - self._margin_of(orders, position), 0.0)
+        return max(grown - self._of_group(order), 0.0) if self.legs else grown
 
     def _of_group(self, order: Resting) -> float:
-        """Return what is set aside already for the side of an order by its group, whose members can fill only once."""
-        position, held = self.positions[order.symbol], self.positions[order.symbol].size
-        own = [other for other in self.orders_of(order.symbol) if other.group == order.group and other.size * order.size > 0]
-        return max((position.cost(other, opened_by(other, (), held)) for other in own), default=0.0)
+        """Return what the other leg of a hedge has set aside for an order's group, of which only one member can fill."""
+        found = 0.0
+        for symbol in self.symbols_of(order.symbol):
+            own = [other for other in self.orders_of(symbol) if other.group == order.group and symbol != order.symbol]
+            found = max(found, self._margin_of(own, self.positions[symbol]))
+        return found
 
-    def slack(self, symbol: str, *, is_short: bool) -> float:
-        """Return what another order of a side may need before it reserves anything: the larger side covers the other."""
-        position = self.positions[symbol]
-        if position.orders.netting != "larger_side":
-            return 0.0
-        known = sides(self.orders_of(symbol), position.size, position.cost)
-        return max(known.buys - known.sells, 0.0) if is_short else max(known.sells - known.buys, 0.0)
+    def cover(self, marks: Marks) -> None:
+        """Set all of its need aside for every order of which only a share was, as far as the money has come in since."""
+        for order in [order for order in self._resting.values() if order.share < 1]:
+            self.reserve(order._replace(share=1.0))
+            if self.spendable(order.symbol, marks) < 0:
+                self.reserve(order)
 
     def _freed_by(self, symbol: str, size: float) -> float:
         """Return what resting orders need less once a fill of this size has made closings of their openings."""
@@ -528,8 +556,13 @@ class MarginAccount:
 
         Isolated margin and the price of spot are money that is there, so unrealized profit does not count for them (R8, R27).
         """
-        available, position = self.available_margin(marks), self.positions[symbol]
-        return min(available, self.free_cash) if position.is_isolated or position.contract.kind == "spot" else available
+        available = self.available_margin(marks)
+        return min(available, self._uncommitted_cash) if _takes_cash(self.positions[symbol]) else available
+
+    @property
+    def _uncommitted_cash(self) -> float:
+        """What is free of the cross wallet's own money once the orders that must be paid with it have filled."""
+        return self.free_cash - (sum(self._set_aside(s) for s, p in self.positions.items() if _takes_cash(p)) if self._resting else 0.0)
 
     def max_measure(self, symbol: str) -> float:
         """Return the largest position the tiers allow at the contract's leverage, in the unit of its tier table (R4)."""
@@ -546,28 +579,40 @@ class MarginAccount:
         besides: float | None = None,
         credit: float = 0.0,
         is_short: bool = False,
-        margin_price: float | None = None,
+        order: Resting | None = None,
+        closed: float = 0.0,
     ) -> float:
         """Return the largest size (>= 0, whole lots) that may be opened or added at a price, on the side asked for.
 
-        ``besides`` (default: what is held) and ``credit`` as in ``refusal``.
+        ``besides`` (default: what is held) and ``credit`` as in ``refusal``. It is opened by a fill, or by an ``order`` like
+        the one given that comes in and has so much (signed) to close.
         """
         position = self.positions[symbol]
-        if is_short and position.contract.kind == "spot":
+        contract = position.contract
+        if is_short and contract.kind == "spot":
             return 0.0
-        side = -1.0 if is_short else 1.0
-        besides = position.size if besides is None else besides
-        unit = position.measure(1.0, price)
-        money = max(self.spendable(symbol, marks) + credit, 0.0)
-        terms = {"price": price, "fee_rate": fee_rate, "mark_price": marks.get(symbol, price)}
-        need = partial(self.opening_need, symbol, **terms, margin_price=margin_price)
-        by_money = money / need(size=side)
-        limit, beside = self.max_measure(symbol), abs(besides)
+        side, unit = -1.0 if is_short else 1.0, position.measure(1.0, price)
+        money, limit = self.spendable(symbol, marks) + credit, self.max_measure(symbol)
+        beside = abs(position.size if besides is None else besides)
+        mark_price = marks.get(symbol, price)
+
+        def fits(size: float) -> bool:
+            if order is not None:
+                is_funded = self.needed_for(order._replace(size=closed + side * size)) <= money
+            else:
+                needed = self.opening_need(symbol, size=side * size, price=price, fee_rate=fee_rate, mark_price=mark_price)
+                is_funded = needed <= money + self._freed_by(symbol, side * size)
+            return is_funded and position.measure(size + beside, price) <= limit
+
         by_tier = max(limit - beside * unit, 0.0) / unit
-        size = position.contract.floor_size(min(by_money, by_tier))
-        while size > 0 and (need(size=side * size) > money or position.measure(size + beside, price) > limit):
-            size = position.contract.size_below(size, beside=beside)  # the division's last digit was rounded up
-        return size
+        if order is None:
+            each = self.opening_need(symbol, size=side, price=price, fee_rate=fee_rate, mark_price=mark_price)
+        else:
+            each = position.cost(order, side)
+        orders = self.orders_of(symbol)
+        known = sides(orders, position.size, position.cost)
+        covered = (known.buys + known.sells) / each + sum(abs(other.size) for other in orders)  # at most: it bounds the search
+        return contract.largest_size(min(money / each + covered, by_tier), fits, beside=beside)
 
     def refusal(
         self,
@@ -587,7 +632,7 @@ class MarginAccount:
         one will free. Of an ``order`` that comes in, what the other side's orders have set aside counts for it too; without
         one, this is a fill.
         """
-        mark_price, margin_price = marks.get(symbol, price), price if order is None else order.margin_price
+        mark_price, lent = marks.get(symbol, price), credit
         if order is None:
             needed = self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate, mark_price=mark_price)
             credit += self._freed_by(symbol, size)
@@ -607,17 +652,16 @@ class MarginAccount:
             reason, message = "margin", f"{symbol}: {opening} needs {needed:.8g}, available is {available:.8g}"
         else:
             return None
-        if order is not None:
-            credit += self.slack(symbol, is_short=size < 0) + self._of_group(order)
         fits = self.max_opening(
             *(symbol,),
             price=price,
             fee_rate=fee_rate,
             marks=marks,
             besides=besides,
-            credit=credit,
+            credit=lent,
             is_short=size < 0,
-            margin_price=margin_price,
+            order=order,
+            closed=0.0 if order is None else order.size - size,
         )
         return Refusal(reason, f"{message}; lower the size to {fits:.8g} or less", needed, available, fits)
 
@@ -626,18 +670,20 @@ class MarginAccount:
     ) -> tuple[Booking, Refusal | None]:
         """Book what fits of an order's fill: the closing part always, the opening part if it is funded (R7).
 
-        Where it is not, the refusal says why; an account that ``shrinks`` books as much of it as fits.
+        Where it is not, the refusal says why; an account that ``shrinks`` books as much of it as fits, where the venue takes
+        an order of what is left.
         """
-        closed, opened = split_fill(self.positions[symbol].size, size)
+        position = self.positions[symbol]
+        closed, opened = split_fill(position.size, size)
         booked = Booking(0.0, 0.0, 0.0, 0.0, 0.0)
         if closed:
             booked = self.apply_fill(symbol, size=closed, price=price, fee_rate=fee_rate, time=time)
         if not opened:
             return booked, None
-        held = self.positions[symbol].size
-        refused = self.refusal(symbol, size=opened, price=price, fee_rate=fee_rate, marks=marks, besides=held)
+        refused = self.refusal(symbol, size=opened, price=price, fee_rate=fee_rate, marks=marks, besides=position.size)
         if refused is not None:
-            opened = (refused.max_size if opened > 0 else -refused.max_size) if self.shrinks else 0.0
+            fits = refused.max_size if self.shrinks and position.contract.takes(abs(closed) + refused.max_size, price, time=time) else 0.0
+            opened = fits if opened > 0 else -fits
         if not opened:
             return booked, refused
         added = self.apply_fill(symbol, size=opened, price=price, fee_rate=fee_rate, time=time)
@@ -653,7 +699,7 @@ class MarginAccount:
     def withdraw(self, amount: float, *, time: float, marks: Marks) -> None:
         """Take money out of the cross wallet; no more than is available and there."""
         _check_amount("a withdrawal", amount)
-        free = min(self.available_margin(marks), self.free_cash)
+        free = min(self.available_margin(marks), self._uncommitted_cash)
         if amount > free:
             raise ValueError(f"cannot withdraw {amount:.8g}: {max(free, 0.0):.8g} is available; lower the amount or close a position")
         self._post(time, "withdraw", "", (CROSS, -amount), ("external", amount))
@@ -855,6 +901,11 @@ class MarginAccount:
                 self.wallets[account] += amount
         if self.journal is not None:
             self.journal.post(time, kind, symbol, *postings)
+
+
+def _takes_cash(position: Position) -> bool:
+    """Whether openings of a contract are paid with money that is there (R8, R27)."""
+    return position.is_isolated or position.contract.kind == "spot"
 
 
 def check_leverage(symbol: str, leverage: float, brackets: tuple[Bracket, ...]) -> None:

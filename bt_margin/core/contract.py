@@ -5,7 +5,7 @@ one money and settled in the base coin; a contract is ``multiplier`` units of qu
 *Spot*: the coin itself, worth what a linear contract is worth, but fully paid and without maintenance margin.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, floor, inf, isfinite, ulp
@@ -167,11 +167,47 @@ class Contract:
             return max(ceil(size / self.lot - max(LOT_SLACK, size / self.lot * LOT_ROUNDING)) - 1, 0) * self.lot
         return max(size - ulp(size + abs(beside)), 0.0)
 
+    def largest_size(self, most: float, fits: Callable[[float], bool], *, beside: float = 0.0) -> float:
+        """Return the largest size (>= 0, whole lots) up to ``most`` that fits, where all smaller ones do.
+
+        >>> Contract(lot=0.5).largest_size(9.9, lambda size: size <= 3.2)
+        3.0
+        """
+        top = max(self.floor_size(most), 0.0)
+        for _ in range(3):  # mostly it is the bound, or the last digit of the division behind it was rounded up
+            if top == 0.0 or fits(top):
+                return top
+            top = self.size_below(top, beside=beside)
+        low, high = 0, ceil(top / self.lot - LOT_SLACK) + 1 if self.lot else 0
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle * self.lot) else (low, middle)
+        return low * self.lot if self.lot else _largest_number(top, fits)
+
+    def takes(self, size: float, price: float, *, time: float) -> bool:
+        """Return whether an opening order of a size (>= 0) is one that the venue takes at a time (seconds, UTC)."""
+        if time < self.filters_since or not size:
+            return size > 0
+        return size >= self.min_size * (1 - LOT_SLACK) and self.quote_value(size, price) >= self.min_notional * (1 - LOT_SLACK)
+
+    def quote_value(self, size: float, price: float) -> float:
+        """Return what a size is worth in quote money, which an inverse contract's multiplier is in."""
+        return abs(size) * self.multiplier * (1.0 if self.kind == "inverse" else price)
+
     def snap_size(self, size: float, *, largest: float) -> float:
         """Return a held size on its lot grid, 0 where only a residue of ``largest`` is left."""
         if self.lot:
             return round(size / self.lot) * self.lot
         return 0.0 if abs(size) < RESIDUE * largest else size
+
+
+def _largest_number(most: float, fits: Callable[[float], bool]) -> float:
+    """Return the largest number up to ``most``, which does not fit, that does; of 12 digits where it is but a digit short of them."""
+    low, high = 0.0, most
+    while low < (middle := (low + high) / 2) < high and high - low > ulp(high):
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    even = float(f"{low:.12g}")
+    return even if even > low and fits(even) else low
 
 
 def check_kind(name: str, kind: str) -> None:

@@ -114,9 +114,9 @@ class OrderTerms:
                 raise ValueError(f"{what} of order terms is one of {', '.join(map(repr, known))}, was {value!r}")
 
     @property
-    def needs_mark(self) -> bool:
-        """Whether what an order sets aside depends on the mark at which it is placed."""
-        return self.counts_loss or self.margin_price == "assumed"
+    def needs_prices(self) -> bool:
+        """Whether what an order sets aside depends on the mark and the last price at which it is placed."""
+        return self.counts_loss or self.margin_price != "own"
 
     def price_of_limit(self, *, size: float, price: float, mark_price: float, last_price: float) -> float:
         """Return the price by which the initial margin of a limit order is taken.
@@ -166,10 +166,14 @@ class Opening(NamedTuple):
 
 
 class Sides(NamedTuple):
-    """The openings among a contract's resting buys and sells, the first placed first."""
+    """The openings among a contract's resting buys and sells, the first placed first.
+
+    ``either`` is what both sides need together, of a group that could do one or the other its dearer side.
+    """
 
     bids: list[Opening]
     asks: list[Opening]
+    either: float
 
     @property
     def buys(self) -> float:
@@ -184,7 +188,7 @@ class Sides(NamedTuple):
     def margin(self, netting: str) -> float:
         """Return what is set aside for all of them."""
         if netting == "both_sides":
-            return self.buys + self.sells
+            return self.either
         if netting == "net_bids":
             return self._net_buys() + self.sells
         return max(self.buys, self.sells)
@@ -205,37 +209,60 @@ def sides(orders: Sequence[Resting], held: float, cost: Cost) -> Sides:
     Of a group the member that needs most counts.
     """
     found: dict[bool, dict[int, Opening]] = {True: {}, False: {}}
-    for place, order in enumerate(orders):
-        opened = opened_by(order, orders[:place], held, after=orders[place + 1 :])
+    for order, opened in zip(orders, openings(orders, held), strict=True):
         if opened:
             side, opening = found[order.size > 0], Opening(abs(opened), order.share * cost(order, opened))
             known = side.get(order.group)
             if known is None or opening.need > known.need:
                 side[order.group] = opening
-    return Sides(list(found[True].values()), list(found[False].values()))
+    buys, sells = found[True], found[False]
+    spared = sum(min(buys[group].need, sells[group].need) for group in buys.keys() & sells.keys())
+    both = sum(opening.need for side in (buys, sells) for opening in side.values())
+    return Sides(list(buys.values()), list(sells.values()), both - spared)
 
 
 def opened_by(order: Resting, before: Sequence[Resting], held: float, *, after: Sequence[Resting] = ()) -> float:
     """Return how much of an order opens (signed), given what is held and the orders placed ``before`` and ``after`` it.
 
-    Market orders fill first, in turn. Then a side closes what is held, limits placed first before the others; a stop is in no
-    book before it is triggered, so that each may close all of it. Members of the order's own group fill in its place.
-
     >>> ask = Resting(ref=1, symbol="BTC", group=1, size=-3, price=100, margin_price=100, fee_rate=0.0)
     >>> opened_by(ask, [ask._replace(ref=2, group=2, size=-4)], held=5)                # 4 of the 5 are closed by the first
     -2.0
     """
-    for other in before if order.rests_as == "market" else (*before, *after):
-        if other.rests_as == "market" and other.group != order.group:
-            held += other.size
-    if order.rests_as == "market":
-        return split_fill(held, order.size)[1]
-    closable = max(-held if order.size > 0 else held, 0.0)
-    if order.rests_as == "limit":
-        closing: dict[int, float] = {}
-        for other in before:
-            if other.rests_as == "limit" and other.group != order.group and other.size * order.size > 0:
-                closing[other.group] = max(closing.get(other.group, 0.0), abs(other.size))
-        closable = max(closable - sum(closing.values()), 0.0)
-    opened = max(abs(order.size) - closable, 0.0)
-    return opened if order.size > 0 else -opened
+    return openings([*before, order, *after], held)[len(before)]
+
+
+def openings(orders: Sequence[Resting], held: float) -> list[float]:
+    """Return how much of each of a contract's orders opens (signed), given what is held; the first placed comes first.
+
+    Market orders fill first, in turn. Then a side closes what is held, limits placed first before the others; a stop is in no
+    book before it is triggered, so that each may close all of it. Members of one group can fill only once, in one place.
+    """
+    found = [0.0] * len(orders)
+    moved, moved_by = _fill_market_orders(orders, held, found)
+    closing: tuple[dict[int, float], dict[int, float]] = ({}, {})  # what the limits of each side close so far, by group
+    closed = [0.0, 0.0]
+    for place, order in enumerate(orders):
+        if order.rests_as == "market":
+            continue
+        is_buy = order.size > 0
+        present = held + moved - moved_by.get(order.group, 0.0)
+        closable = max(-present if is_buy else present, 0.0)
+        if order.rests_as == "limit":
+            before = closing[is_buy].get(order.group, 0.0)
+            closable = max(closable - (closed[is_buy] - before), 0.0)
+            closing[is_buy][order.group] = max(before, abs(order.size))
+            closed[is_buy] += closing[is_buy][order.group] - before
+        opened = max(abs(order.size) - closable, 0.0)
+        found[place] = opened if is_buy else -opened
+    return found
+
+
+def _fill_market_orders(orders: Sequence[Resting], held: float, found: list[float]) -> tuple[float, dict[int, float]]:
+    """Note what each market order opens; return how far all of them move the position, and each group of them."""
+    moved, moved_by = 0.0, dict[int, float]()
+    for place, order in enumerate(orders):
+        if order.rests_as == "market":
+            found[place] = split_fill(held + moved - moved_by.get(order.group, 0.0), order.size)[1]
+            moved += order.size
+            moved_by[order.group] = moved_by.get(order.group, 0.0) + order.size
+    return moved, moved_by

@@ -122,16 +122,21 @@ class PathEvent(NamedTuple):
 class Plan(NamedTuple):
     """Events in order, the account's equity at the closing marks and at its lowest, and the steps that took each contract.
 
-    ``paid_in`` of that equity is money from outside that came in on the way; ``failed`` is how much was held of each contract
-    (signed) when it was first liquidated.
+    ``paid_in`` of that equity is money from outside that came in on the way; ``lows`` are the lowest equity before it came in,
+    and after each time it did; ``failed`` is how much was held of each contract (signed) when it was first liquidated.
     """
 
     events: list[PathEvent]
     equity: float
-    lowest_equity: float
+    lows: tuple[float, ...]
     liquidated: Counter[str]
     paid_in: float
     failed: Mapping[str, float]
+
+    @property
+    def lowest_equity(self) -> float:
+        """The account's equity at its lowest."""
+        return min(self.lows)
 
     @property
     def own_equity(self) -> float:
@@ -304,7 +309,7 @@ def plan_path(
         walk.run_legs()
     for number in range(len(detail)):
         walk = _through(walk, number, path)
-    return Plan(walk.events, walk.equity, walk.lowest_equity, walk.liquidated, walk.paid_in, walk.failed)
+    return Plan(walk.events, walk.equity, (*walk.lows, walk.lowest_equity), walk.liquidated, walk.paid_in, walk.failed)
 
 
 def _through(walk: "_Walk", number: int, path: str) -> "_Walk":
@@ -379,7 +384,8 @@ class _Walk:
         self.liquidated: Counter[str] = Counter()
         self.failed: dict[str, float] = {}
         self.paid_in = 0.0
-        self.lowest_equity = inf
+        self.lowest_equity = inf  # since money last came in from outside
+        self.lows: tuple[float, ...] = ()  # before each time it did
 
     @property
     def equity(self) -> float:
@@ -408,17 +414,17 @@ class _Walk:
             *(self.opening, self.bar_seconds, self.cooldown.clone()),
         )
         walk.events, walk.liquidated, walk.failed = list(self.events), Counter(self.liquidated), dict(self.failed)
-        walk.late, walk.lowest_equity, walk.paid_in = self.late, self.lowest_equity, self.paid_in
+        walk.late, walk.lowest_equity, walk.lows, walk.paid_in = self.late, self.lowest_equity, self.lows, self.paid_in
         walk.stand(number, sides)
         walk.run_legs()
         return walk
 
     def meet_open(self) -> None:
         """Meet at one instant what the jump to this part's open brings: its stamps, the test, then the orders jumped over."""
-        self.lowest_equity = min(self.lowest_equity, self.equity)
         for stamp in [stamp for stamp in self.stamps if stamp.fraction * self.ground.parts <= self.number + AN_INSTANT]:
             self._pay(stamp)
         self._test()
+        self.lowest_equity = min(self.lowest_equity, self.equity)  # not before the test: what the fund has paid was no equity
         for order in list(self.orders):
             opened = self.last_corners[order.symbol][0]
             if order in self.orders and _is_reached_by(order, opened):
@@ -623,8 +629,12 @@ class _Walk:
         if step is None:
             return False
         self._record("top_up", step, 0.0)
+        if step.from_outside:
+            self.lows = (*self.lows, max(min(self.lowest_equity, self.equity), 0.0))
         self.account.add_top_up(step, time=0.0)
-        self.paid_in += step.amount if step.from_outside else 0.0
+        if step.from_outside:
+            self.paid_in += step.amount
+            self.lowest_equity = self.equity
         return True
 
     def _sell(self, wallet: str) -> None:

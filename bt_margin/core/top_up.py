@@ -3,6 +3,7 @@
 Whatever a rule does, it saves the wallet or it is not done: money that would be lost in the same liquidation is kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 from typing import NamedTuple
@@ -24,7 +25,8 @@ class TopUp:
       - ``amount``: money for each use, or ``ratio``: up to this equity / maintenance margin (2.0, say); one of the two
       - ``times`` (default: 1): uses for each position, counted since its wallet last held nothing; None: as often as there is money
       - ``deposit`` (default: False): the money comes from outside and counts as paid in. Otherwise it is moved from the cross
-        wallet to an isolated position's own, no more than is available and there (R8); a cross wallet has no other to draw on
+        wallet to an isolated position's own, no more than is available and there (R8), nor so much that the cross wallet would
+        not be clear of its own maintenance margin; a cross wallet has no other to draw on
 
     Where one use does not suffice, as many as it takes are spent at once. Where there is less money than the rule says, what
     there is is added. What would not leave the wallet clear of its maintenance margin, by 0.01 % of what it holds, is not
@@ -80,8 +82,7 @@ def plan_top_up(account: MarginAccount, wallet: str, marks: Marks) -> TopUpStep 
     if rule is None:
         return None
     equity = account.risk(wallet, marks).equity
-    maintenance = sum(_due(position, marks[position.contract.symbol]) for position in held)
-    clear = CLEAR * sum(position.notional(marks[position.contract.symbol]) for position in held)
+    maintenance, clear = _kept(held, marks)
     least = max(maintenance - equity, 0.0) + clear
     if rule.ratio is not None:
         uses, wanted = 1, max(rule.ratio * maintenance - equity, least)
@@ -90,8 +91,23 @@ def plan_top_up(account: MarginAccount, wallet: str, marks: Marks) -> TopUpStep 
         uses = ceil(least / rule.amount)
         wanted = max(uses * rule.amount, least)
     left = inf if rule.times is None else rule.times - account.top_ups_used.get(wallet, 0)
-    amount = wanted if rule.deposit else min(wanted, account.available_margin(marks), account.free_cash)
+    amount = wanted if rule.deposit else min(wanted, _spare(account, marks))
     return TopUpStep(wallet, symbol, amount, uses, rule.deposit) if uses <= left and amount >= least else None
+
+
+def _spare(account: MarginAccount, marks: Marks) -> float:
+    """Return what the cross wallet can give away: what is available and there, and leaves it clear of its maintenance margin.
+
+    That margin may be more than the initial one, of a position that has drifted into a tier its leverage would not be allowed in.
+    """
+    free, held = min(account.available_margin(marks), account.free_cash), list(account.held(CROSS))
+    return min(free, account.risk(CROSS, marks).equity - sum(_kept(held, marks))) if held else free
+
+
+def _kept(held: Sequence[Position], marks: Marks) -> tuple[float, float]:
+    """Return what positions maintain, and how much more leaves a wallet clear of that."""
+    maintenance = sum(_due(position, marks[position.contract.symbol]) for position in held)
+    return maintenance, CLEAR * sum(position.notional(marks[position.contract.symbol]) for position in held)
 
 
 def _due(position: Position, mark_price: float) -> float:

@@ -21,6 +21,8 @@ from .drawing import (
     RED,
     SKY,
     End,
+    date_number,
+    height_in_points,
     kept_rows,
     kept_with_gaps,
     legible,
@@ -47,6 +49,8 @@ HALF = 0.5  # of the starting money: a panel of money that stays above does not 
 LOPSIDED = 12.0  # largest cost over the smallest: from here on they are scaled by logarithms
 THRESHOLDS = ((0.5, "0.5", PALE), (0.8, "0.8", GREY), (1.0, "1.0 liquidated here", RED))  # of the margin ratio
 TOP_RATIO = 1.15
+ROOM = 28.0  # points below the deepest drawdown, for its label
+SIDE = 0.12  # of a panel: a label nearer to one of its sides is not centred
 LATE = 0.7  # of the run: what happens later is named on its left
 
 
@@ -269,10 +273,13 @@ def draw_drawdown(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
     axes.plot(times, closes[rows], color=BLUE, linewidth=1.5, marker=_dot(rows))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{plainly(round(100 * value, 6))}%"))
     row = int(inside.argmin())
-    axes.set_ylim(min(float(inside[row]) * 1.12, -0.002), 0)
-    if inside[row] < 0:
-        said = f"{plainly(round(100 * inside[row], 0 if inside[row] <= -0.1 else 1))}% on {index[row]:%d %b %Y}"
-        _say_beside(axes, said, (index[row], float(inside[row])), BLUE, is_late=row > LATE * len(inside), up=12)
+    deepest = float(inside[row])
+    axes.set_ylim(min(deepest / (1 - ROOM / height_in_points(axes)), -0.002), 0)
+    if deepest < 0:
+        said = f"{plainly(round(100 * deepest, 0 if deepest <= -0.1 else 1))}% on {index[row]:%d %b %Y}"
+        across = float(axes.transLimits.transform((date_number(index[row]), 0.0))[0])
+        side = "left" if across < SIDE else "right" if across > 1 - SIDE else "center"
+        say(axes, said, (index[row], deepest), (0, -ROOM / 2), BLUE, ha=side)  # below the lowest point there is no curve
     net = ", deposits and withdrawals taken out" if result.flows else ""
     panel_title(axes, f"Drawdown from the highest equity so far, inside bars{net}")
 

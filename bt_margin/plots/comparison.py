@@ -163,6 +163,8 @@ def _facts(result: Result) -> dict[str, str]:
         "venue": f"{settings['venue'] or 'own'} rules",
         "cash": f"cash {settings['cash']:,.10g}",
         "intrabar": f"intrabar {settings['intrabar']}",
+        "unfunded": f"unfunded {settings['unfunded']}",
+        "filters": f"filters {settings['filters']}",
         "on_liquidation": f"then {settings['on_liquidation']}",
         "span": f"{span['first'][:10]} to {span['last'][:10]}",
         "bar": f"bars of {span['bar_seconds']:,.10g} s",

@@ -37,6 +37,7 @@ SIDES = (
     *((0.0, -24.0, "center"), (0.0, 24.0, "center"), (14.0, 0.0, "left"), (-14.0, 0.0, "right")),
     *((14.0, 20.0, "left"), (14.0, -20.0, "left"), (-14.0, 20.0, "right"), (-14.0, -20.0, "right")),
 )  # of a mark: points to the right, points up, alignment of a label there
+TIED = 18.0  # points, from the panel to a name that is tied to its curve
 MARK = 9.0  # points, from a mark's middle to its edge
 WARNING_MARKS = (("warning", "D", ORANGE, "◇ warned"), ("margin_call", "s", INK, "□ margin called"), ("top_up", "P", GREEN, "✚ topped up"))
 BOLD = (600, 700, 800, "semibold", "demibold", "bold", "extra bold")  # weights as matplotlib knows them
@@ -317,8 +318,11 @@ def date_ticks(axes: "Axes", most: int) -> None:
 
     # With a minimum of 5 and few at most there are spans for which matplotlib has no interval, and it warns.
     locator = AutoDateLocator(minticks=5 if most >= 12 else 2, maxticks=most)
+    style = ConciseDateFormatter(locator, show_offset=False)
+    if most < 12:  # of few days not even one need be the first of its month, which would name it
+        style.formats[2] = style.zero_formats[2] = style.zero_formats[3] = "%d %b"
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+    axes.xaxis.set_major_formatter(style)
 
 
 def naive(times: Any) -> "np.ndarray":
@@ -432,7 +436,7 @@ def _dense(curve: "np.ndarray") -> "np.ndarray":
 
 
 def name_ends(axes: "Axes", ends: Iterable[End], *, size: float = LABEL) -> None:
-    """Name curves right of the panel, each beside its end.
+    """Name curves right of the panel, each beside its end, smaller where one is too long for the picture.
 
     Names that would cover each other are moved apart, and then tied to their curve, as are those of curves that end
     early. The panel's limits and scale must be final.
@@ -440,6 +444,10 @@ def name_ends(axes: "Axes", ends: Iterable[End], *, size: float = LABEL) -> None
     from matplotlib.transforms import ScaledTranslation
 
     ends = sorted((end._replace(text=legible(end.text)) for end in ends), key=lambda end: end.height)
+    figure: Any = axes.figure
+    beside = (1 - axes.get_position().x1) * WIDTH - TIED / 72
+    widest = max((text_width(figure, line, size, weight="bold") for end in ends for line in end.text.split("\n")), default=0.0)
+    size *= min(1.0, beside / widest) if widest else 1.0
     room = height_in_points(axes)
     inside = axes.transScale + axes.transLimits
     points = [inside.transform((date_number(end.time), end.height)) for end in ends]
@@ -452,7 +460,7 @@ def name_ends(axes: "Axes", ends: Iterable[End], *, size: float = LABEL) -> None
         line = {"arrowstyle": "-", "color": end.color, "linewidth": 1, "linestyle": ":", "shrinkA": 0, "shrinkB": 0}
         axes.annotate(
             end.text, (naive([end.time])[0], end.height), xytext=(1.0, height), annotation_clip=False, zorder=9, color=end.color, size=size,
-            textcoords=axes.transAxes + ScaledTranslation((18 if is_tied else 10) / 72, 0, axes.figure.dpi_scale_trans),
+            textcoords=axes.transAxes + ScaledTranslation((TIED if is_tied else 10) / 72, 0, axes.figure.dpi_scale_trans),
             weight="bold", va="center", arrowprops=line if is_tied else None,
         )  # fmt: skip
 

@@ -43,8 +43,8 @@ CROWDED = 0.2  # of what is drawn: liquidations within less than this are shown 
 APART = 0.12  # of what is drawn: where liquidations follow each other sooner they are counted and not named one by one
 MOST_NAMED = 3  # liquidations, one by one
 REACH = 0.35  # of the span of prices: how far beyond them a liquidation price is followed
-BOX = (0.39, 0.34)  # what is enlarged, as a share of the panel: width, height
-PLACES = [(left, bottom) for bottom in (0.58, 0.12) for left in (0.06, 0.18, 0.3, 0.42, 0.54)]  # of the box's lower left corner
+BOX = (0.39, 0.32)  # what is enlarged, as a share of the panel: width, height
+PLACES = [(left, bottom) for bottom in (0.6, 0.12) for left in (0.06, 0.18, 0.3, 0.42, 0.54)]  # of the box's lower left corner
 IVORY = "#FFF8F2"
 
 
@@ -316,7 +316,7 @@ def _frame(axes: "Axes", low: float, high: float) -> tuple[float, float]:
     """Return prices a little below and above these, by the panel's height, but inside the panel."""
     inside = axes.transScale + axes.transLimits
     bottom, top = inside.transform([(0.0, low), (0.0, high)])[:, 1]
-    edges = inside.inverted().transform([(0.0, max(bottom - 0.04, 0.003)), (0.0, min(top + 0.04, 0.997))])[:, 1]
+    edges = inside.inverted().transform([(0.0, max(bottom - 0.03, 0.003)), (0.0, min(top + 0.03, 0.997))])[:, 1]
     return float(edges[0]), float(edges[1])
 
 

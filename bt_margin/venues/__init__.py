@@ -212,13 +212,10 @@ def _orders(entry: Mapping[str, object], file: str) -> OrderTerms:
     where = f"{file}, order_terms"
     given = mapping(entry.get("order_terms", {}), where)
     check_keys(given, frozenset(), ORDER_TERMS, where)
+    words = {name: text(given.get(name, getattr(USUAL, name)), f"{where}, {name}") for name in ("netting", "margin_price")}
+    flags = {name: flag(given.get(name, getattr(USUAL, name)), f"{where}, {name}") for name in ("counts_loss", "counts_fee")}
     try:
-        return OrderTerms(
-            netting=text(given.get("netting", USUAL.netting), f"{where}, netting"),
-            margin_price=text(given.get("margin_price", USUAL.margin_price), f"{where}, margin_price"),
-            counts_loss=flag(given.get("counts_loss", USUAL.counts_loss), f"{where}, counts_loss"),
-            counts_fee=flag(given.get("counts_fee", USUAL.counts_fee), f"{where}, counts_fee"),
-        )
+        return OrderTerms(words["netting"], words["margin_price"], flags["counts_loss"], flags["counts_fee"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 

@@ -286,6 +286,10 @@ def test_the_margin_mode_of_an_open_position_stays():
     [
         ({"multiplier": 0}, "multiplier is a positive number"),
         ({"lot": -1}, "lot is a positive size"),
+        ({"tick": -0.1}, "the tick is a number of 0 or more, was -0.1"),
+        ({"min_size": float("nan")}, "the smallest size is a number of 0 or more"),
+        ({"min_notional": -5}, "the smallest notional is a number of 0 or more"),
+        ({"min_size": 2, "max_size": 1}, "the largest market order is above the smallest of 2, was 1"),
         ({"taker": 0.5}, "taker is a fraction of notional"),
         ({"liquidation_fee": -0.001}, "a liquidation fee costs"),
         ({"maker": math.nan}, "maker is a fraction of notional"),

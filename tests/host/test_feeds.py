@@ -788,6 +788,79 @@ def test_a_file_that_holds_no_table_gets_one_sentence(tmp_path, suffix):
         PerpData(dataname=path)
 
 
+def _dumped(frame, per_second=1_000):
+    """Return hourly candles as Binance dumps them, without a line of names."""
+    opened = frame.index.as_unit("s").astype("int64").to_numpy() * per_second
+    table = frame.reset_index(drop=True)[["open", "high", "low", "close", "volume"]]
+    table.insert(0, "open_time", opened)
+    return table.assign(close_time=opened + 3_600 * per_second - 1, quote_volume=100.5, count=7, taker=0.5, quote_taker=50.0, ignore=0)
+
+
+@pytest.mark.parametrize("per_second", [1_000, 1_000_000])
+@pytest.mark.parametrize("suffix", [".csv", ".zip"])
+def test_a_dump_without_a_line_of_names_is_read_as_with_one(tmp_path, per_second, suffix):
+    table = _dumped(candles(rows=40, freq="1h", start="2024-01-01", gaps=True), per_second)
+    table.to_csv(tmp_path / f"named{suffix}", index=False)
+    table.to_csv(tmp_path / f"bare{suffix}", index=False, header=False)
+
+    named, bare = (PerpData(dataname=tmp_path / f"{name}{suffix}") for name in ("named", "bare"))
+
+    assert (bare._columns, bare.perp) == (named._columns, named.perp)
+    assert bare.perp.stamps[0] == datetime(2024, 1, 1, 1, tzinfo=UTC).timestamp()
+    assert bare.perp.gaps > 0
+
+
+def test_marks_may_come_as_a_dump_without_a_line_of_names(tmp_path):
+    frame = candles(rows=20, freq="1h", start="2024-01-01")
+    _dumped(frame).to_csv(tmp_path / "mark.csv", index=False, header=False)
+
+    assert list(PerpData(dataname=frame, mark=tmp_path / "mark.csv").perp.mark_close) == list(frame["close"])
+
+
+MISTAKEN = {
+    "in seconds": lambda table: table.assign(open_time=table["open_time"] // 1_000, close_time=table["close_time"] // 1_000),
+    "of bars of two lengths": lambda table: table.assign(close_time=table["close_time"].where(table.index != 2, table["close_time"] + 1)),
+    "closed before it opened": lambda table: table.assign(close_time=table["open_time"] - 2),
+    "off the grid": lambda table: table.assign(**{n: table[n] + 1_000 * (table.index == 3) for n in ("open_time", "close_time")}),
+    "in no order": lambda table: table.iloc[[0, 2, 1, 3]],
+    "low above close": lambda table: table.assign(low=table["close"] + 1),
+    "high below open": lambda table: table.assign(high=table["open"] - 1),
+    "a price of 0": lambda table: table.assign(low=0.0),
+    "a blank": lambda table: table.assign(high=table["high"].where(table.index != 1)),
+    "a word": lambda table: table.assign(ignore=["0", "0", "none", "0"]),
+    "a time with a fraction": lambda table: table.assign(open_time=table["open_time"] + 0.5),
+    "of 11 columns": lambda table: table.drop(columns="ignore"),
+    "of 13 columns": lambda table: table.assign(more=0),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKEN)
+def test_what_may_be_something_else_than_a_dump_is_refused_without_names(tmp_path, case):
+    table = _dumped(candles(rows=4, freq="1h", start="2024-01-01"))
+    MISTAKEN[case](table).to_csv(tmp_path / "BTCUSDT.csv", index=False, header=False)
+
+    with pytest.raises(ValueError, match=r"^BTCUSDT: candle file has no line of column names, it begins with 17.*one for each column$"):
+        PerpData(dataname=tmp_path / "BTCUSDT.csv")
+
+
+@pytest.mark.parametrize("end", [",", ",7"])
+def test_rows_of_more_fields_than_names_are_refused(tmp_path, end):
+    path = tmp_path / "BTCUSDT.csv"
+    path.write_text("datetime,open,high,low,close\n" + "".join(f"{1_704_067_200 + 3_600 * row},2,2,2,2{end}\n" for row in range(3)))
+
+    with pytest.raises(
+        ValueError, match=r"has 6 fields in a row, but 5 names in its first line, datetime, open,.*; name every column, and drop"
+    ):
+        PerpData(dataname=path)
+
+
+def test_spaces_around_names_are_no_part_of_them(tmp_path):
+    path = tmp_path / "BTCUSDT.csv"
+    path.write_text("datetime, open, high, low, Close \n2024-01-01, 10, 12, 9, 11\n2024-01-02, 11, 13, 10, 12\n")
+
+    assert list(preloaded(PerpData(dataname=path)).lines.close.array) == [11.0, 12.0]
+
+
 def test_a_window_changed_after_the_feed_was_made_is_refused():
     feed = PerpData(dataname=small(), name="BTCUSDT")
     feed.p.fromdate = datetime(2024, 1, 1, 2)

@@ -51,6 +51,14 @@ def test_a_refused_order_is_told_with_what_it_needed_what_there_was_and_what_wou
     assert (row.needed, row.available, row.max_size) == pytest.approx(expected)
 
 
+def test_a_refusal_has_a_code_that_a_program_can_read_and_a_sentence_for_people():
+    """kernc/backtesting.py#1334: orders vanish and nothing says why. 101 at 100 and 10x need 1 010 of 1 000; 100 would fit."""
+    strategy = play({1: buy(size=101)}, frame([STILL] * 3), **CROSS)
+    info = info_of(strategy, 0)
+    assert (info["reason"], info["needed"], info["available"], info["max_size"]) == ("margin", 1_010, 1_000, 100)
+    assert info["message"] == "AAA: opening 101 at 100 with 10x needs 1010, available is 1000; lower the size to 100 or less"
+
+
 @pytest.mark.parametrize(("asked", "taken"), [(0.0037, 0.003), (1.9999, 1.999), (0.001, 0.001)])
 def test_a_fraction_is_cut_to_whole_lots_and_not_to_whole_numbers(asked, taken):
     """kernc/backtesting.py#1334 and #1198: sizes below 1 vanished. With lots of 0.001 what is asked loses less than a lot."""
@@ -137,6 +145,17 @@ def test_a_target_that_an_open_has_made_too_dear_is_refused_with_the_size_that_f
     strategy = play(script, frame([STILL, at(105), at(105), at(105)]), **CROSS)
     assert numbers(info_of(strategy, 0)) == pytest.approx((1_050, 1_000, 1_000 / 10.5))
     assert outcomes(strategy) == [("Margin", 0), ("Completed", pytest.approx(1_000 / 10.5))]
+
+
+def test_a_target_that_an_open_has_made_too_dear_is_shrunk_to_what_fits_where_the_broker_is_told_to():
+    """mementum/backtrader#270, community 3091: a target of all that there is dies as the open gaps.
+
+    100 at a close of 100 with all of 1 000; at an open of 105 they are 1 000 / 10.5 = 95.238.
+    """
+    all_in = {1: lambda s: s.order_target_percent(target=10.0)}
+    strategy = play(all_in, frame([STILL, at(105), at(105)]), unfunded="shrink", **CROSS)
+    assert outcomes(strategy) == [("Completed", pytest.approx(1_000 / 10.5))]
+    assert info_of(strategy, 0)["asked_size"] == 100
 
 
 def test_a_part_of_what_is_available_leaves_room_for_a_higher_open_and_the_fee():
@@ -239,6 +258,14 @@ def test_a_reversal_is_a_close_and_an_opening_and_only_the_opening_needs_margin(
     strategy = play({1: buy(size=100), 2: sell(size=150)}, frame([STILL] * 4), **CROSS)
     assert outcomes(strategy) == [("Completed", 100), ("Completed", -150)]
     assert (strategy.position.size, strategy.broker.initial_margin(), strategy.cash[-1]) == (-50, 500, 500)
+
+
+def test_a_reduce_only_order_never_opens_and_needs_no_margin():
+    """nautilus#2505: reduce-only orders were refused for margin. 100 long take all; at 95 a reduce-only ask of 150 closes the 100."""
+    exit_order = sell(size=150, exectype=bt.Order.Limit, price=96, reduce_only=True)
+    strategy = play({1: buy(size=100), 3: exit_order}, frame([STILL, STILL, at(95), at(95), at(96), at(96)]), **CROSS)
+    assert outcomes(strategy) == [("Completed", 100), ("Completed", -100)]
+    assert (strategy.position.size, max(strategy.broker.record.column("order_margin"))) == (0, 0)
 
 
 # -- margin follows what is held -----------------------------------------------------------------------------------------

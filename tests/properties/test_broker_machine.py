@@ -1,24 +1,45 @@
 """Whatever a trader sends and whatever the market does, a running broker keeps its invariants.
 
-The machine writes a scenario step by step: bars with wicks and gaps, funding, orders of every kind, cancels, transfers, other
-leverages and margin modes. At the end the scenario is played under ``check=True``, which asserts the invariants after
-every bar; a failing one is printed as a table that can be played again by hand.
+The machine writes a scenario step by step: bars with wicks and gaps, finer bars inside them, funding, orders of every kind,
+cancels, transfers, other leverages and margin modes; under any profile, with top-ups, refills and warnings. At the end the
+scenario is played under ``check=True``, which asserts the invariants after every bar; a failing one is printed as a table that
+can be played again by hand.
 """
 
 import warnings
 
 import backtrader as bt
 import pandas as pd
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result, TopUp
 from bt_margin.core.orders import NETTINGS, OrderTerms
+from bt_margin.record import SPECK
 
 SYMBOLS = ("AAA", "BBB")
 TIERS = [(20_000, 0.01, 50), (100_000, 0.03, 20), (None, 0.1, 5)]
 MODES = ({}, {"runonce": False}, {"preload": False}, {"exactbars": -1})
+TOP_UPS = (
+    None,
+    None,
+    TopUp(amount=20, times=2),
+    TopUp(amount=5, times=None),
+    TopUp(ratio=1.5, times=None),
+    TopUp(amount=50, deposit=True),
+    TopUp(ratio=2.0, times=3, deposit=True),
+)
+ENDINGS = (
+    {},
+    {},
+    {"on_liquidation": "stop"},
+    {"on_liquidation": "refill", "refill": 300.0},
+    {"on_liquidation": "refill", "refill": 5_000.0},
+)
+WARNINGS = ({}, {"warning_rate": 3.0, "call_rate": 1.5}, {"warning_distance": 0.05, "warning_atr": 2.0, "warning_atr_period": 2})
+FINER = (None, None, (True,), (False, True, True))  # whether the finer bars of a bar go low first, over and over
 EXECTYPES = ("Market", "Close", "Limit", "Stop", "StopLimit", "StopTrail")
 
 shares = st.floats(0.05, 1.1)
@@ -96,7 +117,8 @@ class Trader(bt.Strategy):
 
     def do_move_margin(self, number, share):
         move = self.broker.add_margin if share > 0 else self.broker.remove_margin
-        move(self.datas[number], abs(share) * max(self.broker.getcash(), 1.0))
+        side = {"side": "LONG" if round(abs(share) * 1_000) % 2 else "SHORT"} if self.broker.is_hedging else {}
+        move(self.datas[number], abs(share) * max(self.broker.getcash(), 1.0), **side)
 
     def do_leverage(self, number, leverage):
         self.broker.set_leverage(self.datas[number], leverage)
@@ -119,9 +141,21 @@ class BrokerMachine(RuleBasedStateMachine):
         counts_loss=st.booleans(),
         unfunded=st.sampled_from(("reject", "shrink")),
         mode=st.sampled_from(MODES),
+        top_up=st.sampled_from(TOP_UPS),
+        ending=st.sampled_from(ENDINGS),
+        warned=st.sampled_from(WARNINGS),
+        other_mode=st.sampled_from((None, "cross", "isolated")),
+        finer=st.sampled_from(FINER),
     )
-    def open_account(self, leverage, margin_mode, profile, intrabar, netting, counts_loss, unfunded, mode):
+    def open_account(  # everything that an account is opened with
+        self, leverage, margin_mode, profile, intrabar, netting, counts_loss, unfunded, mode, top_up, ending, warned, other_mode, finer
+    ):
         self.account = {"margin_mode": margin_mode, "position_mode": self.position_mode, "intrabar": intrabar, "unfunded": unfunded}
+        self.account |= {**ending, **warned}
+        self.margin_modes = (margin_mode, other_mode or margin_mode)
+        if top_up is not None and (top_up.deposit or "isolated" in self.margin_modes):
+            self.account["top_up"] = top_up
+        self.finer = None if intrabar == "close" else finer
         self.orders = {"netting": netting, "counts_loss": counts_loss, "counts_fee": not counts_loss}
         self.terms = {"leverage": leverage, "profile": profile, "commission": 0.0005, "maker": 0.0002}
         self.mode = mode
@@ -205,23 +239,55 @@ class BrokerMachine(RuleBasedStateMachine):
         rates = pd.Series({start + pd.Timedelta(hours=hour): rate for hour, rate in self.rates.items()}, dtype=float)
         for number, symbol in enumerate(SYMBOLS):
             own = {"tiers": TIERS, "lot": 0.01 if number == 0 else 0.0, "order_terms": OrderTerms(**self.orders)}
+            own["margin_mode"] = self.margin_modes[number]
             cerebro.broker.addcommissioninfo(PerpCommInfo(**own, **self.terms), name=symbol)
             candles = pd.DataFrame([row[1 + number] for row in self.rows], columns=["open", "high", "low", "close"], index=index)
             candles["volume"] = 1.0
             funding = rates if len(rates) else None
-            cerebro.adddata(PerpData(dataname=candles, name=symbol, funding=funding, timeframe=bt.TimeFrame.Minutes, compression=60))
+            feed = {"funding": funding, "detail": self.quarters(number, index), "timeframe": bt.TimeFrame.Minutes, "compression": 60}
+            cerebro.adddata(PerpData(dataname=candles, name=symbol, **feed))
         cerebro.addstrategy(Trader, script=self.script)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".* cannot withdraw ", category=UserWarning)
             strategy = cerebro.run()[0]
-        result = Result.of(strategy)
-        assert result.summary["journal_imbalance"] <= 1e-9
-        assert result.summary["final_equity"] >= 0
+        self.judge(strategy)
+
+    def quarters(self, number, index):
+        """Return four finer bars for each bar: to one extreme, by a jump from there to the other, to the close; None of no detail."""
+        if self.finer is None or number >= len(self.finer):
+            return None
+        rows, times = [], []
+        for place, row in enumerate(self.rows):
+            opening, high, low, close = row[1 + number]
+            first, then = (low, high) if self.finer[place % len(self.finer)] else (high, low)
+            middle = (first + 2 * then) / 3
+            for quarter, (begin, end) in enumerate(((opening, first), (middle, then), (then, close), (close, close))):
+                rows.append((begin, max(begin, end), min(begin, end), end))
+                times.append(index[place] + pd.Timedelta(minutes=15 * quarter))
+        return pd.DataFrame(rows, columns=["open", "high", "low", "close"], index=times).assign(volume=1.0)
+
+    def judge(self, strategy):
+        """Assert of a finished run what must hold of any."""
+        broker, result = strategy.broker, Result.of(strategy)
+        summary = result.summary
+        assert summary["journal_imbalance"] <= 1e-9
+        assert summary["final_equity"] >= 0
         assert all(sentence.startswith(SYMBOLS) for sentence in strategy.refused), strategy.refused
+        assert result.to_json()
+        assert summary["total_return"] >= -1
+        assert max(-summary["total_return"], 0) - 1e-9 <= summary["max_drawdown"] <= 1
+        assert (summary["refills"] > 0) <= (summary["liquidations"] > 0)
+        assert all(row.amount > 0 and row.equity <= row.maintenance_margin * (1 + 1e-9) + 1e-9 for row in broker.record.top_ups)
+        external = [row.amount for row in broker.journal if row.account == "external"]
+        assert sum(flow.amount for flow in broker.record.flows) == pytest.approx(-sum(external) - 1_000, abs=1e-6)
+        assert broker.fundvalue * broker.fundshares == pytest.approx(max(broker.equity, SPECK * 1_000), rel=1e-6)
+        if not any(flow.bar == len(broker.record) for flow in broker.record.flows):
+            assert broker.fundvalue / 100 - 1 == pytest.approx(summary["total_return"], rel=1e-6, abs=1e-9)
 
     def table(self) -> str:
         """Return the scenario as a table: the bars, and after each what the trader did."""
         lines = [f"account {self.account}, orders {self.orders}, terms {self.terms}, mode {self.mode}, funding by hour {self.rates}"]
+        lines.append(f"margin modes {self.margin_modes}, finer bars low first {self.finer}")
         lines.append(f"{'hour':>4}  {'AAA open, high, low, close':<44}{'BBB':<44}then")
         for number, (hour, *candles) in enumerate(self.rows, 1):
             cells = "".join(f"{' '.join(f'{price:.6g}' for price in candle):<44}" for candle in candles)
@@ -234,13 +300,9 @@ TestBrokerMachine = BrokerMachine.TestCase
 
 
 class HedgeMachine(BrokerMachine):
-    """The same in hedge mode, orders that are not funded refused; one that is placed below the market is against its leg."""
+    """The same in hedge mode; an order that is placed below the market is against its leg."""
 
     position_mode = "hedge"
-
-    def play(self):
-        self.account["unfunded"] = "reject"
-        super().play()
 
 
 HedgeMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)

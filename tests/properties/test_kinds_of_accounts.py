@@ -217,6 +217,7 @@ def bars_of(account, rng):
     for symbol, position in account.positions.items():
         low, high = rng.uniform(93, 100), rng.uniform(100, 107)
         slots[symbol] = SimpleNamespace(
+            detail=None,
             symbol=symbol,
             position=position,
             is_fresh=True,
@@ -228,7 +229,6 @@ def bars_of(account, rng):
             next_stamp=inf,
             schedule=None,
             grace=0.0,
-            detail=None,
             has_stamps_due=lambda: False,
         )
     return slots
@@ -238,8 +238,8 @@ def lets_pass(account, slots, fills) -> bool:
     """Whether the screen lets these bars pass unwalked with these possible fills."""
     held = [(slot, slot.position) for slot in slots.values() if slot.position.size]
     order = SimpleNamespace(exectype=bt.Order.Limit)
-    book = {"account": account, "pending": [order], "slots": slots, "possible_fills": lambda: fills, "p": SimpleNamespace(coc=False)}
-    broker = SimpleNamespace(**book, touched_slots=partial(MarginBroker.touched_slots, SimpleNamespace(slots=slots)))
+    book = {"account": account, "pending": [order], "possible_fills": lambda: fills, "p": SimpleNamespace(coc=False)}
+    broker = SimpleNamespace(**book, slots=slots, touched_slots=partial(MarginBroker.touched_slots, SimpleNamespace(slots=slots)))
     return is_safe(broker, held, list(slots.values()))
 
 

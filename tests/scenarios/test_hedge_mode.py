@@ -5,11 +5,12 @@ import math
 
 import backtrader as bt
 import pytest
-from playing import CALM, frame, play, rate_column
+from playing import CALM, Script, frame, play, rate_column
 from typer.testing import CliRunner
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result, analyzers, observers, plots, run, sizers
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result, TopUp, analyzers, observers, plots, run, sizers
 from bt_margin.cli import app
+from bt_margin.core.orders import OrderTerms
 
 LONG, SHORT = {"position_side": "LONG"}, {"position_side": "SHORT"}
 STILL = (100, 100, 100, 100)
@@ -192,7 +193,7 @@ def test_an_order_closes_its_leg_and_never_crosses_zero(cash):
     strategy = hedge({1: long_only, 2: exits}, bars, margin_mode="cross", cash=cash)
     assert bool(strategy.broker.record.walked_bars) == (cash == 13)
     assert states(strategy)[1] == ("Completed", -1)
-    assert list(strategy.orders.values())[1][4]["asked_size"] == -3
+    assert list(strategy.orders.values())[1][4]["asked_size"] == 3
     assert sizes(strategy) == (0, 0)
     assert strategy.broker.equity == cash + 4
 
@@ -247,6 +248,27 @@ def test_opening_orders_of_both_sides_reserve_in_full():
     strategy = hedge({1: resting, 2: long_only}, frame([CALM] * 3))
     assert strategy.broker.record.column("order_margin")[1] == 50 * 90 / 10 + 50 * 110 / 10
     assert states(strategy)[2] == ("Margin", 0)
+
+
+@pytest.mark.parametrize("netting", ["larger_side", "both_sides", "net_bids"])
+@pytest.mark.parametrize("first", ["LONG", "SHORT"])
+def test_a_group_on_both_legs_reserves_its_larger_member(first, netting):
+    """60 bought at 110 take 660 and 60 sold at 90 take 540: both are not there, but one ends the other. At 7x the larger takes 943."""
+
+    def straddle(strategy):
+        stop = {"size": 60, "exectype": bt.Order.Stop}
+        orders = [(strategy.buy, 110, LONG), (strategy.sell, 90, SHORT)]
+        (send, price, leg), (other, opposite, its_leg) = orders if first == "LONG" else orders[::-1]
+        other(price=opposite, oco=send(price=price, **leg, **stop), **its_leg, **stop)
+
+    script = {1: straddle, 3: lambda s: s.broker.set_leverage(s.data, 7), 4: lambda s: s.broker.set_leverage(s.data, 10)}
+    terms = {"order_terms": OrderTerms(netting=netting)}
+    strategy = hedge(script, frame([STILL] * 5 + [(100, 105, 89, 90), (90,) * 4]), terms=terms, margin_mode="cross")
+    assert list(strategy.broker.record.column("order_margin")) == pytest.approx([0, 660, 660, 6_600 / 7, 660, 0, 0])
+    assert dict(zip(("LONG", "SHORT") if first == "LONG" else ("SHORT", "LONG"), states(strategy), strict=True)) == {
+        "LONG": ("Canceled", 0),
+        "SHORT": ("Completed", -60),
+    }
 
 
 def test_exits_reserve_nothing_and_lend_no_room_to_what_opens_after_them():
@@ -386,6 +408,30 @@ def test_the_only_leg_that_is_held_needs_no_name():
     assert strategy.broker.liquidation_price(strategy.data) == pytest.approx((100 - 15) / 0.99)
     with pytest.raises(ValueError, match="'LONG' or 'SHORT', was 'both'"):
         strategy.broker.getposition(strategy.data, "both")
+
+
+def test_a_rule_names_the_contract_of_a_data_without_a_name_and_not_its_legs():
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(position_mode="hedge", margin_mode="isolated", cash=1_000, top_up={"data0": TopUp(amount=5)}, check=True)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01))
+    cerebro.adddata(PerpData(dataname=frame([CALM, CALM, (100, 109.5, 90.5, 100)])))
+    cerebro.addstrategy(Script, script={1: both})
+    strategy = cerebro.run()[0]
+    assert [row.account for row in strategy.broker.record.top_ups] == ["wallet:data0:LONG", "wallet:data0:SHORT"]
+    assert sizes(strategy) == (1, -1)
+
+
+@pytest.mark.parametrize("mode", ["one_way", "hedge"])
+def test_what_has_no_sides_is_not_closed_by_one(mode):
+    def end(strategy):
+        with pytest.raises(ValueError, match="AAA: it has no sides to close one of; close what is held by the strategy's own close"):
+            strategy.broker.close_side(strategy.data, None)
+
+    terms = {"kind": "spot", "leverage": 1, "tiers": None} if mode == "hedge" else {}
+    assert (
+        play({1: lambda s: s.buy(size=1), 3: end}, frame([CALM] * 4), terms=terms, margin_mode="cross", position_mode=mode).position.size
+        == 1
+    )
 
 
 def test_spot_has_one_position_in_hedge_mode():

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from playing import CALM, buy, frame, play, rate_column, sell
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result, TopUp
 
 LIMIT_PRICE = 90 / 0.99
 STOP, LIMIT, TRAIL = bt.Order.Stop, bt.Order.Limit, bt.Order.StopTrail
@@ -243,6 +243,15 @@ def test_a_finer_bar_that_has_both_is_decided_by_its_own_path():
     assert [row.certainty for row in adverse.broker.record.liquidations] == ["possible"]
     assert fills(favourable) == [(-1, 105)]
     assert Result.of(adverse).summary["ambiguous"] == 1
+
+
+@pytest.mark.parametrize("top_up", [None, TopUp(amount=20, deposit=True)])
+def test_what_the_fund_pays_for_a_jump_between_finer_bars_was_no_equity(top_up):
+    """10 of equity behind a long of 1 at 100 are -2 at 88."""
+    jump = [(100, 106, 100, 100), (100, 100, 99, 99), (88, 88, 80, 85), (85, 99, 85, 99)]
+    strategy = play({1: buy()}, BOTH_WAYS, detail=[quarters(jump)], margin_mode="cross", cash=10, top_up=top_up)
+    assert min(strategy.broker.record.column("lowest_equity")) == 0
+    assert Result.of(strategy).summary["max_drawdown"] == pytest.approx(1)
 
 
 def test_a_jump_between_finer_bars_is_met_as_any_open_is():
@@ -485,6 +494,13 @@ def test_detail_of_local_time_with_its_zone_and_of_closes_is_the_same():
     closes = quarters(DOWN_THEN_UP, start="2024-01-01 03:15")
     feed = PerpData(dataname=BOTH_WAYS, name="AAA", stamp="close", detail=closes)
     assert feed.perp.detail.is_at_close
+
+
+def test_detail_stamped_in_the_last_millisecond_of_its_bars_opens_where_they_do():
+    opens = quarters(DOWN_THEN_UP)
+    closes = opens.set_axis(opens.index + pd.Timedelta("899.999s"))
+    feed = PerpData(dataname=BOTH_WAYS, name="AAA", stamp="close", detail=closes)
+    assert feed.perp.detail._whole.opened == [time.value // 1_000 for time in opens.index.as_unit("ns")]
 
 
 def test_detail_that_would_never_be_read_is_refused():

@@ -305,6 +305,22 @@ def test_what_cross_positions_and_orders_need_is_not_drawn_on():
     assert strategy.broker.getposition(strategy.data1).size == 1
 
 
+def test_a_top_up_leaves_the_cross_wallet_clear_of_its_own_maintenance():
+    """9.9 of BBB sold at 100 with 1 300 in cross: at 200 it has 310, needs 1 980 / 50 = 39.6 and maintains 1 980 x 20 % - 190 = 206.
+
+    AAA fails at 90.909: of the 200 asked for, 104 less 0.01 % of 1 980 can go.
+    """
+    falls = frame([CALM, CALM, (100,) * 4, (100, 100, 88, 95), (95,) * 4])
+    rises = frame([CALM, CALM, (100, 200, 100, 200), (200,) * 4, (200,) * 4])
+    cerebro = engine(falls, rises, cash=1_310, top_up=TopUp(amount=200))
+    drifts = {"leverage": 50, "tiers": [(1_000, 0.01, 50), (None, 0.2, 4)], "margin_mode": "cross"}
+    cerebro.broker.addcommissioninfo(PerpCommInfo(liquidation_fee=0.0, **drifts), name="BBB")
+    cerebro.addstrategy(Script, script={1: lambda s: (s.buy(s.data0, size=1), s.sell(s.data1, size=9.9))})
+    strategy = cerebro.run()[0]
+    assert [row.amount for row in strategy.broker.record.top_ups] == [pytest.approx(310 - 206 - CLEAR * 1_980)]
+    assert strategy.broker.record.liquidations == []
+
+
 def test_both_paths_of_a_bar_are_planned_with_the_rule_and_the_plan_is_what_happens():
     """A stop closes on the way; check=True compares plan and account after every walked bar."""
     bars = [CALM, CALM, (100, 112, 84, 110), (110, 125, 80, 90), (90,) * 4]
@@ -420,6 +436,22 @@ def test_a_wild_trader_with_a_rule_breaks_no_invariant(seed):
     strategy = play(dict.fromkeys(range(1, 150), trade), frame(rows), top_up=rule, terms={"commission": 0.0005, "leverage": 20})
     assert strategy.broker.record.top_ups
     assert Result.of(strategy).summary["journal_imbalance"] < 1e-12
+
+
+def test_the_drawdown_sees_what_is_lost_of_a_top_up_inside_its_bar():
+    """10 at 100 with 100 fail at 90.909 with 9.09, and 60 come in: 69.09. At 86 20 are left of it; it closes at 95 with 110.
+
+    Of each unit of the fund 0.0909 is left, then 0.0909 x 20 / 69.09, then 0.0909 x 110 / 69.09.
+    """
+    left = LIQUIDATION_PRICE / 10
+    bars = frame([CALM, CALM, (100, 100, 86, 95), (95,) * 4])
+    strategy = play({1: buy(size=10)}, bars, top_up=TopUp(amount=60, deposit=True), **ALL_IN)
+    (flow,) = strategy.broker.record.flows
+    assert (flow.equity, flow.lowest) == (pytest.approx(left), pytest.approx(900 / 45))
+    assert list(Result.of(strategy).equity["lowest_equity"])[2] == pytest.approx(left)
+    summary = Result.of(strategy).summary
+    assert summary["total_return"] == pytest.approx(left / 100 * 110 / (left + 60) - 1)
+    assert summary["max_drawdown"] == pytest.approx(1 - left / 100 * 20 / (left + 60))
 
 
 # -- refills ---------------------------------------------------------------------------------------------------------

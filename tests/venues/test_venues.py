@@ -458,6 +458,17 @@ def contract_of(content: dict[str, Any]) -> dict[str, Any]:
         ),
         (lambda e: e.update(tier_unit="coins"), r"^made\.json, tier_unit must be one of 'quote', 'base', 'contracts', was 'coins'$"),
         (lambda e: e.update(tier_mode=1), r"^made\.json, tier_mode must be one of 'marginal', 'slab', was 1$"),
+        (
+            lambda e: e.update(order_terms={"netting": "none"}),
+            r"^made\.json, order_terms: netting of order terms is one of 'larger_side', 'both_sides', 'net_bids', was 'none'$",
+        ),
+        (
+            lambda e: e.update(order_terms={"margin_price": "mark"}),
+            r"^made\.json, order_terms: margin_price of order terms is one of .*'mark'$",
+        ),
+        (lambda e: e.update(order_terms={"counts_fee": 1}), r"^made\.json, order_terms, counts_fee must be "),
+        (lambda e: e.update(order_terms={"fee": True}), r"^made\.json, order_terms is with unknown fee; "),
+        (lambda e: e.update(filters_since="soon"), r"^made\.json, filters_since must be a day such as 2024-03-31, was 'soon'$"),
         (lambda e: e.update(not_sourced=[1]), r"^made\.json, not_sourced must be a text, was 1$"),
         (
             lambda e: e.update(margin_terms=[{"valid_from": None, "maintenance_basis": "last", "fee_in_margin": "none"}]),
