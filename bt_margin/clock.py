@@ -248,8 +248,11 @@ class BarClock:
         """Let the events of a plan happen; ``in_both`` counts the steps of each contract that both market paths have.
 
         What is held when a wallet fails is judged at its extremes of the bar; where detail tells what every contract did in a
-        part of the bar, at those of the part.
+        part of the bar, at those of the part. What was possible only makes nothing certain: after it a step of its wallet is
+        certain if it was so before the path.
         """
+        before = set() if detail else {symbol for symbol in in_both if self._fails_alone(symbol, tracks)}
+        doubtful: set[str] = set()
         lows = iter(plan.lows)
         self.lowest_equity = min(self.lowest_equity, next(lows))
         self.is_on_path = True
@@ -261,15 +264,17 @@ class BarClock:
                 if len(self.lows) > paid_in:
                     self.lowest_equity = next(lows)
                 continue
-            then = _tracks_of(event, tracks, detail)
-            certain = Counter({symbol: number for symbol, number in in_both.items() if self._fails_alone(symbol, then)})
+            wallet, then = str(event.subject), _tracks_of(event, tracks, detail)
+            alone = {symbol for symbol in in_both if wallet not in doubtful and self._fails_alone(symbol, then)}
+            certain = Counter({symbol: in_both[symbol] for symbol in alone | before})
             now = opening.now + event.fraction * opening.bar_seconds
             moment = Moment(now, opening.bar_seconds / max(len(detail), 1), event.last, event.ahead, bool(detail))
-            steps = self._liquidate(str(event.subject), "path", certain, moment)
-            in_both.subtract(step.symbol for step in steps)
-            for symbol in {step.symbol for step in steps}:
-                if not self._fails_alone(symbol, then):  # what is left of it, which the other path may spare
-                    del certain[symbol]
+            steps = self._liquidate(wallet, "path", certain, moment)
+            taken = Counter(step.symbol for step in steps)
+            in_both.subtract(taken)
+            if any(certain[symbol] < 0 for symbol in taken):
+                doubtful.add(wallet)
+            before -= {symbol for symbol in taken if not self._fails_alone(symbol, then)}  # what is left of it the other path may spare
         self.is_on_path = False
 
     def _detail_of(self, fresh: Sequence["Slot"], tracks: Sequence[Track], ordered: Collection[str]) -> list[dict[str, Track]]:

@@ -32,7 +32,7 @@ from .top_up import plan_top_up
 LEGS = 3
 PATHS = ("adverse", "favourable", "worst")
 SAME_SIZE = 1e-9  # two paths add up the same fills in another order
-AN_INSTANT = 1e-9  # of a part of the bar: what is nearer to its opening is at its opening
+AN_INSTANT = 1e-9  # of a bar or of a part of it: instants that are nearer to each other are one
 
 
 class Track(NamedTuple):
@@ -221,6 +221,7 @@ def plan_bar(
     adverse, favourable = _by_equity([plan(low_first=way) for way in ways])
     if detail:
         _, favourable = _by_equity([plan(low_first=way, path="favourable") for way in ways])
+        adverse, favourable = _by_equity([adverse, favourable])  # less at every part's close may come to more at the last one
     if len({_series(track) for track in stirred}) < 2:
         return Ends(adverse, favourable, adverse)
     worst, sides = adverse, _own_worse(account, coarse, orders)
@@ -689,7 +690,7 @@ class _Walk:
     def _pay_late(self, symbol: str, opened: float) -> None:
         """Charge what was opened with the stamps whose grace is not over."""
         for stamp, grace in self.late:
-            if stamp.symbol == symbol and 0.0 <= self.place - stamp.fraction <= grace:
+            if stamp.symbol == symbol and -AN_INSTANT <= self.place - stamp.fraction <= grace + AN_INSTANT:
                 self._book(stamp._replace(size=opened))
 
     def _book(self, stamp: PathStamp) -> None:

@@ -149,6 +149,7 @@ def test_with_detail_the_models_keep_their_order_and_liquidate_only_where_the_ba
     detail = [{track.symbol: track for track in part} for part in by_part]
     ends = plan_bar(account, tracks, orders, stamps, profile, detail=detail)
     assert len(ends.worst.liquidated) >= len(ends.adverse.liquidated)
+    assert ends.adverse.equity <= ends.favourable.equity
     places = [event.fraction for event in ends.adverse.events]
     assert places == sorted(places), "events come in the order of the clock"
     closes = {track.symbol: track.mark_close for track in tracks}

@@ -4,6 +4,8 @@ The terms are those of ``playing``: flat maintenance 1 %, 10x isolated, no fees;
 of one hour from 01:00; detail is of four quarters of an hour unless it says otherwise.
 """
 
+from dataclasses import replace
+
 import backtrader as bt
 import numpy as np
 import pandas as pd
@@ -117,6 +119,16 @@ def test_what_orders_have_turned_round_is_certain_to_die_only_where_both_paths_h
     stops = {1: sell(), 2: lambda strategy: [strategy.buy(size=1, exectype=STOP, price=price) for price in (100.8, 101.3)]}
     turned = play(stops, frame([CALM, CALM, (100, 101.4, 97, 97)]), **terms)
     assert (deaths(turned), labels(turned)) == ([("AAA", pytest.approx(101.3 * 0.96 / 0.99))], ["certain"])
+
+
+def test_what_fails_only_because_another_contract_possibly_did_is_possible_too():
+    """100 behind 10 of each from 100 carry either low of 94.5 alone; where they meet AAA goes at 95.96, then BBB on what is left."""
+    both = {1: lambda s: (s.buy(s.datas[0], size=10), s.buy(s.datas[1], size=10))}
+    bars = [frame([CALM, CALM, (100, 101, 94.5, 100)])] * 2
+    strategy = play(both, *bars, margin_mode="cross", cash=100, terms={"leverage": 50})
+    # 100 - 20 d = 0.2 (100 - d) at d = 80 / 19.8; then 100 - 10 d - 10 e = 0.1 (100 - e)
+    assert deaths(strategy) == [("AAA", pytest.approx(100 - 80 / 19.8)), ("BBB", pytest.approx(100 - (90 - 800 / 19.8) / 9.9))]
+    assert labels(strategy) == ["possible", "possible"]
 
 
 # -- worst: all extremes meet ------------------------------------------------------------------------------------------
@@ -285,6 +297,19 @@ def test_funding_at_the_start_of_a_finer_bar_comes_before_what_that_bar_does():
     strategy = play({1: buy()}, bars, detail=[finer], funding=rate_column(d0109=0.02))
     (row,) = strategy.broker.record.liquidations
     assert (row.mark_price, strategy.broker.record.funding[0].mark_price) == (92, 99.5)
+
+
+@pytest.mark.parametrize(("grace", "paid"), [(359, []), (360, [-0.0979]), (361, [-0.0979])])
+def test_what_opens_at_the_open_of_a_finer_bar_pays_a_stamp_within_the_grace_to_its_last_second(grace, paid):
+    """Ten finer bars of 6 minutes: the stamp is at 42, prices jump to 97 at 48; 0.1 % of the mark on its line, 97.9."""
+    still, after = (100, 100, 100, 100), (97, 97, 97, 97)
+    finer = frame([still] * 8 + [after, (97, 97, 87, 97)], start="2024-01-01 03:00", freq="6min")
+    rates = pd.Series({pd.Timestamp("2024-01-01 03:42", tz="UTC"): 0.001})
+    schedule = replace(PerpData(dataname=finer, funding=rates).perp.funding, grace_seconds=grace)
+    bars = frame([CALM, CALM, (100, 100, 87, 97)])
+    strategy = play({2: buy(exectype=LIMIT, price=98)}, bars, detail=[finer], funding=schedule)
+    assert strategy.broker.record.fills[0].price == 97
+    assert [row.amount for row in strategy.broker.record.funding] == pytest.approx(paid)
 
 
 def test_the_mark_of_the_finer_bars_decides_and_their_last_fills():
