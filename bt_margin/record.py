@@ -26,7 +26,7 @@ HOLDING_COLUMNS = (
     *("leverage", "terms_since", "set_aside"),
 )
 
-SPECK = 1e-15  # of the first deposit: what an account without money is shown as where a ratio or a logarithm needs more than 0
+SPECK = 1e-20  # of the first deposit: what an account without money is shown as where a ratio or a logarithm needs more than 0
 
 
 class FillRow(NamedTuple):

@@ -350,7 +350,7 @@ def test_a_deposit_after_everything_was_lost_is_no_profit_of_the_fund():
     bars = frame([STILL, STILL, (100, 100, 60, 60), *[(60, 60, 60, 60)] * 3])
     strategy = play(script, bars, terms={"profile": "forfeit"}, margin_mode="cross", cash=101)
     assert strategy.broker.equity == 500
-    assert strategy.broker.fundvalue == pytest.approx(100 * 1e-15, rel=1e-9, abs=0)  # its shares are worth SPECK of what they were
+    assert strategy.broker.fundvalue == pytest.approx(100 * 1e-20, rel=1e-9, abs=0)  # its shares are worth SPECK of what they were
     assert strategy.broker.fundvalue * strategy.broker.fundshares == pytest.approx(500)
 
 
