@@ -143,7 +143,7 @@ def test_an_owner_who_withdraws_everything_is_not_ruined():
 def test_money_paid_in_after_ruin_does_not_undo_it_and_what_it_earns_is_a_return():
     levels, lows = without_flows(100.0, [0.0, 50.0, 60.0], [0.0, 50.0, 45.0], [flow(1, 50.0, 0.0)])
     assert levels == pytest.approx([1e-18, 1e-18, 1.2e-18], rel=1e-9, abs=0)  # SPECK x 100, then x 60 / 50
-    assert lows == pytest.approx([0.0, 1e-13, 0.9e-13], rel=1e-9, abs=0)
+    assert lows == pytest.approx([0.0, 1e-18, 0.9e-18], rel=1e-9, abs=0)
     assert daily_returns(100.0, [0.0, DAY, 2 * DAY], levels) == pytest.approx([-1, 0, 0.2])
 
 
