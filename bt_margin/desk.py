@@ -79,19 +79,19 @@ class OrderDesk(OrderBook):
         is held and never opens; it needs no margin. ``position_side='LONG'`` or ``'SHORT'``: in hedge mode the leg that it changes;
         an order against its leg is reduce-only.
         """
-        return super().buy(owner, data, *self._whole_lots(data, size, kwargs), *args, **kwargs)
+        return super().buy(owner, data, self._whole_lots(data, size, kwargs), *args, **kwargs)
 
     def sell(self, owner, data, size, *args, **kwargs):
         """Place a sell order; see ``buy``."""
-        return super().sell(owner, data, *self._whole_lots(data, size, kwargs), *args, **kwargs)
+        return super().sell(owner, data, self._whole_lots(data, size, kwargs), *args, **kwargs)
 
-    def _whole_lots(self, data, size, info: dict[str, Any]) -> tuple[float]:
+    def _whole_lots(self, data, size, info: dict[str, Any]) -> float:
         """Return the size in whole lots, or as it is where nothing would be left or nothing is rounded: ``submit`` refuses it then."""
         contract = self.legs_of(data)[0].position.contract
         whole = contract.floor_size(size) if isfinite(size) and self.p.filters == "round" else 0.0
         if whole and abs(whole - size) > LOT_SLACK * contract.lot:
             info["asked_size"] = size
-        return (whole or size,)
+        return whole or size
 
     def submit(self, order, check=True):
         """Take an order in, or reject what no venue would take."""

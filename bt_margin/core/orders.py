@@ -9,7 +9,6 @@ from .terms import Holding
 
 NETTINGS = ("larger_side", "both_sides", "net_bids")
 MARGIN_PRICES = ("own", "assumed", "quote")
-RESTS_AS = ("market", "limit", "stop")
 
 ASSUMING_BUFFER = 0.0015  # Binance, FAQ 87fa7ee33b574f7084d42bd2ce2e463b, retrieved 2026-11-21
 

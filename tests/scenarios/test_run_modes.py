@@ -31,7 +31,7 @@ ACCOUNTS = {
 COLUMNS = ["open", "high", "low", "close", "volume"]
 
 
-def run_trader(account, *, detailed=False, seed=3, **mode):
+def run_trader(account, *, detailed=False, seed=7, **mode):
     """Run a random trader on hours of two contracts, AAA cross and BBB isolated (at worst cross); with detail, on quarters inside."""
     cerebro = bt.Cerebro(stdstats=False, **mode)
     cerebro.broker = MarginBroker(cash=10_000, check=True, **account)
@@ -81,7 +81,7 @@ def test_the_accounts_that_are_compared_hold_what_they_are_named_after(at_once):
     bars, fills, liquidations, warnings, top_ups, journal = zip(*(at_once[name][1:] for name in ACCOUNTS), strict=True)
     assert all(map(len, bars))
     assert all(map(len, fills))
-    assert [len(rows) > 0 for name, rows in zip(ACCOUNTS, liquidations, strict=True) if name != "worst"] == [True] * 3
+    assert all(map(len, liquidations))
     assert bars[0] != bars[1]
     assert [len(rows) > 0 for rows in warnings] == [False, False, False, True]
     assert [len(rows) > 0 for rows in top_ups] == [False, False, False, True]
