@@ -24,10 +24,10 @@ from .core.profiles import PROFILES, Profile
 from .core.top_up import TopUp, TopUpStep, plan_top_up
 from .desk import FILTERS, LOG, UNFUNDED, OrderDesk, closing, resize
 from .invariants import Audit
+from .lull import Lull
 from .matching import LIMITS
 from .record import FillRow, LiquidationRow, Record, TopUpRow
 from .slots import Slot
-from .stretch import Stretch
 from .thresholds import Thresholds
 from .view import LEAST_FUND_VALUE, check_cash, expect
 
@@ -106,7 +106,7 @@ class MarginBroker(OrderDesk):
     def init(self):
         """Create all state of a run; the host calls this on construction and again at every start."""
         check_cash(self.p.cash)
-        self.stretch = Stretch(self)
+        self.lull = Lull(self)
         self.account = MarginAccount()
         self.account.shrinks = self.p.unfunded == "shrink"
         self._is_funded = False
@@ -305,12 +305,12 @@ class MarginBroker(OrderDesk):
 
     def next(self):
         """Take the account from the last bar to this one; the order of events is in ``clock``."""
-        stretch = self.stretch
-        if stretch.is_on:
-            if not (self.submitted or self._cash_addition) and stretch.takes(stretch.lead.lencount):
-                self.now = stretch.stamps[stretch.last - 1]
+        lull = self.lull
+        if lull.is_on:
+            if not (self.submitted or self._cash_addition) and lull.passes(lull.lead.lencount):
+                self.now = lull.stamps[lull.last - 1]
                 return
-            stretch.end()
+            lull.end()
         if self._is_stopping:
             self.cerebro.runstop()
             return
@@ -337,7 +337,7 @@ class MarginBroker(OrderDesk):
         if self.p.check:
             self.audit.check(self)
         elif not self._is_stopping:
-            stretch.plan(has_fills=len(self._record.fills) > fills)
+            lull.plan(has_fills=len(self._record.fills) > fills)
 
     def _warn(self) -> None:
         """Note and tell every threshold that a wallet has fallen to in this bar (R31)."""

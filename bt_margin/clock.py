@@ -87,8 +87,8 @@ class BarClock:
         """Pass a bar on which nothing is held and nothing rests in the book."""
         self.walked, self.lowest_equity = False, inf
 
-    def pass_stretch(self) -> None:
-        """Leave the bars to come to a stretch: they will have passed without anything."""
+    def pass_lull(self) -> None:
+        """Leave the bars to come to a lull: they will have passed without anything."""
         self.rest()
 
     # -- one step ----------------------------------------------------------------------------------------------------
@@ -522,7 +522,7 @@ class BarClock:
         if self.lows:
             lowest = self._lowest_of_all(lowest)
         available = cross_free - order_margin
-        self.record.bars.extend((time, equity, lowest, wallet_balance, initial, maintenance, order_margin, available, notional))
+        self.record.looked.extend((time, equity, lowest, wallet_balance, initial, maintenance, order_margin, available, notional))
         self.broker.publish(equity, available, notional)
 
     def _lowest_of_all(self, last: float) -> float:
@@ -541,8 +541,8 @@ class BarClock:
             self.flat_state = state
             self.flat_row = array("d", (balance, balance, balance, 0.0, 0.0, order_margin, available, 0.0))
             self.broker.publish(balance, available, 0.0)
-        self.record.bars.append(time)
-        self.record.bars.extend(self.flat_row)
+        self.record.looked.append(time)
+        self.record.looked.extend(self.flat_row)
 
     def _note_closest_call(self) -> None:
         """Keep the least distance to a liquidation price, each mark at its own worst and the others at their close."""

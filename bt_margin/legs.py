@@ -15,14 +15,14 @@ from .core.contract import RESIDUE
 from .slots import Slot
 
 if TYPE_CHECKING:
-    from .stretch import Stretch
+    from .lull import Lull
 
 
 class Legs(bt.brokers.BackBroker):
     """The part of MarginBroker that finds the slot of a data or an order."""
 
     account: MarginAccount
-    stretch: "Stretch"
+    lull: "Lull"
     _slots: dict[str, Slot]
     contracts: dict[str, tuple[Slot, ...]]  # by name: one slot, or those of the long and the short leg
     _legs_by_data: dict[int, tuple[Slot, ...]]
@@ -30,7 +30,7 @@ class Legs(bt.brokers.BackBroker):
     @property
     def slots(self) -> dict[str, Slot]:
         """The slots of the run by symbol, as of the last bar."""
-        self.stretch.catch_up()
+        self.lull.catch_up()
         return self._slots
 
     @property
@@ -40,7 +40,7 @@ class Legs(bt.brokers.BackBroker):
 
     def legs_of(self, data: Any) -> tuple[Slot, ...]:
         """Return the slots of a data of this run: one, or those of its long and its short leg."""
-        self.stretch.catch_up()
+        self.lull.catch_up()
         return self._legs_by_data[id(data)]
 
     def slot_of(self, data: Any, side: str | None = None) -> Slot:

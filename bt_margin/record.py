@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from .passed import HoldingTerms, Passed, fill_column
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -29,12 +31,6 @@ HOLDING_COLUMNS = (
     *("leverage", "terms_since", "set_aside"),
 )
 FIELDS = len(BAR_COLUMNS)
-
-# What of a holding stays the same from bar to bar: HOLDING_COLUMNS but the bar and the mark. The number is the contract's (in
-# the order of the datas), the balance that of the wallet behind it, the leverage the one that is set; since when the tier table
-# and the margin terms are in force (-inf: the first ones), and the closing fee that was set aside for each contract of an
-# isolated position.
-HoldingTerms = tuple[int, float, float, float, bool, float, float, float]
 
 SPECK = 1e-20  # of the first deposit: what an account without money is shown as where a ratio or a logarithm needs more than 0
 
@@ -191,13 +187,16 @@ class Holding(NamedTuple):
 class Record:
     """The recorded series of one run.
 
-    ``bars`` holds BAR_COLUMNS one after the other, ``held`` what was held at the bars' closes. Of the ``walked_bars``, whose path was planned,
+    ``looked`` holds BAR_COLUMNS of the bars that got a look, one row after the other, ``passed`` the other bars by what their
+    rows follow from, ``held`` what was held at the bars' closes. Of the ``walked_bars``, whose path was planned,
     ``ambiguous_bars`` are those on which the two market paths differ in what they liquidate or fill, and
     ``only_worst_bars`` those on which a contract is liquidated by 'worst' alone. Of the contracts that have finer bars,
     ``detailed`` counts the walked bars that took theirs, ``undetailed`` those that had to take their path.
     """
 
-    bars: array = field(default_factory=lambda: array("d"))
+    looked: array = field(default_factory=lambda: array("d"))
+    passed: list[Passed] = field(default_factory=list)
+    bars_passed: int = 0
     held: list[Holding] = field(default_factory=list)
     latest: dict[int, Holding] = field(default_factory=dict)  # by number of the contract: the holding that may still grow
     fills: list[FillRow] = field(default_factory=list)
@@ -217,11 +216,33 @@ class Record:
     gap_stamps: int = 0
 
     def __len__(self) -> int:
-        return len(self.bars) // FIELDS
+        return len(self.looked) // FIELDS + self.bars_passed
+
+    def add_passed(self, passed: Passed) -> None:
+        """Add the rows of bars that were passed."""
+        self.passed.append(passed)
+        self.bars_passed += passed.end - passed.start
 
     def column(self, name: str) -> array:
-        """Return one column of the bars."""
-        return self.bars[BAR_COLUMNS.index(name) :: FIELDS]
+        """Return one of BAR_COLUMNS."""
+        seen = self.looked[BAR_COLUMNS.index(name) :: FIELDS]
+        return array("d", self._column(name).tobytes()) if self.passed else seen
+
+    def table(self) -> "np.ndarray":
+        """Return a row of BAR_COLUMNS for every bar."""
+        import numpy as np
+
+        return np.column_stack([self._column(name) for name in BAR_COLUMNS])
+
+    def _column(self, name: str) -> "np.ndarray":
+        import numpy as np
+
+        column, is_looked = np.empty(len(self)), np.ones(len(self), dtype=bool)
+        for passed in self.passed:
+            is_looked[passed.row : passed.row + passed.end - passed.start] = False
+        column[is_looked] = np.frombuffer(self.looked, np.float64)[BAR_COLUMNS.index(name) :: FIELDS]
+        fill_column(column, name, self.passed)
+        return column
 
     def marks_of(self, row: int, terms: HoldingTerms) -> array:
         """Return where the closing marks of a contract held at the bar ``row`` belong: behind those on the same terms."""

@@ -455,10 +455,9 @@ class Result:
     @cached_property
     def equity(self) -> "pd.DataFrame":
         """Equity and margin by bar time."""
-        import numpy as np
         import pandas as pd
 
-        rows = np.array(self._record.bars).reshape(-1, len(BAR_COLUMNS))
+        rows = self._record.table()
         frame = pd.DataFrame(dict(zip(BAR_COLUMNS[1:], rows.T[1:], strict=True)), index=_instants(rows[:, 0], name="time"))
         frame["unrealized_pnl"] = frame["equity"] - frame["wallet_balance"]
         holds = frame["notional"] > 0

@@ -17,7 +17,7 @@ from .core.account import Position
 from .core.funding import FundingSchedule, Settlement
 from .core.ledger import CROSS
 from .feeds import PerpData, PerpSeries
-from .record import HoldingTerms
+from .passed import HoldingTerms
 
 DAY = 86_400.0
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01

@@ -25,21 +25,17 @@ RATIOS = ("maintenance/equity", "equity/maintenance", "equity/notional", "equity
 
 
 class Figure:
-    """A figure of the account as of the last bar; those of a bar that was passed in a stretch are reckoned when they are read."""
+    """A figure of the account as of the last bar; of a bar that was passed in a lull it is reckoned when it is read.
+
+    Known figures are attributes of the broker itself, which come first; a lull takes them away with each bar it passes.
+    """
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.key = f"figure{name}"
+        self.name = name
 
     def __get__(self, broker: Any, owner: type | None = None) -> Any:
-        if broker is None:
-            return self
-        stretch = broker.stretch
-        if stretch.priced != stretch.last:
-            stretch.price()
-        return broker.__dict__[self.key]
-
-    def __set__(self, broker: Any, value: Any) -> None:
-        broker.__dict__[self.key] = value
+        broker.lull.price()
+        return broker.__dict__[self.name]
 
 
 class AccountView(Legs):
@@ -57,18 +53,22 @@ class AccountView(Legs):
     @property
     def marks(self) -> dict[str, float]:
         """The last mark price of each contract that was held or ordered."""
-        self.stretch.catch_up()
+        self.lull.catch_up()
         return self._marks
 
     @property
     def record(self) -> Record:
         """What the run has left behind so far."""
-        self.stretch.write()
+        self.lull.catch_up()
         return self._record
+
+    def forget_figures(self) -> None:
+        """Have the figures of the account reckoned anew when they are asked for."""
+        del self._value, self._available, self._notional, self._fundval
 
     def note_change(self) -> None:
         """Take note that money, terms or orders have changed since the last bar."""
-        self.stretch.interrupt()
+        self.lull.interrupt()
         self._available = None
 
     @property
@@ -246,7 +246,8 @@ class AccountView(Legs):
 
     def get_cash(self):
         """Return the available margin (alias: ``getcash``)."""
-        return self.available_margin
+        available = self._available  # known on most bars, and every bar asks
+        return available if available is not None and available > 0 else self.available_margin
 
     getcash = get_cash
 
@@ -325,7 +326,8 @@ class AccountView(Legs):
             return self._notional
         if lever:
             return self.wallet_balance + self._notional
-        return self._value if self._value > 0 else self.speck
+        value = self._value
+        return value if value > 0 else self.speck
 
     getvalue = get_value
 

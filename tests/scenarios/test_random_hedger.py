@@ -124,7 +124,7 @@ def check_hedger(seed, profile, kind):
 def test_run_modes_agree_in_hedge_mode(mode):
     once, other = run_hedger(3), run_hedger(3, **mode)
     assert other.seen == once.seen
-    assert list(other.broker.record.bars) == list(once.broker.record.bars)
+    assert other.broker.record.table().tolist() == once.broker.record.table().tolist()
 
 
 @pytest.mark.parametrize("intrabar", ["favourable", "close"])

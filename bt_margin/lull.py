@@ -1,29 +1,27 @@
-"""Stretches: runs of bars on which nothing can happen to the account, passed without a look at each.
+"""Lulls: runs of bars on which nothing can happen to the account, passed without a look at each.
 
-After a bar a stretch is planned up to the first bar that could matter: one whose marks leave a band in which no wallet can
+After a bar a lull is planned up to the first bar that could matter: one whose marks leave a band in which no wallet can
 reach its maintenance, one that a resting order could fill on, one with a funding stamp, or with other tiers, terms or fees.
 A bar inside it costs a count. The figures of the present bar are reckoned when somebody asks for them, the rows of all its
 bars once the record is read: by the same operations in the same order as ``BarClock.write``, so that they are the same
 numbers to the last digit.
 
-What the account holds, owes and orders does not change inside a stretch: whatever changes it ends the stretch first.
-Stretches need feeds whose bars are all there from the start and share their stamps (PerpData, preloaded), positions that are
+What the account holds, owes and orders does not change inside a lull: whatever changes it ends the lull first.
+Lulls need feeds whose bars are all there from the start and share their stamps (PerpData, preloaded), positions that are
 plain (linear contracts whose maintenance goes by mark) and no check on every bar; anything else takes the plain road.
 """
 
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from backtrader import Order
 
 from .core.account import Position
 from .core.ledger import CROSS, MONEY_TOLERANCE
-from .core.tiers import Bracket
-from .record import FIELDS, HoldingTerms, Record
+from .passed import Carried, Passed, maintenance_margins
 from .screen import is_farther, moved_mark, plain_share
 
 if TYPE_CHECKING:
@@ -34,48 +32,23 @@ if TYPE_CHECKING:
 
 WIDEST, NARROWEST = 0.32, 0.0025  # of a band to each side of the mark, as a fraction of it
 SHORTEST_LOOK, LONGEST_LOOK = 256, 8_192  # bars looked ahead at once
-SHORT = 3  # a stretch of fewer bars was hardly worth its plan
+SHORT = 3  # a lull of fewer bars was hardly worth its plan
 PAUSE = 8  # bars until the next try where a wallet is too near to its maintenance for any band
 
 PLAIN_ORDERS = (Order.Limit, Order.Stop, Order.StopLimit)  # those that wait for a fixed price
 
 
-class Carried(NamedTuple):
-    """A position as a stretch carries it: what the figures of a bar follow from but the mark."""
-
-    slot: "Slot"
-    units: float
-    entry_price: float
-    leverage: float
-    is_cross: bool
-    brackets: Sequence[Bracket]
-    terms: HoldingTerms
-
-
-class Passed(NamedTuple):
-    """Bars that were passed and whose rows are still to be written: from row ``row`` of the record, of the bars ``start`` to ``end``."""
-
-    row: int
-    start: int
-    end: int
-    carried: tuple[Carried, ...]
-    wallet_balance: float
-    cross_balance: float
-    order_margin: float
-    stamps: array
-
-
-class Stretch:
-    """The present stretch of a broker, if there is one: the bars after the last planned one up to ``until``.
+class Lull:
+    """The present lull of a broker, if there is one: the bars after the last planned one up to ``until``.
 
     Bars are counted as the host does, from 1. ``last`` is the last bar passed, ``seen`` the one up to which slots, marks and
-    rows have been brought, ``priced`` the one whose figures are known.
+    rows have been brought; ``is_priced``: the figures of the last bar are known.
     """
 
     def __init__(self, broker: "MarginBroker") -> None:
         self.broker = broker
-        self.is_on = False
-        self.until = self.last = self.seen = self.priced = 0
+        self.is_on, self.is_priced = False, True
+        self.until = self.last = self.seen = 0
         self.lead: Any = None  # the clock of the first data
         self.stamps = array("d")
         self.entries: list[Any] = []  # of the journal
@@ -83,7 +56,6 @@ class Stretch:
         self.carried: tuple[Carried, ...] = ()
         self.watched: list[Slot] = []
         self.wallet_balance = self.cross_balance = self.order_margin = 0.0
-        self.waiting: list[Passed] = []
         self.passed = 0  # bars of the whole run
         self._is_possible: bool | None = None
         self._look = SHORTEST_LOOK
@@ -92,10 +64,13 @@ class Stretch:
 
     # -- passing bars ------------------------------------------------------------------------------------------------
 
-    def takes(self, count: int) -> bool:
+    def passes(self, count: int) -> bool:
         """Pass the bar with this count, or return False where it needs a look; whoever asks has seen to orders and transfers."""
         if self.last + 1 == count < self.until and len(self.entries) == self.entry_count:
             self.last = count
+            if self.is_priced and self.carried:
+                self.is_priced = False
+                self.broker.forget_figures()
             return True
         return False
 
@@ -117,15 +92,13 @@ class Stretch:
 
     def price(self) -> None:
         """Publish the figures of the last bar passed."""
-        if self.priced == self.last:
+        if self.is_priced:
             return
-        self.priced = row = self.last
-        if not self.carried:
-            return  # as they were
-        equity, free = self.wallet_balance, self.cross_balance
-        notional = 0.0
+        self.is_priced = True
+        row = self.last - 1
+        equity, free, notional = self.wallet_balance, self.cross_balance, 0.0
         for slot, units, entry_price, leverage, is_cross, _, _ in self.carried:
-            mark = slot.mark_closes[row - 1]
+            mark = slot.mark_closes[row]
             value = units * mark if units > 0 else -units * mark
             profit = units * (mark - entry_price)
             equity += profit
@@ -188,29 +161,21 @@ class Stretch:
             broker.clock.note_distance(slot, position, float(at_worst[nearest]), float(worst[nearest]), marks)
 
     def _keep(self, start: int, end: int) -> None:
-        """Make room for the rows of bars that were passed, and note what they are to be written from."""
+        """Record the bars that were passed by what their rows follow from."""
         record = self.broker._record
-        self.passed += end - start
         row = len(record)
-        record.bars.frombytes(bytes(8 * FIELDS * (end - start)))
+        self.passed += end - start
         for carried in self.carried:
             record.marks_of(row, carried.terms).extend(carried.slot.mark_closes[start:end])
         if self.carried:
             record.bars_held += end - start
         balances = (self.wallet_balance, self.cross_balance, self.order_margin)
-        self.waiting.append(Passed(row, start, end, self.carried, *balances, self.stamps))
-
-    def write(self) -> None:
-        """Write the rows of all bars passed so far."""
-        self.catch_up()
-        if self.waiting:
-            fill_rows(self.broker._record, self.waiting)
-            self.waiting.clear()
+        record.add_passed(Passed(row, start, end, self.carried, *balances, self.stamps))
 
     # -- planning ----------------------------------------------------------------------------------------------------
 
     def plan(self, has_fills: bool) -> None:
-        """Begin a stretch after the present bar, if there are bars that need no look; ``has_fills``: this bar had some."""
+        """Begin a lull after the present bar, if there are bars that need no look; ``has_fills``: this bar had some."""
         self._quiet_bars = 0 if has_fills else self._quiet_bars + 1
         if self._is_possible is None:
             self._is_possible = self._find_out()
@@ -220,8 +185,8 @@ class Stretch:
         if count < self._try_at:
             return
         held = broker.clock.held
-        if not all(position.is_plain for _, position in held):
-            return
+        if held and not (broker._fundshares and all(position.is_plain for _, position in held)):
+            return  # without shares a share of the fund is worth what it was last, which a passed bar forgets
         watched = self._watched(held)
         until = self._until_event(count, watched)
         if until > count + 1 and broker.pending:
@@ -232,7 +197,7 @@ class Stretch:
             self._begin(count, until, held, watched)
 
     def _find_out(self) -> bool:
-        """Whether this run can have stretches at all."""
+        """Whether this run can have lulls at all."""
         broker, slots = self.broker, list(self.broker._slots.values())
         if broker.is_hedging or broker.p.check or broker.thresholds.is_set or broker._userhist:
             return False
@@ -352,9 +317,9 @@ class Stretch:
         self.wallet_balance, self.cross_balance, self.order_margin = sum(wallets.values()), wallets[CROSS], account.order_margin
         self.watched = watched
         self.entry_count = len(self.entries)
-        self.last = self.seen = self.priced = self._began = count
+        self.last = self.seen = self._began = count
         self.until, self.is_on = until, True
-        self.broker.clock.pass_stretch()
+        self.broker.clock.pass_lull()
 
 
 def _least_share(position: Position, low: float, high: float) -> float:
@@ -362,66 +327,7 @@ def _least_share(position: Position, low: float, high: float) -> float:
     return min(plain_share(position, low), plain_share(position, high))
 
 
-def fill_rows(record: Record, waiting: Sequence[Passed]) -> None:
-    """Write the rows of bars that were passed, those that held the same contracts by the same tiers together."""
-    import numpy as np
-
-    table = np.frombuffer(record.bars, np.float64).reshape(-1, FIELDS)
-    for _, alike in groupby(sorted(waiting, key=_kind), key=_kind):
-        _fill_alike(table, list(alike))
-
-
-def _kind(passed: Passed) -> list[tuple[int, int]]:
-    return [(carried.slot.number, id(carried.brackets)) for carried in passed.carried]
-
-
-def _fill_alike(table: "np.ndarray", waiting: Sequence[Passed]) -> None:
-    import numpy as np
-
-    lengths = [passed.end - passed.start for passed in waiting]
-    bars = np.concatenate([np.arange(passed.start, passed.end) for passed in waiting])
-    rows = np.concatenate([np.arange(passed.row, passed.row + length) for passed, length in zip(waiting, lengths, strict=True)])
-
-    def each(values: Iterable[float]) -> "np.ndarray":
-        return np.repeat(np.fromiter(values, np.float64, len(waiting)), lengths)
-
-    wallet_balance = each(passed.wallet_balance for passed in waiting)
-    order_margin = each(passed.order_margin for passed in waiting)
-    free = each(passed.cross_balance for passed in waiting)
-    equity, lowest = wallet_balance.copy(), wallet_balance.copy()
-    initial, maintenance, notional = (np.zeros(len(bars)) for _ in range(3))
-    for number, first in enumerate(waiting[0].carried):
-        slot = first.slot
-        units = each(passed.carried[number].units for passed in waiting)
-        entry_price = each(passed.carried[number].entry_price for passed in waiting)
-        mark = np.frombuffer(slot.mark_closes, np.float64)[bars]
-        worst = np.where(units > 0, np.frombuffer(slot.mark_lows, np.float64)[bars], np.frombuffer(slot.mark_highs, np.float64)[bars])
-        value = np.abs(units) * mark
-        profit = units * (mark - entry_price)
-        margin = value / each(passed.carried[number].leverage for passed in waiting)
-        equity += profit
-        lowest += units * (worst - entry_price)
-        notional += value
-        initial += margin
-        is_cross = each(passed.carried[number].is_cross for passed in waiting)
-        free = np.where(is_cross > 0, free + (profit - margin), free)
-        maintenance += _maintenance(first.brackets, value)
-    times = np.frombuffer(waiting[0].stamps, np.float64)[bars]
-    columns = (times, equity, np.minimum(lowest, equity), wallet_balance, initial, maintenance, order_margin, free - order_margin, notional)
-    for column, values in enumerate(columns):
-        table[rows, column] = values
-
-
 def _shares(position: Position, marks: "np.ndarray") -> "np.ndarray":
     """Return what a plain position adds to its wallet's headroom at each of these marks."""
     units = position.size * position.contract.multiplier
-    return units * (marks - position.entry_price) - _maintenance(position.brackets, abs(units) * marks)
-
-
-def _maintenance(brackets: Sequence[Bracket], notionals: "np.ndarray") -> "np.ndarray":
-    """Return ``maintenance_margin`` of each notional."""
-    import numpy as np
-
-    caps, rates, amounts = (np.array([getattr(bracket, name) for bracket in brackets]) for name in ("cap", "rate", "amount"))
-    tiers = np.searchsorted(caps, notionals).clip(max=len(caps) - 1)
-    return notionals * rates[tiers] - amounts[tiers]
+    return units * (marks - position.entry_price) - maintenance_margins(position.brackets, abs(units) * marks)

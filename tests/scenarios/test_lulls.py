@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_margin import MarginBroker, PerpCommInfo, PerpData, TopUp
-from bt_margin.stretch import Stretch
+from bt_margin.lull import Lull
 from tests.playing import frame
 from tests.scenarios.test_random_trader import TIERS, RandomTrader, wild_frame
 
@@ -93,7 +93,7 @@ def leavings(strategy):
     refs = {ref: number for number, ref in enumerate(dict.fromkeys(row.order_ref for row in (*record.fills, *record.refusals)))}
     rows = [row._replace(order_ref=refs[row.order_ref]) for row in (*record.fills, *record.refusals)]
     return {
-        "bars": record.bars.tobytes(),
+        "bars": record.table().tobytes(),
         "holdings": record.holdings().tobytes(),
         "rows": rows,
         "lists": [record.funding, record.liquidations, record.warnings, record.top_ups, record.flows],
@@ -119,12 +119,12 @@ def run(frames, *, modes, seed=0, strategy=Curious, appetite=0.01, **broker_args
 
 
 def both_roads(monkeypatch, *args, **kwargs):
-    """Return what a run with stretches has passed; it must leave the same as one that looks at every bar."""
+    """Return what a run with lulls has passed; it must leave the same as one that looks at every bar."""
     passing = run(*args, **kwargs)
     with monkeypatch.context() as patch:
-        patch.setattr(Stretch, "_find_out", lambda _: False)
+        patch.setattr(Lull, "_find_out", lambda _: False)
         plain = run(*args, **kwargs)
-    assert plain.broker.stretch.passed == 0
+    assert plain.broker.lull.passed == 0
     ours, theirs = leavings(passing), leavings(plain)
     closest, other = ours.pop("closest call"), theirs.pop("closest call")
     assert closest == pytest.approx(other, rel=1e-12)
@@ -133,7 +133,7 @@ def both_roads(monkeypatch, *args, **kwargs):
     assert passing.seen == plain.seen
     assert passing.values == plain.values
     assert passing.told == plain.told
-    return passing.broker.stretch.passed
+    return passing.broker.lull.passed
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ class Once(bt.Strategy):
             self.buy(size=1)
 
 
-def test_a_stretch_ends_before_the_bar_that_liquidates():
+def test_a_lull_ends_before_the_bar_that_liquidates():
     # 10 behind a long of 1 at 100, flat maintenance of 1 %: it dies at 90 / 0.99 = 90.91.
     rows = [(100, 101, 99, 100)] * 300 + [(100, 101, 90, 95)] + [(95, 96, 94, 95)] * 50
     cerebro = bt.Cerebro(stdstats=False)
@@ -203,4 +203,4 @@ def test_a_stretch_ends_before_the_bar_that_liquidates():
 
     assert [row.time for row in broker.record.liquidations] == [broker.record.column("time")[300]]
     assert broker.record.bars_held == 299
-    assert broker.stretch.passed > 300
+    assert broker.lull.passed > 300
