@@ -14,6 +14,8 @@ from bt_margin.lull import Lull
 from tests.playing import frame
 from tests.scenarios.test_random_trader import TIERS, RandomTrader, wild_frame
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*cannot withdraw:UserWarning")  # the traders try, and both roads refuse
+
 
 def calm_frame(seed: int, bars: int, *, start: float, gap_every: int = 0) -> pd.DataFrame:
     """Return minute candles that move little, with marks of their own, funding every 8 hours and one crash."""
