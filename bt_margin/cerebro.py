@@ -111,10 +111,11 @@ class Cerebro(bt.Cerebro):
         for strategy in runstrats:
             strategy._once()
             strategy.reset()
-        reason = run_tight(self, runstrats)
+        datas = tuple(self.datas)  # as the host does: one that is added from here on is in no bar
+        reason = run_tight(self, datas, runstrats)
         if reason:
             self._leave_to_host(reason)
-            run_on(self, runstrats)
+            run_on(self, datas, runstrats)
 
     def _runnext(self, runstrats: list[bt.Strategy]) -> None:
         self._leave_to_host(self._why_bar_by_bar())
@@ -142,4 +143,4 @@ class Cerebro(bt.Cerebro):
         for name in ("runonce", "preload"):
             if not getattr(self.p, name):
                 return f"{name} is off"
-        return "an indicator or a live data has switched vectorised runs off"
+        return "an indicator has switched vectorised runs off"

@@ -92,9 +92,8 @@ def _overridden(thing: Any, base: type, names: Iterable[str]) -> str:
 # -- the loops -----------------------------------------------------------------------------------------------------------
 
 
-def run_tight(cerebro: bt.Cerebro, strategies: Sequence[Any]) -> str:
+def run_tight(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[Any]) -> str:
     """Run all bars, or up to the end of a bar after which the plan no longer stands, and return what it was then."""
-    datas = cerebro.datas
     lines = [line for data in datas for line in data.lines.lines]
     if any(line._idx != -1 or line.lencount for line in lines):
         return "a data has been moved before the first bar"
@@ -141,9 +140,11 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
     other_lines = [line for line in moving if type(line) is not LineBuffer]
     stamp_line, *own_lines = strategy.lines.lines
     # A strategy looks for every attribute in vain among its lines' first, so what is read on every bar is read from its dict.
-    own, act = vars(strategy), type(strategy).next.__get__(strategy)
+    own = vars(strategy)
+    act, goes_about = strategy.next, "next" in own
     warm_up, is_told = max(strategy._minperiods), _is_told(strategy)
-    analyzers = [analyzer for analyzer in strategy.analyzers if _acts(analyzer, STEPPING, ACTING)]
+    all_analyzers, analyzer_count = strategy.analyzers._items, len(strategy.analyzers)
+    analyzers = [analyzer for analyzer in all_analyzers if _acts(analyzer, STEPPING, ACTING)]
     observers = strategy._lineiterators[strategy.ObsType]
 
     def step(index: int, stamp: float) -> None:
@@ -171,16 +172,19 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
             strategy._notify()
         own["_minperstatus"] = status = warm_up - length
         if status < 0:
-            if "next" in own:  # put there by a strategy that goes from one way of acting to another
-                own["next"]()
+            if goes_about or "next" in own:  # put there by a strategy that goes from one way of acting to another
+                strategy.next()
             else:
                 act()
         elif status == 0:
             strategy.nextstart()
         else:
             strategy.prenext()
-        for analyzer in analyzers:
-            (analyzer._next if status < 0 else analyzer._nextstart if status == 0 else analyzer._prenext)()
+        if len(all_analyzers) != analyzer_count:  # one has been added in this bar, and the host calls it in this bar
+            strategy._next_analyzers(status, once=True)
+        else:
+            for analyzer in analyzers:
+                (analyzer._next if status < 0 else analyzer._nextstart if status == 0 else analyzer._prenext)()
         if observers:
             strategy._next_observers(status, once=True)
         if own["_orderspending"] or own["_tradespending"]:
@@ -196,9 +200,8 @@ def deliver(cerebro: bt.Cerebro, broker: Any) -> None:
         owner._addnotification(order, quicknotify=False)
 
 
-def run_on(cerebro: bt.Cerebro, strategies: Sequence[Any]) -> None:
+def run_on(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[Any]) -> None:
     """Run the bars that are left by the host's own calls."""
-    datas = tuple(cerebro.datas)
     while (now := min(data.advance_peek() for data in datas)) != inf:
         for data in datas:
             if data.advance_peek() <= now:
@@ -257,7 +260,11 @@ def _lines_of(thing: Any) -> list[Any]:
     if isinstance(thing, LineBuffer):
         return [thing] if (kind.__len__, kind.advance) == (LineBuffer.__len__, LineBuffer.advance) else []
     lengths, moves = (LineSeries.__len__, PerpData.__len__), (bt.Indicator.advance, LineSeries.advance, LineSeriesStub.advance)
-    is_usual = kind.__len__ in lengths and kind.advance in (*moves, PerpData.advance) and type(thing.lines).__len__ is Lines.__len__
+    is_usual = (
+        kind.__len__ in lengths
+        and getattr(kind, "advance", None) in (*moves, PerpData.advance)
+        and type(thing.lines).__len__ is Lines.__len__
+    )
     return list(thing.lines.lines) if is_usual else []
 
 

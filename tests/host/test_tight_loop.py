@@ -4,238 +4,26 @@ Every comparison says by itself which loop ran: ``loops`` lists them as they are
 """
 
 import importlib.util
+import random
+import runpy
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import backtrader as bt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scenarios.test_random_hedger import RandomHedger
-from scenarios.test_random_trader import TIERS, RandomTrader, wild_frame
+from scenarios.test_random_trader import RandomTrader
+from twins import Averages, Listener, both, check_equal, margin, stock
 
 import bt_margin as bm
+from bt_margin import analyzers as own_analyzers
 from bt_margin import cerebro as engine
+from bt_margin import observers as own_observers
 
 FOLDER = Path(__file__).parents[2] / "strategies"
-LOOPS = ("_runonce", "_runnext", "_runonce_old", "_runnext_old")
-
-
-@pytest.fixture(scope="module")
-def watch():
-    """Write down every loop that is entered, ours as 'tight'."""
-    entered: list[str] = []
-
-    def noting(name, run):
-        def noted(*arguments):
-            entered.append(name)
-            return run(*arguments)
-
-        return noted
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in LOOPS:
-            patch.setattr(bt.Cerebro, name, noting(name, getattr(bt.Cerebro, name)))
-        patch.setattr(engine, "run_tight", noting("tight", engine.run_tight))
-        patch.setattr(engine, "run_on", noting("run_on", engine.run_on))
-        yield entered
-
-
-@pytest.fixture
-def loops(watch):
-    watch.clear()
-    return watch
-
-
-# -- what can be seen of a run ---------------------------------------------------------------------------------------
-
-
-def exact(value: float) -> str:
-    return float(value).hex()
-
-
-def indicators_below(thing):
-    """Yield the indicators of a strategy or of an indicator, and those inside them."""
-    for indicator in thing.getindicators():
-        yield indicator
-        yield from indicators_below(indicator)
-
-
-def lines_of(thing):
-    return thing.lines.lines if isinstance(thing, bt.lineseries.LineSeries) else [thing]
-
-
-def present(thing) -> tuple:
-    """Return what a strategy that looks at something finds there: its length, and its values if it has any by now."""
-    return len(thing), tuple(exact(line[0]) if len(line.array) > max(line.idx, 0) else "" for line in lines_of(thing))
-
-
-def kept(thing) -> list[tuple]:
-    return [(line.array.tobytes(), line.idx, line.lencount) for line in lines_of(thing)]
-
-
-def order_told(order) -> tuple:
-    executed, info = order.executed, sorted((key, str(value)) for key, value in order.info.items())
-    filled = tuple(map(exact, (executed.size, executed.price, executed.value, executed.comm, executed.pnl, executed.dt or 0.0)))
-    return order.data._name, order.getstatusname(), order.getordername(), exact(order.created.size), filled, info
-
-
-def trade_told(trade) -> tuple:
-    return trade.data._name, trade.status, *map(exact, (trade.size, trade.price, trade.value, trade.commission, trade.pnl, trade.pnlcomm))
-
-
-def witnessed(strategy, *, cash: bool):
-    """Return the strategy as a class that writes down every call with all that could be seen at it, ``cash`` also those of cash."""
-
-    def look(self, *what):
-        seen = [present(self), *map(present, self.datas), *(present(indicator) for indicator in indicators_below(self))]
-        held = [exact(self.broker.getposition(data).size) for data in self.datas]
-        self.told.append((*what, seen, held, len(self._orderspending), len(self._tradespending), self._minperstatus))
-
-    def forwarding(name, describe):
-        before = getattr(strategy, name, lambda *_: None)
-
-        def method(self, *arguments):
-            self.look(name, describe(*arguments))
-            before(self, *arguments)
-
-        return method
-
-    def plain(*arguments):
-        return [exact(argument) for argument in arguments]
-
-    hooks = {
-        "next": plain,
-        "nextstart": plain,
-        "prenext": plain,
-        "notify_order": order_told,
-        "notify_trade": trade_told,
-        "notify_margin": lambda event: sorted((key, str(value)) for key, value in event.items()),
-        **({"notify_cashvalue": plain, "notify_fund": plain} if cash else {}),
-    }
-
-    def start(self):
-        self.told = []
-        strategy.start(self)
-
-    methods = {name: forwarding(name, describe) for name, describe in hooks.items()}
-    return type(f"Witnessed{strategy.__name__}", (strategy,), {**methods, "look": look, "start": start, "__module__": __name__})
-
-
-def analysed(analyzer) -> str:
-    return "" if isinstance(analyzer, Listener) else repr(analyzer.get_analysis())
-
-
-def remains(strategy) -> dict:
-    """Return all that a run leaves: lines, analyses, the account's books."""
-    found = {
-        "told": strategy.told,
-        "lines": kept(strategy),
-        "datas": [kept(data) for data in strategy.datas],
-        "indicators": [kept(indicator) for indicator in indicators_below(strategy)],
-        "observers": [kept(observer) for observer in strategy.getobservers()],
-        "analyses": [analysed(analyzer) for analyzer in strategy.analyzers],
-        "heard": [analyzer.heard for analyzer in strategy.analyzers if isinstance(analyzer, Listener)],
-        "orders": [order_told(order) for order in strategy._orders],
-        "value": (strategy.broker.getvalue(), strategy.broker.getcash()),
-    }
-    if isinstance(strategy.broker, bm.MarginBroker):
-        record = strategy.broker.record
-        found |= {
-            "bars": record.bars.tobytes(),
-            "holdings": record.holdings.tobytes(),
-            "fills": [row[:-1] for row in record.fills],  # but for the number of the order, which counts on from run to run
-            "rows": [record.funding, record.liquidations, record.warnings, record.top_ups, record.flows],
-            "refusals": [row[:-1] for row in record.refusals],
-            "journal": list(strategy.broker.journal),
-        }
-    return found
-
-
-class Listener(bt.Analyzer):
-    """Writes down every call an analyzer gets; with a child that does too."""
-
-    params = (("child", False),)
-
-    def __init__(self):
-        self.heard = []
-        self.inner = Listener() if self.p.child else None
-
-    def say(self, *what):
-        self.heard.append((*what, len(self.strategy), exact(self.strategy.datetime[0])))
-
-    def prenext(self):
-        self.say("prenext")
-
-    def nextstart(self):
-        self.say("nextstart")
-
-    def next(self):
-        self.say("next")
-
-    def notify_order(self, order):
-        self.say("order", order_told(order))
-
-    def notify_trade(self, trade):
-        self.say("trade", trade_told(trade))
-
-    def notify_cashvalue(self, cash, value):
-        self.say("cash", exact(cash), exact(value))
-
-    def notify_fund(self, cash, value, fundvalue, shares):
-        self.say("fund", *map(exact, (cash, value, fundvalue, shares)))
-
-
-# -- runs ------------------------------------------------------------------------------------------------------------
-
-
-FRAMES = [wild_frame(40 + number, 500, start=start) for number, start in enumerate((100.0, 3.0, 20_000.0))]
-
-
-def margin(**account):
-    broker = bm.MarginBroker(**{"cash": 10_000, "check": True, **account})
-    for number, mode in enumerate(("cross", "isolated", "cross")):
-        terms = {"leverage": (20, 10, 5)[number], "commission": 0.0005, "maker": 0.0002, "tiers": TIERS}
-        broker.addcommissioninfo(bm.PerpCommInfo(margin_mode=mode, **terms), name="ABC"[number] * 3)
-    return broker
-
-
-def stock():
-    broker = bt.brokers.BackBroker(cash=10_000)
-    broker.setcommission(commission=0.0005, leverage=5.0)
-    return broker
-
-
-def ready(kind, *strategies, datas=1, bars=120, broker=margin, feed=bm.PerpData, cash=False, **asked):
-    """Return a Cerebro of this kind with so many datas; a strategy is a class, or (class, params)."""
-    cerebro = kind(**{"stdstats": False, **asked})
-    cerebro.broker = broker()
-    for number in range(datas):
-        cerebro.adddata(feed(dataname=FRAMES[number][:bars]), name="ABC"[number] * 3)
-    for each in strategies:
-        strategy, params = each if isinstance(each, tuple) else (each, {})
-        cerebro.addstrategy(witnessed(strategy, cash=cash), **params)
-    return cerebro
-
-
-def both(loops, *strategies, dress=lambda _: None, expected=("tight",), **how):
-    """Return what is left of a run of our Cerebro and of the host's, having seen which loops they took."""
-    found = []
-    for kind, taken in ((bm.Cerebro, [*expected]), (bt.Cerebro, [expected[-1] if expected[-1] in LOOPS else "_runonce"])):
-        loops.clear()
-        cerebro = ready(kind, *strategies, **how)
-        dress(cerebro)
-        finished = cerebro.run()
-        assert loops == taken
-        assert getattr(cerebro, "host_loop_reason", "") == "" or kind is bm.Cerebro
-        found.append([remains(strategy) for strategy in finished])
-    return found
-
-
-def check_equal(found) -> None:
-    ours, hosts = found
-    assert len(ours) == len(hosts)
-    for own, other in zip(ours, hosts, strict=True):
-        for part in other:  # one by one: the first difference is then a short one
-            assert own[part] == other[part], part
 
 
 def module(path: Path):
@@ -253,17 +41,6 @@ SHIPPED = [
     if isinstance(item, type) and issubclass(item, bt.Strategy) and item.__module__.startswith("tight_")
 ]
 TRADER = (RandomTrader, {"seed": 5, "appetite": 0.4})
-
-
-class Averages(bt.Strategy):
-    """Goes with the side of a cross of averages, and back: warm-up, orders, reversals."""
-
-    def __init__(self):
-        self.cross = bt.ind.CrossOver(bt.ind.SMA(self.data.close, period=3), bt.ind.EMA(self.data, period=9))
-
-    def next(self):
-        if self.cross[0]:
-            self.order_target_size(target=20 * self.cross[0])
 
 
 def test_there_are_strategies_to_compare():
@@ -299,3 +76,164 @@ def test_a_random_trader_sees_and_does_the_same(loops, account, datas, cash):
 def test_a_random_trader_on_the_stock_broker_sees_and_does_the_same(loops):
     check_equal(both(loops, Averages, broker=stock, cash=True))
     check_equal(both(loops, Averages, broker=stock))
+
+
+# -- whatever a run is made of ---------------------------------------------------------------------------------------
+
+
+class Inner(bt.Indicator):
+    """Calculated bar by bar, with an average inside it that others may look at."""
+
+    lines = ("spread", "rank")
+    params = (("period", 4),)
+
+    def __init__(self):
+        self.average = bt.ind.SMA(self.data, period=self.p.period)
+        self.addminperiod(self.p.period + 1)
+
+    def next(self):
+        self.l.spread[0] = self.data[0] - self.average[0]
+        self.l.rank[0] = self.l.spread[0] > self.l.spread[-1]
+
+
+class Coupled(bt.Indicator):
+    """Its lines are made of other lines, one of them of two datas where there are two."""
+
+    lines = ("change", "mixed")
+
+    def __init__(self):
+        self.l.change = self.data - self.data(-2)
+        self.l.mixed = bt.ind.SMA(self.datas[-1], period=3) + abs(self.data)
+
+
+BUILD = {  # of a data and another, which may be the same
+    "average": lambda data, _: bt.ind.SMA(data.close, period=5),
+    "of data": lambda data, _: bt.ind.EMA(data, period=7),
+    "nested": lambda data, _: bt.ind.SMA(bt.ind.RSI(data, period=4), period=3),
+    "macd": lambda data, _: bt.ind.MACDHisto(data, period_me1=3, period_me2=6, period_signal=3),
+    "inside another": lambda data, _: bt.ind.SMA(Inner(data.close).average, period=2),
+    "bar by bar": lambda data, _: Inner(data.close, period=3),
+    "line of it": lambda data, _: bt.ind.Highest(Inner(data.close).rank, period=3),
+    "operation": lambda data, _: (data.high - data.low) / data.close > 0.01,
+    "delayed": lambda data, _: data.close(-3),
+    "coupler": lambda data, _: data.close(),
+    "coupled lines": lambda data, other: Coupled(data.close, other.close),
+    "two datas": lambda data, other: bt.ind.CrossOver(bt.ind.SMA(data, period=3), bt.ind.SMA(other, period=4)),
+    "logic": lambda data, _: bt.If(data.close > data.open, data.high, data.low),
+}
+
+
+class WideStrategy(bt.Strategy):
+    """Builds the indicators it is told to, and trades by chance on all datas: markets, brackets, sized by the sizer or itself."""
+
+    lines = ("own",)
+    params = (("kinds", ()), ("seed", 0), ("first", 0), ("mine", None))
+
+    def __init__(self):
+        self.rng = random.Random(self.p.seed)
+        self.built = [BUILD[kind](self.datas[number % len(self.datas)], self.datas[-1]) for number, kind in enumerate(self.p.kinds)]
+        self.l.own = self.data.close - self.data.open
+
+    def next(self):
+        mine = self.datas if self.p.mine is None else [self.datas[self.p.mine]]
+        for data in mine:
+            chance, price = self.rng.random(), data.close[0]
+            if chance < 0.1:
+                self.buy(data)
+            elif chance < 0.2:
+                self.sell(data)
+            elif chance < 0.25:
+                self.buy_bracket(data=data, exectype=bt.Order.Market, stopprice=price * 0.98, limitprice=price * 1.02)
+            elif chance < 0.3:
+                self.close(data)
+            elif chance < 0.31 and self.p.first:
+                self.env.runstop()
+
+
+OBSERVERS = {
+    "host's broker": lambda cerebro: cerebro.addobserver(bt.observers.Broker),
+    "trades": lambda cerebro: cerebro.addobserver(bt.observers.DataTrades),
+    "orders": lambda cerebro: cerebro.addobservermulti(bt.observers.BuySell, barplot=True),
+    "drawdown": lambda cerebro: cerebro.addobserver(bt.observers.DrawDown),
+    "liquidation": lambda cerebro: cerebro.addobservermulti(own_observers.LiquidationPrice),
+    "ratio": lambda cerebro: cerebro.addobserver(own_observers.MarginRatio),
+}
+ANALYZERS = {
+    "listener": lambda cerebro: cerebro.addanalyzer(Listener),
+    "with a child": lambda cerebro: cerebro.addanalyzer(Listener, child=True),
+    "trades": lambda cerebro: cerebro.addanalyzer(bt.analyzers.TradeAnalyzer),
+    "returns": lambda cerebro: cerebro.addanalyzer(bt.analyzers.TimeReturn, timeframe=bt.TimeFrame.Days),
+    "sharpe": lambda cerebro: cerebro.addanalyzer(bt.analyzers.SharpeRatio, timeframe=bt.TimeFrame.Days),
+    "drawdown": lambda cerebro: cerebro.addanalyzer(bt.analyzers.DrawDown),
+    "transactions": lambda cerebro: cerebro.addanalyzer(bt.analyzers.Transactions),
+    "margin": lambda cerebro: cerebro.addanalyzer(own_analyzers.Margin),
+    "equity": lambda cerebro: cerebro.addanalyzer(own_analyzers.Equity),
+}
+SIZERS = {
+    "none": lambda _: None,
+    "fixed": lambda cerebro: cerebro.addsizer(bt.sizers.FixedSize, stake=3),
+    "percent": lambda cerebro: cerebro.addsizer(bt.sizers.PercentSizer, percents=40),
+    "equity": lambda cerebro: cerebro.addsizer(bm.sizers.EquityFraction, fraction=0.7),
+}
+
+
+@st.composite
+def configurations(draw):
+    datas = draw(st.integers(1, 3))
+    kinds = draw(st.lists(st.sampled_from([*BUILD]), max_size=5))
+    first = (WideStrategy, {"kinds": tuple(kinds), "seed": draw(st.integers(0, 99)), "first": draw(st.booleans())})
+    others = []
+    if datas > 1 and draw(st.booleans()):
+        first[1]["mine"] = 0  # a contract is traded by one strategy
+        others = [(WideStrategy, {"kinds": tuple(kinds[:2]), "seed": 1, "mine": 1})]
+    dressing = [OBSERVERS[name] for name in draw(st.lists(st.sampled_from([*OBSERVERS]), max_size=3, unique=True))]
+    dressing += [ANALYZERS[name] for name in draw(st.lists(st.sampled_from([*ANALYZERS]), max_size=4, unique=True))]
+    dressing.append(SIZERS[draw(st.sampled_from([*SIZERS]))])
+    account = {"margin_mode": draw(st.sampled_from(["cross", "isolated"])), "unfunded": draw(st.sampled_from(["reject", "shrink"]))}
+    return {
+        "strategies": (first, *others),
+        "dressing": dressing,
+        "datas": datas,
+        "bars": draw(st.integers(45, 60)),
+        "broker": lambda: margin(check=False, **account),
+        "cash": draw(st.booleans()),
+        "stdstats": draw(st.booleans()),
+        "tradehistory": draw(st.booleans()),
+    }
+
+
+@settings(deadline=None, max_examples=40)
+@given(configurations())
+def test_whatever_a_run_is_made_of_both_loops_do_the_same(watch, configuration):
+    strategies, dressing = configuration.pop("strategies"), configuration.pop("dressing")
+
+    def dress(cerebro):
+        for put_on in dressing:
+            put_on(cerebro)
+
+    check_equal(both(watch, *strategies, dress=dress, **configuration))
+
+
+# -- the examples ------------------------------------------------------------------------------------------------------
+
+EXAMPLES = sorted((FOLDER.parent / "examples").glob("*.py"))
+FOREIGN = ("existing_strategy_one_line",)  # its feed is the host's
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("bt_margin.data") is None, reason="the candles come with the installed package: pip install -e .")
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_print_the_same_by_both_loops(loops, path, tmp_path, capsys, monkeypatch):
+    script = tmp_path / path.name  # where it leaves its picture
+    script.write_text(text := path.read_text("utf-8"), "utf-8")
+    is_ours, is_stock = path.stem not in FOREIGN, "baseline=True" in text or path.stem in FOREIGN
+    said = []
+    for reason in ("", "a test asks for it"):
+        loops.clear()
+        monkeypatch.setattr(engine, "why_not", (lambda *_: reason) if reason else engine.why_not  # noqa: B023)
+        runpy.run_path(str(script), run_name="__main__")
+        said.append(capsys.readouterr().out)
+        if path.stem != "optimise_leverage":  # which runs in processes of its own
+            assert ("tight" in loops) == (is_ours and not reason)
+            assert ("_runonce" in loops) == (is_stock or bool(reason))
+    assert said[0] == said[1] != ""
