@@ -228,12 +228,12 @@ def test_examples_print_the_same_by_both_loops(loops, path, tmp_path, capsys, mo
     script.write_text(text := path.read_text("utf-8"), "utf-8")
     is_ours, is_stock = path.stem not in FOREIGN, "baseline=True" in text or path.stem in FOREIGN
     said = []
-    for reason in ("", "a test asks for it"):
+    for is_tight, judge in ((is_ours, engine.why_not), (False, lambda *_: "a test asks for it")):
         loops.clear()
-        monkeypatch.setattr(engine, "why_not", (lambda *_: reason) if reason else engine.why_not  # noqa: B023)
+        monkeypatch.setattr(engine, "why_not", judge)
         runpy.run_path(str(script), run_name="__main__")
         said.append(capsys.readouterr().out)
         if path.stem != "optimise_leverage":  # which runs in processes of its own
-            assert ("tight" in loops) == (is_ours and not reason)
-            assert ("_runonce" in loops) == (is_stock or bool(reason))
+            assert ("tight" in loops) == is_tight
+            assert ("_runonce" in loops) == (is_stock or not is_tight)
     assert said[0] == said[1] != ""
