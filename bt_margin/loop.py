@@ -27,6 +27,8 @@ CASH_READS = ("getcash", "getvalue", "fundvalue", "fundshares")
 STEPPING, ACTING = ("_prenext", "_nextstart", "_next"), ("prenext", "nextstart", "next")
 TELLING, HEARING = ("_notify_cashvalue", "_notify_fund"), ("notify_cashvalue", "notify_fund")
 
+MOVED = "a data has been moved by hand"
+
 
 def stay_silent(self: Any, *_: Any) -> None:
     """Do nothing: an analyzer whose hook this is says that the run loop may leave it out."""
@@ -107,7 +109,7 @@ def run_tight(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[An
         # What a strategy may have done on the bar before that the plan knows nothing of.
         for line in leaders:
             if line._idx != index - 1:
-                return "a data has been moved by hand"
+                return MOVED
         for indicators, indicator_count, analyzers, analyzer_count, slaves, slave_count in watched:
             if len(indicators) != indicator_count or len(analyzers) != analyzer_count or len(slaves) != slave_count:
                 return "an indicator or an analyzer has been added"
@@ -129,7 +131,7 @@ def run_tight(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[An
             step(index, stamps[index])
             if cerebro._event_stop:
                 return ""
-    return ""
+    return "" if all(line._idx == bars - 1 for line in leaders) else MOVED  # a bar may come again
 
 
 def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float], None]:

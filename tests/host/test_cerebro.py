@@ -239,6 +239,13 @@ class MovesTheOther(Meddler):
         self.datas[-1].rewind()
 
 
+class TakesTheLastBarAgain(Meddler):
+    def next(self):
+        super().next()
+        if len(self) == 120:
+            self.data.rewind()
+
+
 class AddsAnIndicator(Meddler):
     def meddle(self):
         self.late = Quiet(self.data)
@@ -317,6 +324,7 @@ class Processes(Meddler):
 
 SURPRISES = {
     MovesAData: "a data has been moved by hand",
+    TakesTheLastBarAgain: "a data has been moved by hand",
     MovesTheOther: "a data has been moved by hand",
     AddsAnIndicator: "an indicator or an analyzer has been added",
     AddsAnAnalyzer: "an indicator or an analyzer has been added",
