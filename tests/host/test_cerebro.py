@@ -322,6 +322,11 @@ class Processes(Meddler):
         self.cerebro._brokernotify()
 
 
+class OrdersForNobody(Meddler):
+    def meddle(self):
+        self.broker.buy(None, self.data, size=1)
+
+
 SURPRISES = {
     MovesAData: "a data has been moved by hand",
     TakesTheLastBarAgain: "a data has been moved by hand",
@@ -343,7 +348,7 @@ def test_what_the_plan_does_not_know_of_is_run_on_by_the_hosts_calls(loops, said
 
 @pytest.mark.parametrize(
     "strategy",
-    [AddsAData, GoesForward, EndsTheRun, ChangesItsMind, HasAMindOfItsOwn, Clears, Processes],
+    [AddsAData, GoesForward, EndsTheRun, ChangesItsMind, HasAMindOfItsOwn, Clears, Processes, OrdersForNobody],
     ids=lambda strategy: strategy.__name__,
 )
 @pytest.mark.parametrize("cash", [False, True])
