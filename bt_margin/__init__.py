@@ -6,6 +6,7 @@ from . import interrupt  # noqa: F401  # before Backtrader is imported
 from . import analyzers, calculator, observers, plots, sizers, venues
 from .backtest import run
 from .broker import MarginBroker
+from .cerebro import Cerebro
 from .comminfo import PerpCommInfo
 from .core.account import MarginAccount, Risk
 from .core.contract import Contract
@@ -21,6 +22,7 @@ from .plug import plug
 from .result import Result, version_of
 
 __all__ = [
+    "Cerebro",
     "Contract",
     "FundingSchedule",
     "MarginAccount",

@@ -33,15 +33,16 @@ FLOORS = {
     "frames": 2,
     "invariants": 2,
     "matching": 2,
-    "plug": 2,
     "record": 2,
     "screen": 2,
     "sizers": 2,
     "slots": 2,
     "thresholds": 2,
     "legs": 2,
+    "loop": 2,
     "view": 2,
     "analyzers": 3,
+    "cerebro": 3,
     "hostplot": 3,
     "measures": 3,
     "observers": 3,
@@ -52,17 +53,19 @@ FLOORS = {
     "cli": 4,
     "interrupt": 4,
     "loading": 4,
+    "plug": 4,
     "tables": 4,
     "__main__": 4,
 }
 OUTSIDE = {"data": ROOT / "data", "strategies": ROOT / "strategies"}
 HOST_ROOMS = {room for room, floor in FLOORS.items() if floor == 2} | {"strategies"}
-HOST_ROOMS |= {"analyzers", "hostplot", "observers"}  # the gallery's rooms that the host itself calls
-HOST_ROOMS |= {"backtest", "loading"}
+HOST_ROOMS |= {"analyzers", "cerebro", "hostplot", "observers"}  # the gallery's rooms that the host itself calls
+HOST_ROOMS |= {"backtest", "loading", "plug"}
 NOT_IN_CORE = {"io", "json", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "sys", "tempfile", "time"}
 HEAVY = {"matplotlib", "pandas", "rich", "typer"}
 
 PUBLIC_NAMES = [
+    "Cerebro",
     "Contract",
     "FundingSchedule",
     "MarginAccount",
