@@ -34,8 +34,10 @@ HALF_ULP = 2.0**-53
 FAR = 2.0**900  # magnitudes beyond it, or below its inverse, come too near to overflow and to subnormal numbers
 LONGEST = 2**21  # window whose sums of 32-bit limbs a float still holds exactly
 LIMB = 32
+MASK = 2**LIMB - 1
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
+Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class UnfitError(Exception):
@@ -51,6 +53,13 @@ class Road(NamedTuple):
     sources: tuple[Any, ...]
     reach: int
     compute: Callable[..., Values]
+
+
+class Grid(NamedTuple):
+    """What values are counted in, ``2**exponent``, and how many limbs of 32 bits their counts need, sign included."""
+
+    exponent: int
+    limbs: int
 
 
 def vectorise(strategies: Iterable[Any], tolerance: float = 0.0) -> None:
@@ -77,10 +86,11 @@ def window_sums(values: Values, period: int) -> Values:
     """Return ``math.fsum`` of every ``period`` neighbours, bit for bit; raises UnfitError where that is not certain.
 
     Every value is an integer times ``2**q``, where ``q`` is the exponent of the last bit of the smallest of them that is not 0.
-    Where these integers need no more than 63 bits they are cut into limbs of 32, whose running sums, differenced over the
-    window, are exact: wrapping round cancels in the difference, and the sum over a window is below ``2**53``. Then
+    These integers are cut into limbs of 32 bits, two or, where the values are of very different size, three. The running sums
+    of a limb, differenced over the window, are exact: that they wrap round cancels in the difference. A window's limbs
+    make two integers below ``2**53``, and then
 
-        sum = high * 2**(q + 32) + low * 2**q
+        sum = high * 2**(q + shift) + low * 2**q
 
     is one addition of two floats that are exact, hence the exact sum rounded once, which is what ``fsum`` returns. A sum of
     nothing but zeros is 0.0, of whatever sign they are, in both.
@@ -88,9 +98,8 @@ def window_sums(values: Values, period: int) -> Values:
     >>> window_sums(np.array([0.1, 0.2, 0.3, 1e6]), 3).tolist() == [math.fsum([0.1, 0.2, 0.3]), math.fsum([0.2, 0.3, 1e6])]
     True
     """
-    exponent = _grid(*_extent(values), period)
-    high, low = (_differences(limb, period) for limb in _limbs(values, exponent))
-    return _joined(high, low, exponent)
+    grid = _grid(*_extent(values), period)
+    return _joined([_differences(limb, period) for limb in _limbs(values, grid)], grid)
 
 
 def weighted_sums(values: Values, weights: Values) -> Values:
@@ -99,14 +108,13 @@ def weighted_sums(values: Values, weights: Values) -> Values:
     The products are rounded like the host's, one weight at a time over all windows, and summed as in ``window_sums``.
     """
     least, most = _extent(values)
-    exponent = _grid(least * float(weights.min()), most * float(weights.max()), len(weights))
+    grid = _grid(least * float(weights.min()), most * float(weights.max()), len(weights))
     results = len(values) - len(weights) + 1
-    high, low = np.zeros(results, np.int64), np.zeros(results, np.int64)
+    totals = [np.zeros(results, np.int64) for _ in range(grid.limbs)]
     for offset, weight in enumerate(weights.tolist()):
-        upper, lower = _limbs(values[offset : offset + results] * weight, exponent)
-        high += upper
-        low += lower
-    return _joined(high, low, exponent)
+        for total, limb in zip(totals, _limbs(values[offset : offset + results] * weight, grid), strict=True):
+            np.add(total, limb, out=total)
+    return _joined(totals, grid)
 
 
 def weighted_near(values: Values, weights: Values, tolerance: float) -> Values:
@@ -373,25 +381,38 @@ def _moderate(least: float, most: float) -> None:
         raise UnfitError("its values are too large or too small")
 
 
-def _grid(least: float, most: float, period: int) -> int:
+def _grid(least: float, most: float, period: int) -> Grid:
     _moderate(least, most)
     exponent = math.frexp(least)[1] - 53
-    if math.frexp(most)[1] - exponent > 63 or period > LONGEST:
+    width = math.frexp(most)[1] - exponent
+    if period > LONGEST or width + period.bit_length() > 3 * LIMB - 2:
         raise UnfitError("the magnitudes of its values are too far apart")
-    return exponent
+    return Grid(exponent, 2 if width <= 2 * LIMB - 1 else 3)
 
 
-def _limbs(values: Values, exponent: int) -> tuple[np.ndarray, np.ndarray]:
-    integers = (values * 2.0**-exponent).astype(np.int64)
-    return integers >> LIMB, integers & (2**LIMB - 1)
+def _limbs(values: Values, grid: Grid) -> list[Integers]:
+    # Highest first; all but the highest are positive.
+    scaled = values * 2.0**-grid.exponent
+    if grid.limbs == 2:
+        integers = scaled.astype(np.int64)
+        return [integers >> LIMB, integers & MASK]
+    upper = np.floor(scaled * 2.0**-LIMB)
+    integers = upper.astype(np.int64)
+    return [integers >> LIMB, integers & MASK, (scaled - upper * 2.0**LIMB).astype(np.int64)]
 
 
-def _differences(limb: np.ndarray, period: int) -> np.ndarray:
+def _differences(limb: Integers, period: int) -> Integers:
     running = np.cumsum(limb)
     running[period:] -= running[:-period].copy()
     return running[period - 1 :]
 
 
-def _joined(high: np.ndarray, low: np.ndarray, exponent: int) -> Values:
-    joined: Values = high * 2.0 ** (exponent + LIMB) + low * 2.0**exponent
+def _joined(limbs: list[Integers], grid: Grid) -> Values:
+    if grid.limbs == 2:
+        high, low, shift = *limbs, LIMB
+    else:  # the upper two make one integer of 63 bits, of which 11 go down to the lowest: a float holds 53
+        highest, middle, lowest = limbs
+        upper = (highest << LIMB) + middle + (lowest >> LIMB)
+        high, low, shift = upper >> 11, (upper & 2047) << LIMB | lowest & MASK, LIMB + 11
+    joined: Values = high * 2.0 ** (grid.exponent + shift) + low * 2.0**grid.exponent
     return joined

@@ -1,5 +1,6 @@
 """The averages that are computed a block at a time have the bits of the host's loop, or are the host's."""
 
+import doctest
 import logging
 import math
 import operator
@@ -24,7 +25,8 @@ from bt_margin.averages import UnfitError, smoothed, vectorise, weighted_near, w
 
 AVERAGES = {kind.__name__: kind for kind in bt.indicators.MovingAverage._movavs if kind.lines._getlines()}
 DECENT = st.floats(128, 65_536) | st.integers(128_000, 65_536_000).map(lambda ticks: ticks / 1000)
-SIGNED = DECENT | DECENT.map(operator.neg) | st.sampled_from([0.0, -0.0])
+FAR_APART = st.floats(1e-4, 1e5) | st.integers(1, 10**9).map(lambda ticks: ticks / 10_000)
+SIGNED = DECENT | DECENT.map(operator.neg) | FAR_APART | FAR_APART.map(operator.neg) | st.sampled_from([0.0, -0.0])
 WILD = st.floats(allow_nan=False, width=64) | st.floats(-1e6, 1e6) | st.sampled_from([0.0, -0.0, 5e-324, 2.0**-900, 1e300])
 
 
@@ -42,11 +44,20 @@ def windows(values: list[float], period: int) -> list[list[float]]:
 
 @given(series(SIGNED), st.data())
 @example([0.1] * 9, None)
+@example([2.0**20, 2.0**-19 * (1 + 2.0**-14), 2.0**-19], None)  # a tie: 2**-33 is half of the last bit of 2**20
+@example([2.0**20, 2.0**-19 * (1 + 2.0**-14), 2.0**-19 * (1 + 2.0**-52)], None)  # broken by a bit far below
+@example([-(2.0**20), -(2.0**-19) * (1 + 2.0**-14), -(2.0**-19) * (1 + 2.0**-52)], None)
+@example([2.0**20, 2.0**-19 * (1 + 2.0**-14), 2.0**-18 - 2.0**-71], None)
+@example([3e5, 1e-4, -3e5], None)
 @example([-0.0, -0.0, -0.0], None)
 @example([1.0, -1.0, 0.5], None)
 def test_sums_of_prices_have_the_bits_of_fsum(values: list[float], data: Any) -> None:
     period = data.draw(st.integers(1, len(values))) if data else 3
     assert bits(window_sums(np.array(values), period)) == bits(map(math.fsum, windows(values, period)))
+
+
+def test_the_documented_example_holds() -> None:
+    assert doctest.testmod(averages) == (0, 1)
 
 
 @given(series(WILD), st.data())
@@ -59,7 +70,7 @@ def test_sums_of_anything_have_the_bits_of_fsum_or_are_left(values: list[float],
     assert bits(sums) == bits(map(math.fsum, windows(values, period)))
 
 
-@given(series(st.floats(-100, -20) | st.floats(20, 100) | st.just(0.0)), st.data())
+@given(series(SIGNED), st.data())
 def test_weighted_sums_of_prices_have_the_bits_of_fsum(values: list[float], data: Any) -> None:
     period = data.draw(st.integers(1, len(values)))
     weights = data.draw(st.just([float(n) for n in range(1, period + 1)]) | st.lists(st.floats(0.5, 16), min_size=period, max_size=period))
@@ -311,7 +322,7 @@ class Holed(bt.Indicator):
             self.line.array[300] = self.p.hole
 
 
-@pytest.mark.parametrize("hole", [math.nan, math.inf, 1e280, 1e-9, 5e-324, 0.0, -0.0, -1.0])
+@pytest.mark.parametrize("hole", [math.nan, math.inf, 1e280, 1e-15, 5e-324, 1e-7, 0.0, -0.0, -1.0])
 @pytest.mark.parametrize("name", ["SMA", "WMA", "EMA", "Highest", "Lowest", "SumN"])
 def test_values_without_a_common_grid_are_left_to_the_host(
     name: str, hole: float, left: pytest.LogCaptureFixture, monkeypatch: Any
@@ -324,7 +335,7 @@ def test_values_without_a_common_grid_are_left_to_the_host(
     elif name in ("Highest", "Lowest"):
         assert bool(left.messages) == (not math.isfinite(hole) or math.copysign(1, hole) < 0 == hole)
     else:
-        assert bool(left.messages) == (hole not in (0.0, -1.0))
+        assert bool(left.messages) == (hole not in (1e-7, 0.0, -1.0))
 
 
 def test_only_the_blocks_that_need_it_are_left_to_the_host(left: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
