@@ -73,7 +73,7 @@ def vectorise(strategies: Iterable[Any], tolerance: float = 0.0) -> None:
         raise ValueError(f"tolerance is {tolerance}, expected 0 or more and below 1; 0 keeps the host's bits, {TOLERANCE} is fast")
     roads = EXACT | NEAR if tolerance else EXACT
     for strategy in strategies:
-        for indicator in (strategy, *_indicators(strategy)):
+        for indicator in _indicators(strategy):  # the strategy itself goes bar by bar, and a loop may look whose methods it has
             own = vars(indicator)
             if type(indicator).forward in (LineSeries.forward, LineBuffer.forward) and "forward" not in own:
                 indicator.forward = partial(_forward, indicator)
@@ -145,8 +145,9 @@ def smoothed(values: Values, previous: float, alpha: float, tolerance: float) ->
 
     and stays below 2 * u * M / (alpha * m). Here a value of age k has been rounded k times by the powers of 1 - alpha and twice in
     each of at most 14 passes of its block, which by the same recursion is at most u * (M / (alpha * m) + 28), plus u * M / m for
-    what is left out. ``previous`` carries the error of the block before it, of which a block leaves less than half. Together
-    below ``u * M / m * (3 / alpha + 64)``, which is what must not exceed the tolerance.
+    what is left out. Of the error of the blocks before, which ``previous`` carries, a block leaves less than half (as long as the
+    tolerance is small; with a large one the 28 of each block add up to nothing beside it). Together below
+    ``u * M / m * (3 / alpha + 64)``, which is what must not exceed the tolerance.
     """
     extremes = np.append(values, previous)
     least, most = _extent(extremes)
@@ -216,8 +217,7 @@ def _leave(indicator: Any, start: int, end: int, reason: str) -> None:
 
 
 def _forward(indicator: Any, value: float = math.nan, size: int = 1) -> None:
-    # The host appends to each line value by value. It does so once before the lines are computed; a strategy is then moved
-    # on bar by bar, which is faster without this.
+    # The host appends to each line value by value, once, before the line is computed.
     del indicator.forward
     lines = list(indicator.lines)
     if any(type(line).forward is not LineBuffer.forward or type(line.array) is not array for line in lines):

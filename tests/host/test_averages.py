@@ -394,6 +394,17 @@ def test_a_second_call_changes_the_tolerance_and_nothing_else() -> None:
     assert list(lines_of(ran(Twice, strategy))) == list(lines_of(ran(bt.Cerebro, strategy)))
 
 
+def test_strategies_keep_their_own_methods() -> None:
+    class Watched(Blocks):
+        def _runonce(self, runstrats: Any) -> None:
+            before = [set(vars(strategy)) for strategy in runstrats]
+            vectorise(runstrats)
+            assert [set(vars(strategy)) for strategy in runstrats] == before
+            super()._runonce(runstrats)
+
+    assert len(ran(Watched, Swept)) == 400
+
+
 def test_a_cerebro_may_run_twice() -> None:
     cerebro = Blocks(stdstats=False)
     cerebro.adddata(bm.PerpData(dataname=candles(300)))
