@@ -3,6 +3,7 @@
 # make check   format, lint, types, floors
 # make pictures  draw the README's pictures anew
 # make bench   measure, and rewrite benchmarks/RESULTS.md
+# make bench-peers   install other engines into .venv-peers, measure them too, and rewrite benchmarks/PEERS.md
 #
 # Everything is installed into $(VENV) on first use, and again when the versions asked for change. Another interpreter:
 # make test PYTHON=python3.13 VENV=.venv-3.13. Options for pytest or the benchmark: make test ARGS="-k funding".
@@ -13,7 +14,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 ASKED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test check format lint types floors pictures bench gate dist clean
+.PHONY: demo test check format lint types floors pictures bench bench-peers gate dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/bt-margin demo $(ARGS)
@@ -45,6 +46,9 @@ bench: $(VENV)/installed
 
 gate: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py --gate $(ARGS)
+
+bench-peers: $(VENV)/installed
+	$(BIN)/python benchmarks/peers.py $(ARGS)
 
 dist: $(VENV)/installed-test
 	$(BIN)/python -m build $(ARGS)

@@ -23,6 +23,7 @@ FLOORS = {
     "venues": 1,
     "data": 1,
     "strategies": 1,
+    "averages": 2,
     "broker": 2,
     "calculator": 2,
     "clock": 2,
