@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import backtrader as bt
@@ -37,12 +39,22 @@ WRITERS = ((BarClock, "write"),)  # what writes the recorded series, bar by bar 
 OWN_ANALYZERS = (bm.analyzers.Margin, bm.analyzers.Liquidations, bm.analyzers.Funding, bm.analyzers.Leverage, bm.analyzers.Equity)
 HOST_ANALYZERS = tuple(getattr(bt.analyzers, name) for name in ("TradeAnalyzer", "DrawDown", "TimeReturn", "Returns", "SharpeRatio"))
 OWN_OBSERVERS = (bm.observers.LiquidationPrice, bm.observers.MarginRatio, bm.observers.WalletEquity)
+
+
+def save_report(result: Any) -> None:
+    """Write the report page into a folder that goes away."""
+    with TemporaryDirectory() as folder:
+        bm.Report(result).save(Path(folder) / "run.html")
+
+
 STEPS: dict[str, Callable[[Any], Any]] = {  # what is asked of a result
     "summary": lambda result: result.summary,
     "frames of equity, positions, fills, trades": lambda result: (result.equity, result.positions, result.fills, result.trades),
     "everything as JSON": lambda result: result.to_json(),
     "the page of pictures": bm.plots.page,
 }
+if hasattr(bm, "Report"):
+    STEPS["the report page"] = save_report
 
 Figures = dict[str, dict[str, list[float]]]
 

@@ -22,6 +22,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import figures
@@ -168,7 +169,7 @@ def collect(bench: Bench, names: Collection[str]) -> dict[str, Any]:
 def page(found: dict[str, Any], command: str, load: float, *, is_whole: bool) -> str:
     """Return all sections there are figures for; of a whole page also what the targets say."""
     micros = [seconds * 1e6 for seconds in found["whole"]["yardstick"]] if "whole" in found else []
-    sections = [machine_section(command, load, figures.median(micros) if micros else None)]
+    sections = [machine_section(command, load, median(micros) if micros else None)]
     sections += [tables.checks_section(figures.checks(found))] if is_whole else []
     sections += [section(found[name]) for name, section in tables.SECTIONS.items() if name in found]
     sections += [tables.process_section(found)] if "processes" in found else []

@@ -16,6 +16,7 @@ from figures import (
     WHOLE_TARGETS,
     Check,
     call_costs,
+    flatness,
     nominal,
     of,
     ratios,
@@ -228,11 +229,16 @@ def scale_section(scale: Group) -> str:
                 *figures[2:],
             ]
         )
+    flat = [
+        f"{spread(flatness(costs), 1, 2)} for {said_of}"
+        for said_of, is_one in (("one contract", True), ("several", False))
+        if len(costs := [[run["seconds"] for run in runs] for case, runs in scale["ours"].items() if case.startswith("1 x ") == is_one]) > 1
+    ]
     return f"""## Scale
 
 W on many bars and many contracts, each run in a process of its own (runs of less than 100,000 bars repeated in it); microseconds of CPU a
-bar of one contract, and peak MB with the candles in pandas. Target: the dearest bar of one contract at most {FLAT_TARGET:.2f} times the
-cheapest. A dash: not run with stock.
+bar of one contract, and peak MB with the candles in pandas. A dash: not run with stock. Ours, the dearest bar to the cheapest:
+{" and ".join(flat) or "one length only"}; target: at most {FLAT_TARGET:.2f}.
 
 {table(["contracts x bars", "stock", "ours", "ours / stock", "stock, MB", "ours, MB"], rows)}"""
 

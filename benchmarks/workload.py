@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 import numpy as np
-import pandas as pd
 
 import bt_margin as bm
+
+if TYPE_CHECKING:
+    import pandas as pd  # left out of processes whose memory is measured without it
 
 CASH, LEVERAGE, FEE, UNITS, FUNDING = 100_000.0, 5.0, 0.0005, 20, 0.0001
 SIGMA = 0.0006  # of one minute, about 44 % a year
@@ -131,7 +133,7 @@ class Engine:
     """How a backtest is put together: the loop, the feed made of a frame, the broker."""
 
     cerebro: Callable[..., Any]
-    feed: Callable[[pd.DataFrame], Any]
+    feed: Callable[[Any], Any]
     broker: Callable[[], Any]
 
 
@@ -168,18 +170,25 @@ class LoadClock:
         return measured
 
 
-def candles(bars: int, seed: int = 1) -> pd.DataFrame:
-    """Return a random walk of one-minute candles from 2024-01-01; the same for the same seed, prices on no grid."""
+def candle_columns(bars: int, seed: int = 1) -> dict[str, Any]:
+    """Return a random walk of one-minute candles from 2024-01-01 as arrays; the same for the same seed, prices on no grid."""
     draw = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(draw.normal(0, SIGMA, bars)))
     opened = np.concatenate(([100.0], close[:-1])) * np.exp(draw.normal(0, SIGMA / 10, bars))
     high = np.maximum(opened, close) * (1 + draw.random(bars) * SIGMA / 2)
     low = np.minimum(opened, close) * (1 - draw.random(bars) * SIGMA / 2)
-    index = pd.date_range("2024-01-01", periods=bars, freq="min", name="datetime")
-    return pd.DataFrame({"open": opened, "high": high, "low": low, "close": close, "volume": draw.random(bars) * 10 + 1}, index=index)
+    times = np.datetime64("2024-01-01", "us") + np.arange(bars) * np.timedelta64(1, "m")
+    return {"datetime": times, "open": opened, "high": high, "low": low, "close": close, "volume": draw.random(bars) * 10 + 1}
 
 
-def hours(minutes: pd.DataFrame) -> pd.DataFrame:
+def candles(bars: int, seed: int = 1) -> "pd.DataFrame":
+    """Return the same as a frame."""
+    import pandas as pd
+
+    return pd.DataFrame(candle_columns(bars, seed)).set_index("datetime")
+
+
+def hours(minutes: "pd.DataFrame") -> "pd.DataFrame":
     """Return the hourly candles of minutes that begin on the hour."""
     how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
     return minutes.resample("h").agg(how)
@@ -197,15 +206,15 @@ def margin_broker(kind: Any = bm.MarginBroker, *, leverage: float = LEVERAGE, **
     return broker
 
 
-def stock_feed(frame: pd.DataFrame) -> Any:
+def stock_feed(frame: "pd.DataFrame") -> Any:
     return bt.feeds.PandasData(dataname=frame, timeframe=bt.TimeFrame.Minutes)
 
 
-def perp_feed(frame: pd.DataFrame) -> Any:
+def perp_feed(frame: Any) -> Any:
     return bm.PerpData(dataname=frame)
 
 
-def funded_feed(frame: pd.DataFrame) -> Any:
+def funded_feed(frame: Any) -> Any:
     return bm.PerpData(dataname=frame, funding=FUNDING)
 
 
@@ -225,7 +234,7 @@ def usual() -> Engine:
 
 
 def backtest(
-    frames: Sequence[pd.DataFrame],
+    frames: Sequence[Any],
     engine: Engine,
     strategy: Any,
     *,
@@ -258,7 +267,7 @@ def backtest(
     return Timing(clock.seconds, before_series - begin - clock.seconds, end - before_series, finished)
 
 
-def yardstick(frame: pd.DataFrame) -> float:
+def yardstick(frame: "pd.DataFrame") -> float:
     """Return the CPU seconds a bar that stock Backtrader takes for W here and now."""
     return backtest([frame], engines()["stock"], Cross).whole / len(frame)
 

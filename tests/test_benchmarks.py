@@ -153,6 +153,13 @@ def test_long_runs_stand_beside_stocks_where_it_ran() -> None:
     )
     assert "| 1 x 10,000 | 40.0 | 10.0 | 0.25 | 100 | 200 |" in text
     assert "| 200 x 20,000 | - | 10.0 | - | - | 200 |" in text
+    assert "the dearest bar to the cheapest:\none length only" in text
+
+
+def test_long_runs_tell_how_flat_they_are_one_contract_and_several_apart() -> None:
+    costs = {"1 x 10000": 10.0, "1 x 5000000": 10.5, "10 x 20000": 8.0, "200 x 20000": 10.0}
+    text = tables.scale_section({"ours": {case: [{"seconds": us * 1e-6, "peak": 1.0}] for case, us in costs.items()}, "stock": {}})
+    assert "the dearest bar to the cheapest:\n1.05 for one contract and 1.25 for several; target: at most 1.10" in text
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
