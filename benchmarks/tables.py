@@ -182,8 +182,8 @@ def parts_section(group: Group) -> str:
     rows.append(["**all**", *(f"{told['seconds'] * MICRO:.1f}" for told in engines.values())])
     return f"""## Where the time of W goes
 
-Microseconds of CPU a bar, {group["bars"]:,} bars. The shares are those of a run under `cProfile`, scaled to what a run without it takes;
-as a profiled call is dearer, parts of many small calls look larger than they are. A part is what its first function and all that it
+Microseconds of CPU a bar, {group["bars"]:,} bars. The shares are those of a run under `cProfile`, without what that adds to every call,
+scaled to what a run without it takes: good to tell large from small, no more. A part is what its first function and all that it
 calls have spent, but for what belongs to another part (`benchmarks/parts.py` names them).
 
 {table(["part", *engines], rows)}"""
