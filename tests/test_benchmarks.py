@@ -210,8 +210,8 @@ def test_what_the_profiler_adds_to_a_call_is_taken_off_caller_and_called() -> No
     stats = {FUNCTIONS["loop"]: row(5.0), FUNCTIONS["write"]: (2, 2, 3.0, 3.0, {FUNCTIONS["loop"]: (2, 2, 3.0, 3.0)})}
     stats[FUNCTIONS["len"]] = (4, 4, 0.5, 0.5, {FUNCTIONS["loop"]: (4, 4, 0.5, 0.5)})
     found = parts.own_times(stats, (parts.Bias(1.0, 0.5), parts.Bias(0.25, 0.25)))
-    # two calls of write cost it 1 each and the loop 0.5 each, four of len cost 0.25 on either side
-    assert list(found.values()) == [5.0 - 2 * 0.5 - 4 * 0.25, 3.0 - 2 * 1.0, 0.0]
+    # the loop is called once for 1; two calls of write cost it 1 each and the loop 0.5 each, four of len 0.25 on either side
+    assert list(found.values()) == [5.0 - 1.0 - 2 * 0.5 - 4 * 0.25, 3.0 - 2 * 1.0, 0.0]
 
 
 def test_functions_that_call_each_other_end_up_in_the_part_that_began() -> None:
