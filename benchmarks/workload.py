@@ -219,11 +219,13 @@ def funded_feed(frame: Any) -> Any:
 
 
 def engines() -> dict[str, Engine]:
-    """Return what W is run with, stock first; without bt_margin's own Cerebro where there is none."""
+    """Return what W is run with, stock first; bt_margin's own Cerebro and its option where there are such."""
     found = {"stock": Engine(bt.Cerebro, stock_feed, stock_broker), "host loop": Engine(bt.Cerebro, funded_feed, margin_broker)}
-    if hasattr(bm, "Cerebro"):
-        found["own loop"] = Engine(bm.Cerebro, funded_feed, margin_broker)
-        found["fast averages"] = Engine(partial(bm.Cerebro, fast_averages=True), funded_feed, margin_broker)
+    own: Any = getattr(bm, "Cerebro", None)
+    if own is not None:
+        found["own loop"] = Engine(own, funded_feed, margin_broker)
+    if hasattr(getattr(own, "params", None), "fast_averages"):
+        found["fast averages"] = Engine(partial(own, fast_averages=True), funded_feed, margin_broker)
     return found
 
 
