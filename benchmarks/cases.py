@@ -226,9 +226,12 @@ def measure_series(bars: int, rounds: int) -> dict[str, Any]:
         finally:
             for owner, name, function in originals:
                 setattr(owner, name, function)
+        rows = len(timing.strategy.broker.record)
+        if not watch.calls or rows != bars:
+            raise SystemExit(f"what writes the series was called {watch.calls} times and wrote {rows} rows of {bars}; WRITERS names others")
         spent = watch.seconds - watch.calls * watch.own_cost()
         group.add("series", "ours", (spent + timing.series) / bars)
-        group.facts["rows"] = len(timing.strategy.broker.record)
+        group.facts["rows"] = rows
     return group.told()
 
 

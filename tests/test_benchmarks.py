@@ -289,6 +289,12 @@ def test_the_writers_of_the_series_are_called_and_put_back() -> None:
     assert [getattr(owner, name) for owner, name in cases.WRITERS] == originals
 
 
+def test_series_whose_writer_is_not_timed_are_no_figure(monkeypatch) -> None:
+    monkeypatch.setattr(cases, "WRITERS", ((cases.Group, "told"),))
+    with pytest.raises(SystemExit, match="was called 0 times and wrote 300 rows of 300"):
+        cases.measure_series(300, 1)
+
+
 def test_bars_that_may_liquidate_are_walked_with_minutes_inside_too() -> None:
     found = cases.measure_walks(100, 1)
     assert found["with minutes inside"]["walked"] > 10
