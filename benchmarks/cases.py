@@ -41,6 +41,11 @@ HOST_ANALYZERS = tuple(getattr(bt.analyzers, name) for name in ("TradeAnalyzer",
 OWN_OBSERVERS = (bm.observers.LiquidationPrice, bm.observers.MarginRatio, bm.observers.WalletEquity)
 
 
+def draw_page(result: Any) -> None:
+    """Draw the page of pictures; pictures are imported here and not by whoever measures memory."""
+    bm.plots.page(result)
+
+
 def save_report(result: Any) -> None:
     """Write the report page into a folder that goes away."""
     with TemporaryDirectory() as folder:
@@ -51,7 +56,7 @@ STEPS: dict[str, Callable[[Any], Any]] = {  # what is asked of a result
     "summary": lambda result: result.summary,
     "frames of equity, positions, fills, trades": lambda result: (result.equity, result.positions, result.fills, result.trades),
     "everything as JSON": lambda result: result.to_json(),
-    "the page of pictures": bm.plots.page,
+    "the page of pictures": draw_page,
 }
 if hasattr(bm, "Report"):
     STEPS["the report page"] = save_report

@@ -59,11 +59,14 @@ import backtrader, numpy
 def now(): return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = now()
 import bt_margin
-seconds, memory = (a - b for a, b in zip(now(), before))
+imported = now()
+bt_margin.run, bt_margin.MarginBroker, bt_margin.PerpCommInfo, bt_margin.PerpData
+used = now()
 sys.path.insert(0, sys.argv[1])
 import workload
 yardstick = workload.yardstick(workload.candles(10_000))
-print(json.dumps({"seconds": seconds, "MB": memory / float(sys.argv[2]), "yardstick": yardstick}))
+def since(after): return {"seconds": after[0] - before[0], "MB": (after[1] - before[1]) / float(sys.argv[2])}
+print(json.dumps({**since(imported), "used": since(used), "yardstick": yardstick}))
 """
 MEGA = 1024 if sys.platform != "darwin" else 1024**2  # what ru_maxrss counts in, to a megabyte
 
@@ -98,7 +101,10 @@ class Bench:
         return self.python(CASES, name, "--bars", str(bars), "--rounds", str(rounds))
 
     def imports(self) -> list[dict[str, float]]:
-        """Return CPU seconds and MB that ``import bt_margin`` adds to a process that has backtrader and numpy, with a yardstick."""
+        """Return CPU seconds and MB that ``import bt_margin`` adds to a process that has backtrader and numpy, with a yardstick.
+
+        ``used`` is the same once what a backtest takes has been named: names may be imported where they are first used.
+        """
         arguments = ("-c", IMPORT_PROGRAM, str(HERE), str(MEGA))
         self.python(*arguments)  # compiles the modules
         return [self.python(*arguments) for _ in range(1 if self.is_quick else IMPORT_ROUNDS)]

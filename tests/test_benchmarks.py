@@ -140,6 +140,15 @@ def test_what_stock_does_not_have_is_a_dash() -> None:
     assert "| ours alone | - | 3.0 | - |" in text
 
 
+def test_importing_is_told_alone_and_with_what_a_backtest_names() -> None:
+    row = {"seconds": 0.020, "MB": 2.0, "used": {"seconds": 0.060, "MB": 5.0}, "yardstick": 2 * figures.NOMINAL * 1e-6}
+    text = tables.process_section({"processes": {"stock": [(3.0, 150.0)]}, "memory": {"year": [140.0]}, "imports": [row], "year": 1_000})
+    # on a machine of half the nominal speed 20 ms are 10 nominal ones
+    assert "| import bt_margin | 20.0 | 10.0 | 30 | 2.0 | 3 |" in text
+    assert "| ... and run, MarginBroker, PerpCommInfo, PerpData named | 60.0 | 30.0 | - | 5.0 | - |" in text
+    assert "| stock | 3.0 | 150 | - |\n| ours, year, without pandas | - | 140 | 150 |" in text
+
+
 def test_parts_are_shares_of_the_time_without_a_profiler() -> None:
     engines = {"stock": {"seconds": 100e-6, "shares": {"feed": 0.25, "loop": 0.75}}}
     text = tables.parts_section({"bars": 10, "engines": engines})
