@@ -14,7 +14,7 @@ from . import venues
 from .broker import MarginBroker
 from .comminfo import PerpCommInfo
 from .feeds import PerpData
-from .plug import START_CASH, by_symbol, plug
+from .plugging import START_CASH, by_symbol, plug
 from .result import Baseline, Bounds, Result
 from .slots import seconds
 
