@@ -12,13 +12,15 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 import numpy as np
-import pandas as pd
 
 import bt_margin as bm
+
+if TYPE_CHECKING:
+    import pandas as pd  # left out of processes whose memory is measured without it
 
 CASH, LEVERAGE, FEE, UNITS, FUNDING = 100_000.0, 5.0, 0.0005, 20, 0.0001
 SIGMA = 0.0006  # of one minute, about 44 % a year
@@ -98,15 +100,22 @@ class LoadClock:
         return measured
 
 
-def candles(bars: int, seed: int = 1) -> pd.DataFrame:
-    """Return a random walk of one-minute candles from 2024-01-01; the same for the same seed, prices on no grid."""
+def candle_columns(bars: int, seed: int = 1) -> dict[str, Any]:
+    """Return a random walk of one-minute candles from 2024-01-01 as arrays; the same for the same seed, prices on no grid."""
     draw = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(draw.normal(0, SIGMA, bars)))
     opened = np.concatenate(([100.0], close[:-1])) * np.exp(draw.normal(0, SIGMA / 10, bars))
     high = np.maximum(opened, close) * (1 + draw.random(bars) * SIGMA / 2)
     low = np.minimum(opened, close) * (1 - draw.random(bars) * SIGMA / 2)
-    index = pd.date_range("2024-01-01", periods=bars, freq="min", name="datetime")
-    return pd.DataFrame({"open": opened, "high": high, "low": low, "close": close, "volume": draw.random(bars) * 10 + 1}, index=index)
+    times = np.datetime64("2024-01-01", "us") + np.arange(bars) * np.timedelta64(1, "m")
+    return {"datetime": times, "open": opened, "high": high, "low": low, "close": close, "volume": draw.random(bars) * 10 + 1}
+
+
+def candles(bars: int, seed: int = 1) -> "pd.DataFrame":
+    """Return the same as a frame."""
+    import pandas as pd
+
+    return pd.DataFrame(candle_columns(bars, seed)).set_index("datetime")
 
 
 def stock_broker() -> Any:
@@ -121,19 +130,19 @@ def margin_broker() -> Any:
     return broker
 
 
-def stock_feed(frame: pd.DataFrame) -> Any:
+def stock_feed(frame: "pd.DataFrame") -> Any:
     return bt.feeds.PandasData(dataname=frame, timeframe=bt.TimeFrame.Minutes)
 
 
-def perp_feed(frame: pd.DataFrame) -> Any:
+def perp_feed(frame: "pd.DataFrame") -> Any:
     return bm.PerpData(dataname=frame)
 
 
-def funded_feed(frame: pd.DataFrame) -> Any:
+def funded_feed(frame: Any) -> Any:
     return bm.PerpData(dataname=frame, funding=FUNDING)
 
 
-def backtest(frames: list[pd.DataFrame], make_feed: Callable[[Any], Any], make_broker: Callable[[], Any], strategy: Any) -> Timing:
+def backtest(frames: list[Any], make_feed: Callable[[Any], Any], make_broker: Callable[[], Any], strategy: Any) -> Timing:
     """Run one backtest from frames in memory to the finished strategy."""
     gc.collect()
     clock = LoadClock()

@@ -102,6 +102,21 @@ LEFT_OPEN = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X",
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:" + "|".join(["tmp", "work", "root", "home", "opt", "Users"]) + r")/\w")
 
 
+A_BACKTEST_OF_ARRAYS = """
+import bt_margin
+class Holder(backtrader.Strategy):
+    def next(self):
+        self.position or self.buy()
+prices = numpy.linspace(100.0, 110.0, 50)
+columns = {"time": 1_704_067_200 + 3_600 * numpy.arange(50), **dict.fromkeys(("open", "high", "low", "close"), prices)}
+funding = {"BTCUSDT": {"time": [1_704_096_000, 1_704_124_800], "rate": [0.0001, -0.0001]}}
+result = bt_margin.run(Holder, data={"BTCUSDT": columns}, leverage=5, mark={"BTCUSDT": columns}, funding=funding)
+assert result.summary["funding"] > 0  # paid at a lower mark than it was received
+str(result)
+result.settings, list(result.strategy.broker.journal), result.baseline
+"""
+
+
 class Import(NamedTuple):
     """One import: who (dotted, inside the package), what (dotted), and whether only for type checkers."""
 
@@ -356,6 +371,11 @@ def test_a_broker_and_its_feed_load_no_room_and_no_library_that_they_do_not_need
 def test_no_public_name_loads_anything_heavy() -> None:
     loaded = {name.partition(".")[0] for name in loaded_by("from bt_margin import *\nMarginBroker, plots.page")}
     assert loaded & HEAVY == set()
+
+
+def test_a_backtest_of_arrays_and_its_summary_load_nothing_heavy() -> None:
+    loaded = loaded_by(A_BACKTEST_OF_ARRAYS)
+    assert {name.partition(".")[0] for name in loaded} & HEAVY == set()
 
 
 def test_the_package_exports_exactly_the_public_names() -> None:
