@@ -26,6 +26,7 @@ from statistics import median
 from typing import Any
 
 import figures
+import memory
 import tables
 
 HERE = Path(__file__).parent
@@ -48,7 +49,7 @@ QUICK_HOURS = (500, 1)  # of groups whose bars are hours
 HOURLY = ("walks", "results")
 GATED = ("whole", "swap", "calls", "reversals", "series")
 YEAR, QUICK_YEAR = 525_600, 5_000
-IMPORT_ROUNDS, SCALE_ROUNDS = 7, 3
+IMPORT_ROUNDS, SCALE_ROUNDS, MEMORY_ROUNDS = 7, 3, 2
 LONG_RUNS = {  # contracts x bars: with stock beside or not
     (1, 10_000): True, (1, 100_000): True, (1, 1_000_000): True, (1, 5_000_000): False,
     (10, 20_000): True, (50, 20_000): True, (200, 20_000): False,
@@ -109,6 +110,10 @@ class Bench:
         self.python(*arguments)  # compiles the modules
         return [self.python(*arguments) for _ in range(1 if self.is_quick else IMPORT_ROUNDS)]
 
+    def memory(self) -> dict[str, list[float]]:
+        """Return peak MB of a year of minutes without pandas, and of two such processes that share the candles."""
+        return memory.peaks(self.environment, *((QUICK_YEAR, 1) if self.is_quick else (YEAR, MEMORY_ROUNDS)))
+
     def processes(self, bars: int) -> dict[str, list[tuple[float, float]]]:
         """Return CPU seconds and peak MB of whole processes that run W once, by engine."""
         engines = self.python(CASES, "engines")
@@ -164,9 +169,9 @@ def collect(bench: Bench, names: Collection[str]) -> dict[str, Any]:
     found = {name: bench.group(name) for name in SIZES if name in names}
     if "processes" in names:
         year = QUICK_YEAR if bench.is_quick else YEAR
-        found |= {"imports": bench.imports(), "processes": bench.processes(year), "memory": {}, "year": year}
-    elif "imports" in names:
-        found |= {"imports": bench.imports(), "memory": {}}
+        found |= {"processes": bench.processes(year), "year": year}
+    if "imports" in names or "processes" in names:
+        found |= {"imports": bench.imports(), "memory": bench.memory()}
     if "scale" in names:
         found["scale"] = bench.scale()
     return found
