@@ -20,7 +20,7 @@ from .core.account import Refusal
 from .core.contract import LOT_SLACK, Contract, split_fill
 from .core.orders import Resting, opened_by
 from .matching import STOPS, TRAILS, OrderBook
-from .record import Record, RefusalRow
+from .record import RefusalRow
 from .slots import Slot
 
 LOG = logging.getLogger("bt_margin")
@@ -69,7 +69,6 @@ class Batch:
 class OrderDesk(OrderBook):
     """The part of MarginBroker that takes orders in."""
 
-    record: Record
     _placed_at: dict[int, tuple[float, float]]  # the mark and the last price at which each order was placed
 
     def buy(self, owner, data, size, *args, **kwargs):
@@ -194,7 +193,7 @@ class OrderDesk(OrderBook):
     def _bounce(self, order, slot: Slot) -> None:
         """Reject a post-only limit that would be filled at once."""
         self.account.release(order.ref)
-        self._available = None
+        self.note_change()
         price = f"{order.created.price:.8g} would be filled at the open of {slot.open:.8g}"
         self._reject(order, "post_only", f"{slot.symbol}: a post-only limit at {price}")
         self._end_linked(order)
@@ -203,7 +202,7 @@ class OrderDesk(OrderBook):
         info = order.info
         LOG.info("%s UTC: %s", utc(self.now).strftime("%Y-%m-%d %H:%M"), info["message"])
         row = (info["reason"], info["message"], info["needed"], info["available"], info["max_size"], order.ref)
-        self.record.refusals.append(RefusalRow(self.now, self.slot_for(order).symbol, order.executed.remsize, *row))
+        self._record.refusals.append(RefusalRow(self.now, self.slot_for(order).symbol, order.executed.remsize, *row))
 
     def _say_why(self, order, reason: str, message: str) -> None:
         slot = self.slot_for(order)
@@ -391,7 +390,7 @@ class OrderDesk(OrderBook):
 
     def notify(self, order):
         """Queue a notification; an order that has ended frees what it had reserved."""
-        self._available = None
+        self.note_change()
         if not order.alive():
             self.account.release(order.ref)
             self._order_versions.pop(order.ref, None)

@@ -29,7 +29,6 @@ class OrderBook(AccountView):
     _planned_sizes: dict[int, float]  # what a filler gives each order on this bar's path
     _triggered_before: set[int]
     _triggers: dict[int, float]  # at which price each stop-limit was triggered
-    _fundval: float
 
     def begin_bar(self) -> None:
         """Forget what was tried on the bar before."""

@@ -8,7 +8,10 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BAR_COLUMNS = (
     "time",
@@ -25,6 +28,13 @@ HOLDING_COLUMNS = (
     *("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated"),
     *("leverage", "terms_since", "set_aside"),
 )
+FIELDS = len(BAR_COLUMNS)
+
+# What of a holding stays the same from bar to bar: HOLDING_COLUMNS but the bar and the mark. The number is the contract's (in
+# the order of the datas), the balance that of the wallet behind it, the leverage the one that is set; since when the tier table
+# and the margin terms are in force (-inf: the first ones), and the closing fee that was set aside for each contract of an
+# isolated position.
+HoldingTerms = tuple[int, float, float, float, bool, float, float, float]
 
 SPECK = 1e-20  # of the first deposit: what an account without money is shown as where a ratio or a logarithm needs more than 0
 
@@ -169,21 +179,27 @@ class FlowRow(NamedTuple):
     lowest: float = inf
 
 
+class Holding(NamedTuple):
+    """One contract held on the same terms over a run of bars: its closing marks from the bar ``row`` (from 0) on."""
+
+    row: int
+    terms: HoldingTerms
+    marks: array
+
+
 @dataclass(slots=True)
 class Record:
     """The recorded series of one run.
 
-    ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
-    which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind it, the leverage that
-    is set, since when its tier table and margin terms are in force (-inf: the first ones), and the closing fee that was
-    set aside for each contract of an isolated position. Of the ``walked_bars``, whose path was planned,
+    ``bars`` holds BAR_COLUMNS one after the other, ``held`` what was held at the bars' closes. Of the ``walked_bars``, whose path was planned,
     ``ambiguous_bars`` are those on which the two market paths differ in what they liquidate or fill, and
     ``only_worst_bars`` those on which a contract is liquidated by 'worst' alone. Of the contracts that have finer bars,
     ``detailed`` counts the walked bars that took theirs, ``undetailed`` those that had to take their path.
     """
 
     bars: array = field(default_factory=lambda: array("d"))
-    holdings: array = field(default_factory=lambda: array("d"))
+    held: list[Holding] = field(default_factory=list)
+    latest: dict[int, Holding] = field(default_factory=dict)  # by number of the contract: the holding that may still grow
     fills: list[FillRow] = field(default_factory=list)
     funding: list[FundingRow] = field(default_factory=list)
     liquidations: list[LiquidationRow] = field(default_factory=list)
@@ -201,8 +217,33 @@ class Record:
     gap_stamps: int = 0
 
     def __len__(self) -> int:
-        return len(self.bars) // len(BAR_COLUMNS)
+        return len(self.bars) // FIELDS
 
     def column(self, name: str) -> array:
         """Return one column of the bars."""
-        return self.bars[BAR_COLUMNS.index(name) :: len(BAR_COLUMNS)]
+        return self.bars[BAR_COLUMNS.index(name) :: FIELDS]
+
+    def marks_of(self, row: int, terms: HoldingTerms) -> array:
+        """Return where the closing marks of a contract held at the bar ``row`` belong: behind those on the same terms."""
+        last = self.latest.get(terms[0])
+        if last is not None and last.terms == terms and last.row + len(last.marks) == row:
+            return last.marks
+        self.latest[terms[0]] = holding = Holding(row, terms, array("d"))
+        self.held.append(holding)
+        return holding.marks
+
+    def holdings(self) -> "np.ndarray":
+        """Return a row of HOLDING_COLUMNS for every contract held at a bar's close, by bar and in the order of the datas."""
+        import numpy as np
+
+        lengths = np.array([len(holding.marks) for holding in self.held], dtype=int)
+        table = np.empty((lengths.sum(), len(HOLDING_COLUMNS)))
+        ends = np.cumsum(lengths)
+        for holding, end in zip(self.held, ends.tolist(), strict=True):
+            part = table[end - len(holding.marks) : end]
+            number, size, entry_price, *rest = holding.terms
+            part[:, 0] = np.arange(holding.row, holding.row + len(part))
+            part[:, 1:4] = number, size, entry_price
+            part[:, 4] = holding.marks
+            part[:, 5:] = rest
+        return table[np.lexsort((table[:, 1], table[:, 0]))]

@@ -476,7 +476,7 @@ class Result:
         import numpy as np
         import pandas as pd
 
-        rows = np.array(self._record.holdings).reshape(-1, len(HOLDING_COLUMNS))
+        rows = self._record.holdings()
         row, number, size, entry_price, mark_price = rows.T[:5]
         symbols = np.array([slot.symbol for slot in self._broker.slots.values()], dtype=object)
         columns = {
@@ -523,7 +523,7 @@ class Result:
         import pandas as pd
 
         slots = list(self._broker.slots.values())
-        held = pd.DataFrame(np.array(self._record.holdings).reshape(-1, len(HOLDING_COLUMNS)), columns=list(HOLDING_COLUMNS))
+        held = pd.DataFrame(self._record.holdings(), columns=list(HOLDING_COLUMNS))
         symbols = np.array([slot.symbol for slot in slots], dtype=object)[held["number"].astype(int)]
         held["wallet"] = np.where(held["is_isolated"] > 0, symbols, CROSS.removeprefix("wallet:"))
         held["profit"] = held["maintenance"] = 0.0

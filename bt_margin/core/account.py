@@ -5,7 +5,7 @@ unrealized profit. A wallet changes only together with a journal entry. Which wa
 tells cross from isolated. Marks are a mapping from symbol to mark price.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from numbers import Real
@@ -452,6 +452,11 @@ class MarginAccount:
     def reserved_orders(self) -> frozenset[int]:
         """References of the orders that margin is reserved for, if they open anything."""
         return frozenset(self._resting)
+
+    @property
+    def resting_orders(self) -> Iterable[Resting]:
+        """The orders that margin is reserved for."""
+        return self._resting.values()
 
     def resting(self, ref: int) -> Resting | None:
         """Return an order as margin sees it, None where it needs none (an exit of a bracket) or has ended."""

@@ -80,7 +80,7 @@ def run_hedger(seed, strategy=RandomHedger, *, bars=300, profile="market", posit
 
 def held_both(record):
     """Return on how many bars both legs of a contract were held at the close."""
-    rows = list(zip(*(record.holdings[place::10] for place in (0, 1)), strict=True))
+    rows = [(row, number) for row, number, *_ in record.holdings().tolist()]
     seen = set(rows)
     return sum((row, number + 1) in seen for row, number in rows if number % 2 == 0)
 
