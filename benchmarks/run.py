@@ -54,6 +54,7 @@ LONG_RUNS = {  # contracts x bars: with stock beside or not
     (1, 10_000): True, (1, 100_000): True, (1, 1_000_000): True, (1, 5_000_000): False,
     (10, 20_000): True, (50, 20_000): True, (200, 20_000): False,
 }  # fmt: skip
+QUICK_RUNS = {(1, 2_000): True, (5, 500): False}
 IMPORT_PROGRAM = """
 import json, resource, sys, time
 import backtrader, numpy
@@ -200,7 +201,7 @@ def gate(bench: Bench) -> int:
 def long_runs(bench: Bench) -> dict[str, Any]:
     """Return the figures of long runs and many contracts."""
     found: dict[str, dict[str, list[Any]]] = {"ours": {}, "stock": {}}
-    for (contracts, bars), has_stock in LONG_RUNS.items():
+    for (contracts, bars), has_stock in (QUICK_RUNS if bench.is_quick else LONG_RUNS).items():
         for engine in ("ours", "stock") if has_stock else ("ours",):
             found[engine][f"{contracts} x {bars}"] = [bench.long_run(contracts, bars, engine)]
     return {"scale": found}

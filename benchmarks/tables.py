@@ -118,8 +118,8 @@ def series_section(group: Group) -> str:
     figures = spread(found, MICRO, 2), spread(nominal(found, group["yardstick"]), 1, 2)
     return f"""## The recorded series
 
-{group["rows"]:,} bars of W: CPU time inside the functions that write the series (the cost of timing each call is measured with
-an empty function and taken off), and of asking for them at the end. Stock records nothing.
+{group["rows"]:,} bars of W: CPU time inside the functions that write the series, until they have been asked for at the end (the cost of
+timing each call is measured with an empty function and taken off). Stock records nothing.
 
 {table(["", "us a bar", "nominal us", "target"], [["recorded series", *figures, f"{SERIES_TARGET:.1f}"]])}"""
 

@@ -264,7 +264,7 @@ def backtest(
         equip(cerebro)
     (finished,) = cerebro.run()
     before_series = time.process_time()
-    getattr(finished.broker, "record", None)  # a property where the series are written in blocks
+    getattr(finished.broker, "record", None)  # the series are written where this is read
     end = time.process_time()
     return Timing(clock.seconds, before_series - begin - clock.seconds, end - before_series, finished)
 

@@ -317,6 +317,32 @@ def test_one_thing_is_asked_for_at_a_time(capsys) -> None:
     assert "not allowed with argument" in capsys.readouterr().err
 
 
+class NamedBench:
+    """Says of everything that is asked for what it was."""
+
+    is_quick = True
+
+    def group(self, name: str) -> str:
+        return name
+
+    def long_run(self, contracts: int, bars: int, engine: str) -> tuple:
+        return contracts, bars, engine
+
+    def __getattr__(self, name: str):
+        return lambda *_: name
+
+
+def test_only_what_is_named_is_measured() -> None:
+    assert run.collect(NamedBench(), ("swap", "whole")) == {"whole": "whole", "swap": "swap"}
+    assert list(run.collect(NamedBench(), ("processes",))) == ["processes", "year", "imports", "memory"]
+    assert run.collect(NamedBench(), ("imports", "scale")) == {"imports": "imports", "memory": "memory", "scale": "scale"}
+
+
+def test_long_runs_have_stock_beside_where_it_comes_to_an_end() -> None:
+    found = run.long_runs(NamedBench())["scale"]
+    assert found == {"ours": {"1 x 2000": [(1, 2000, "ours")], "5 x 500": [(5, 500, "ours")]}, "stock": {"1 x 2000": [(1, 2000, "stock")]}}
+
+
 def test_every_group_has_its_size_its_section_and_its_function() -> None:
     assert set(run.SIZES) == set(tables.SECTIONS) == set(cases.GROUPS)
     assert set(run.GATED) <= set(run.SIZES)
