@@ -1,8 +1,9 @@
 """A Backtrader feed of perpetual-futures candles, with their mark prices and funding beside them.
 
-Rows are read once, checked, cut to ``fromdate``/``todate`` and kept in plain ``array('d')`` columns. The seven lines
-and ``PerpData.perp`` come from the same rows: bar ``i`` of the lines (``i = len(data) - 1``, no filter) is row ``i``
-of every ``perp`` column. Times are UTC. A delivered stamp is the instant a bar is known, its close.
+Rows are read once, checked, cut to ``fromdate``/``todate`` and kept in plain ``array('d')`` columns; read-only arrays of the
+user's are kept as they are. The seven lines and ``PerpData.perp`` come from the same rows: bar ``i`` of the lines (``i =
+len(data) - 1``, no filter) is row ``i`` of every ``perp`` column. Times are UTC. A delivered stamp is the instant a bar is
+known, its close.
 """
 
 import math
@@ -254,7 +255,7 @@ class PerpData(bt.feed.DataBase):
         self._row = row
         for line, column in zip(self.lines.lines, self._columns, strict=True):
             if column is not None:
-                line[0] = column[row]
+                line[0] = float(column[row])  # of an array it would be numpy's own kind of float, which some modes hand on
         return True
 
     def preload(self) -> None:

@@ -379,7 +379,7 @@ def _check_rising(table: Table, source: Any) -> None:
 
 def _sorting(table: Table, source: Any) -> str:
     """Return how the rows of a file are sorted, as a line of Python to copy; nothing where its times are not one of its columns."""
-    name = _time_name(table.columns, table.title)
+    name = next((table.columns[name] for name in TIME_COLUMNS if name in table.columns), None)
     if name is None or not isinstance(source, str | Path):
         return ""
     path = str(source)

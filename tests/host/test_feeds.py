@@ -476,6 +476,25 @@ def test_a_strategy_sees_the_same_of_mapped_arrays_in_every_way_of_running(tmp_p
     assert run(feed, **MODES[mode]) == expected  # and once more
 
 
+class Kinds(bt.Strategy):
+    """Notes what kinds of numbers the lines of its data hand out."""
+
+    def __init__(self):
+        self.kinds = set()
+
+    def next(self):
+        self.kinds |= {type(line[0]) for line in self.data.lines.lines}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_mapped_arrays_hand_out_plain_floats_in_every_way_of_running(tmp_path, mode):
+    cerebro = bt.Cerebro(stdstats=False, **MODES[mode])
+    cerebro.adddata(PerpData(dataname=_mapped(candles(rows=10), tmp_path)))
+    cerebro.addstrategy(Kinds)
+
+    assert cerebro.run()[0].kinds == {float}
+
+
 def test_read_only_arrays_are_taken_as_they_are_and_others_are_copied(tmp_path):
     shared, own = _mapped(small(), tmp_path), {name: column.copy() for name, column in _columns(small()).items()}
 
