@@ -335,9 +335,10 @@ def measure_results(bars: int, rounds: int) -> dict[str, Any]:
 def measure_scale(bars: int, contracts: int, engine: str) -> dict[str, Any]:
     """Run W on so many bars of so many contracts and return CPU seconds of a bar of one of them, and this process's peak MB."""
     chosen = work.usual() if engine == "ours" else work.engines()[engine]
-    frames = [candles(bars, seed) for seed in range(1, contracts + 1)]
+    make = candles if engine == "stock" else work.candle_columns  # without pandas where it is not needed
+    frames = [make(bars, seed) for seed in range(1, contracts + 1)]
     strategy = work.Cross if contracts == 1 else work.CrossAll
-    backtest([candles(WARM_UP_BARS)], chosen, work.Cross)
+    backtest([make(WARM_UP_BARS)], chosen, work.Cross)
     repeats = max(1, SCALE_BARS // (bars * contracts))
     timings: list[Timing] = [backtest(frames, chosen, strategy) for _ in range(repeats)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGA

@@ -18,7 +18,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -132,7 +132,16 @@ class Bench:
             for bars in scales:
                 found["ours"].setdefault(f"1 x {bars}", []).append(self.long_run(1, bars, "ours"))
         found["stock"] = {f"1 x {bars}": [self.long_run(1, bars, "stock")] for bars in scales[:2]}
+        check_same_fills(found)
         return found
+
+
+def check_same_fills(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> None:
+    """Stop where stock and ours did not trade the same in long runs."""
+    for case, runs in found["stock"].items():
+        fills = {run["fills"] for run in (*runs, *found["ours"][case])}
+        if len(fills) > 1:
+            raise SystemExit(f"the runs of {case} bars differ: {sorted(fills)} fills")
 
 
 def processor() -> str:
@@ -204,6 +213,7 @@ def long_runs(bench: Bench) -> dict[str, Any]:
     for (contracts, bars), has_stock in (QUICK_RUNS if bench.is_quick else LONG_RUNS).items():
         for engine in ("ours", "stock") if has_stock else ("ours",):
             found[engine][f"{contracts} x {bars}"] = [bench.long_run(contracts, bars, engine)]
+    check_same_fills(found)
     return {"scale": found}
 
 

@@ -246,8 +246,8 @@ def scale_section(scale: Group) -> str:
     return f"""## Scale
 
 W on many bars and many contracts, each run in a process of its own (runs of less than 100,000 bars repeated in it); microseconds of CPU a
-bar of one contract, and peak MB with the candles in pandas. A dash: not run with stock. Ours, the dearest bar to the cheapest:
-{" and ".join(flat) or "one length only"}; target: at most {FLAT_TARGET:.2f}.
+bar of one contract, and peak MB, stock's candles in pandas and ours in arrays. A dash: not run with stock. Ours, the dearest bar to
+the cheapest: {" and ".join(flat) or "one length only"}; target: at most {FLAT_TARGET:.2f}.
 
 {table(["contracts x bars", "stock", "ours", "ours / stock", "stock, MB", "ours, MB"], rows)}"""
 

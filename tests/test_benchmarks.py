@@ -162,13 +162,13 @@ def test_long_runs_stand_beside_stocks_where_it_ran() -> None:
     )
     assert "| 1 x 10,000 | 40.0 | 10.0 | 0.25 | 100 | 200 |" in text
     assert "| 200 x 20,000 | - | 10.0 | - | - | 200 |" in text
-    assert "the dearest bar to the cheapest:\none length only" in text
+    assert "the dearest bar to\nthe cheapest: one length only" in text
 
 
 def test_long_runs_tell_how_flat_they_are_one_contract_and_several_apart() -> None:
     costs = {"1 x 10000": 10.0, "1 x 5000000": 10.5, "10 x 20000": 8.0, "200 x 20000": 10.0}
     text = tables.scale_section({"ours": {case: [{"seconds": us * 1e-6, "peak": 1.0}] for case, us in costs.items()}, "stock": {}})
-    assert "the dearest bar to the cheapest:\n1.05 for one contract and 1.25 for several; target: at most 1.10" in text
+    assert "the dearest bar to\nthe cheapest: 1.05 for one contract and 1.25 for several; target: at most 1.10" in text
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
@@ -325,8 +325,8 @@ class NamedBench:
     def group(self, name: str) -> str:
         return name
 
-    def long_run(self, contracts: int, bars: int, engine: str) -> tuple:
-        return contracts, bars, engine
+    def long_run(self, contracts: int, bars: int, engine: str) -> dict:
+        return {"asked": (contracts, bars, engine), "fills": 7}
 
     def __getattr__(self, name: str):
         return lambda *_: name
@@ -340,7 +340,14 @@ def test_only_what_is_named_is_measured() -> None:
 
 def test_long_runs_have_stock_beside_where_it_comes_to_an_end() -> None:
     found = run.long_runs(NamedBench())["scale"]
-    assert found == {"ours": {"1 x 2000": [(1, 2000, "ours")], "5 x 500": [(5, 500, "ours")]}, "stock": {"1 x 2000": [(1, 2000, "stock")]}}
+    asked = {engine: [case["asked"] for runs in cases_of.values() for case in runs] for engine, cases_of in found.items()}
+    assert asked == {"ours": [(1, 2_000, "ours"), (5, 500, "ours")], "stock": [(1, 2_000, "stock")]}
+
+
+def test_long_runs_that_traded_differently_are_refused() -> None:
+    found = {"ours": {"1 x 10": [{"fills": 3}, {"fills": 3}], "2 x 10": [{"fills": 9}]}, "stock": {"1 x 10": [{"fills": 4}]}}
+    with pytest.raises(SystemExit, match=r"the runs of 1 x 10 bars differ: \[3, 4\] fills"):
+        run.check_same_fills(found)
 
 
 def test_every_group_has_its_size_its_section_and_its_function() -> None:
