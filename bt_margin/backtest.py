@@ -15,7 +15,7 @@ from .broker import MarginBroker
 from .cerebro import Cerebro
 from .comminfo import PerpCommInfo
 from .feeds import PerpData
-from .plug import START_CASH, by_symbol, plug
+from .plugging import START_CASH, by_symbol, plug
 from .result import Baseline, Bounds, Result
 from .slots import seconds
 
@@ -52,9 +52,10 @@ def run(
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
-    ``data`` maps each symbol to a DataFrame, the path of a CSV or Parquet file, or a PerpData. ``mark`` and ``funding``
-    are given to the feeds made here (see PerpData): one for the only symbol, or a mapping by symbol; a number as
-    ``funding`` may stand for all, and is charged as often as the venue charges.
+    ``data`` maps each symbol to a DataFrame, the path of a CSV or Parquet file, arrays by name of column, or a PerpData. ``mark``
+    and ``funding`` are given to the feeds made here (see PerpData): one for the only symbol, or a mapping by symbol (arrays
+    always so: ``{"BTCUSDT": {"time": ..., "rate": ...}}``); a number as ``funding`` may stand for all, and is charged as often
+    as the venue charges.
 
     ``detail`` is given to the feeds likewise: finer bars (a frame, a path, or a function of (start, end)), which decide what
     happened inside the bars that could liquidate.

@@ -582,10 +582,10 @@ class Result:
     @cached_property
     def baseline(self) -> "pd.Series | None":
         """What stock Backtrader said the account was worth, by bar time; None where it was not run."""
-        import pandas as pd
-
         if self._stock is None:
             return None
+        import pandas as pd
+
         return pd.Series(self._stock.values, index=_instants(self._stock.times, name="time"), name="baseline", dtype=float)
 
     def candles(self, symbol: str | None = None) -> "pd.DataFrame":
