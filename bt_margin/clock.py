@@ -135,6 +135,11 @@ class BarClock:
     def _worst_equity(self) -> float:
         """Return equity with every contract at its own worst mark of the bar, which is one for both legs of a hedge."""
         worst = self.account.wallet_balance
+        if not self.is_hedging:
+            for slot, position in self.held:
+                ends = (slot.mark_low, slot.mark_high) if slot.is_fresh else (slot.mark_close,)
+                worst += min(map(position.unrealized_pnl, ends))
+            return worst
         for _, legs in groupby(self.held, key=lambda held: held[0].name):
             slots, positions = zip(*legs, strict=True)
             worst += min(sum(position.unrealized_pnl(mark) for position in positions) for mark in mark_range(slots[0]))
@@ -356,7 +361,7 @@ class BarClock:
 
         A fill at the open is of the opening instant; when another one came is not known, and it counts as at the close.
         """
-        if self.is_on_path or not opened or slot.schedule is None:
+        if self.is_on_path or not opened or slot.schedule is None or not slot.schedule.grace_seconds:
             return
         for settlement in slot.schedule.late(slot.open_time if at_open else slot.close_time):
             if settlement.stamp <= slot.funded_until:

@@ -43,7 +43,7 @@ class Legs(bt.brokers.BackBroker):
 
     def slot_for(self, order: Any) -> Slot:
         """Return the slot that an order changes; of one that names no side, and is rejected for it, the one it would open."""
-        legs = self.legs_of(order.data)
+        legs = self._legs_by_data[id(order.data)]
         if len(legs) == 1:
             return legs[0]
         side = order.info.get("position_side")
@@ -120,7 +120,9 @@ class Legs(bt.brokers.BackBroker):
 
     def reduces(self, order: Any) -> bool:
         """Whether an order can only close: a reduce-only one, and in hedge mode one against its leg (R25)."""
-        return bool(order.info.get("reduce_only")) or self.account.only_closes(self.slot_for(order).symbol, order.size)
+        if order.info.get("reduce_only"):
+            return True
+        return bool(self.account.legs) and self.account.only_closes(self.slot_for(order).symbol, order.size)
 
 
 def _no_sides(slot: Slot, name: str) -> str:

@@ -31,6 +31,7 @@ FLOORS = {
     "detail": 2,
     "feeds": 2,
     "frames": 2,
+    "hostorder": 2,
     "invariants": 2,
     "matching": 2,
     "plug": 2,

@@ -400,8 +400,12 @@ class MarginAccount:
 
         available = cross wallet + cross unrealized profit - cross initial margin - order margin
         """
-        risk = self.risk(CROSS, marks)
-        return risk.equity - risk.initial_margin - self.order_margin
+        equity, initial = self.wallets[CROSS], 0.0
+        for position in self.held(CROSS):
+            mark_price = marks[position.contract.symbol]
+            equity += position.unrealized_pnl(mark_price)
+            initial += position.initial_margin(mark_price)
+        return equity - initial - self.order_margin
 
     # -- orders ------------------------------------------------------------------------------------------------------
 
@@ -446,6 +450,8 @@ class MarginAccount:
 
     def orders_of(self, symbol: str) -> list[Resting]:
         """Return a contract's resting orders, the first placed first."""
+        if not self._resting:
+            return []
         return [order for order in self._resting.values() if order.symbol == symbol]
 
     @property
@@ -470,6 +476,8 @@ class MarginAccount:
 
     def release_group(self, group: int) -> None:
         """Free what was set aside for a group of which one order fills, which ends the others."""
+        if not self._resting:
+            return
         for ref in [ref for ref, order in self._resting.items() if order.group == group]:
             self.release(ref)
 
@@ -625,22 +633,25 @@ class MarginAccount:
         besides: float = 0.0,
         credit: float = 0.0,
         order: Resting | None = None,
+        known: tuple[float, float] | None = None,
     ) -> Refusal | None:
         """Return why opening ``size`` at ``price`` is refused, None where it fits (R4, R7, R8).
 
         ``besides`` is size of the same side that is held or ordered already, ``credit`` margin that orders placed before this
         one will free. Of an ``order`` that comes in, what the other side's orders have set aside counts for it too; without
-        one, this is a fill.
+        one, this is a fill. Who has asked for what an order needs (``needed_for``) and what is ``spendable`` says it in ``known``.
         """
-        mark_price, lent = marks.get(symbol, price), credit
-        if order is None:
-            needed = self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate, mark_price=mark_price)
-            credit += self._freed_by(symbol, size)
+        position, lent = self.positions[symbol], credit
+        if known is not None:
+            needed, available = known[0], known[1] + credit
         else:
-            needed = self.needed_for(order)
-        available = self.spendable(symbol, marks) + credit
-        position = self.positions[symbol]
-        measure, limit = (position.measure(abs(size) + abs(besides), price), self.max_measure(symbol))
+            if order is None:
+                needed = self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate, mark_price=marks.get(symbol, price))
+                credit += self._freed_by(symbol, size)
+            else:
+                needed = self.needed_for(order)
+            available = self.spendable(symbol, marks) + credit
+        measure, limit = position.measure(abs(size) + abs(besides), price), position.table.max_notional(position.leverage)
         if position.contract.kind == "spot" and size < 0:
             reason, message = "short_spot", f"{symbol}: spot cannot be sold short"
         elif measure > limit:
