@@ -30,6 +30,7 @@ from .core.profiles import Cooldown, marks_of_bar, plan_liquidation
 from .core.rescue import Range, Rescue, rescue, worst_mark
 from .core.tiers import maintenance_margin
 from .detail import in_parts
+from .lone import pass_lone_order
 from .record import FundingRow, LiquidationRow
 from .screen import headroom_share, mark_range
 
@@ -100,6 +101,8 @@ class BarClock:
             if is_safe:
                 self._pass_single(fresh)
                 return
+        if self.broker.pending and pass_lone_order(self, fresh):
+            return
         self.fills_before = len(self.record.fills)
         self.broker.begin_bar()
         self.walked = not screen.is_safe(self.broker, self.held, fresh)
@@ -130,7 +133,7 @@ class BarClock:
         for slot in fresh:
             self.marks[slot.symbol] = slot.mark_close
         if len(self.record.fills) > fills:
-            self._test("fill", self._closing(fresh))
+            self.test_after_fill(fresh)
 
     def _worst_equity(self) -> float:
         """Return equity with every contract at its own worst mark of the bar, which is one for both legs of a hedge."""
@@ -144,6 +147,10 @@ class BarClock:
             slots, positions = zip(*legs, strict=True)
             worst += min(sum(position.unrealized_pnl(mark) for position in positions) for mark in mark_range(slots[0]))
         return worst
+
+    def test_after_fill(self, fresh: Sequence["Slot"]) -> None:
+        """Test every wallet once the fills of a bar that is not walked are booked, at its closing marks."""
+        self._test("fill", self._closing(fresh))
 
     def _run_walked(self, fresh: Sequence["Slot"]) -> None:
         self.record.walked_bars += 1

@@ -142,6 +142,9 @@ class OrderDesk(OrderBook):
                 self._placed_at[order.ref] = self._present_prices(slot)
             if order.parent is not None and "asked_size" in order.parent.info:
                 cut_exit(order, abs(order.parent.size))
+            if order.parent is None and order.transmit:
+                self._pchildren[order.ref].append(order)
+                return self.transmit(order, check=check)
             return super().submit(order, check=check)
         reason, message = rejected
         for other in self._pchildren.pop(order.parent.ref, ()) if order.parent is not None else ():
@@ -273,6 +276,9 @@ class OrderDesk(OrderBook):
 
     def check_submitted(self):
         """Judge submitted orders in turn, on pseudo-positions, at the marks of the bar they were placed on (R7)."""
+        if len(self.submitted) == 1 and self._accept_at_once(self.submitted[0]):
+            self.submitted.clear()
+            return
         batch = Batch()
         while self.submitted:
             order = self.submitted.popleft()
@@ -284,6 +290,20 @@ class OrderDesk(OrderBook):
                 self._judge_reduction(order, batch)
             else:
                 self._judge(order, batch)
+
+    def _accept_at_once(self, order) -> bool:
+        """Accept a market order that was sent alone and clearly fits, as ``_judge`` would; return whether it was."""
+        if order.exectype != Order.Market or order.parent is not None or self.p.coo or self.reduces(order):
+            return False
+        slot = self.slot_for(order)
+        self._use_terms_of_today(slot)
+        account, position, size, price = self.account, slot.position, order.executed.remsize, order.created.price
+        closed, opened = split_fill(position.size, size)
+        if not account.clearly_fits(position, opened, price, position.contract.taker, self.marks, besides=position.size, closed=closed):
+            return False
+        account.reserve(self._as_resting(order, slot, price))
+        self.submit_accept(order)
+        return True
 
     def _judge_reduction(self, order, batch: "Batch") -> None:
         """Accept an order that can only close where it finds something to close; it needs nothing."""

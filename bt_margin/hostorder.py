@@ -49,10 +49,12 @@ class OrderMaker:
             "exectype": exectype,
             "valid": valid,
             "tradeid": tradeid,
+            "oco": None,
             "trailamount": trailamount,
             "trailpercent": trailpercent,
             "parent": parent,
             "transmit": transmit,
+            "simulated": False,
             "histnotify": histnotify,
         }
         if valid is not None or exectype in (Order.StopTrail, Order.StopTrailLimit) or data._tz is not None:
@@ -60,7 +62,7 @@ class OrderMaker:
         else:
             order = object.__new__(kind)
             order.params = order.p = params = object.__new__(kind.params)
-            vars(params).update(terms, oco=None, simulated=False)
+            params.__dict__ = terms
             self._begin(order, terms)
         order.owner, order.data, order.parent, order.tradeid = owner, data, parent, tradeid
         order.transmit, order.valid = transmit, order.valid

@@ -53,6 +53,19 @@ class OrderBook(AccountView):
                 self._bracketize(order)
         self.clock.note_positions(self.slots.values())
 
+    def match_lone(self, order) -> None:
+        """Try the only order of the book, a market order that is due."""
+        self.pending.popleft()
+        self._try_exec(order)
+        if order.alive():
+            self.pending.append(order)
+        elif order.status == Order.Completed:
+            self._bracketize(order)
+
+    def is_due(self, order, slot: Slot) -> bool:
+        """Whether an order is active and its data has moved on since it was placed."""
+        return order.active() and self._is_new_to(order, slot)
+
     def _expired(self, order) -> None:
         self.notify(order)
         self._ococheck(order)

@@ -33,6 +33,7 @@ FLOORS = {
     "frames": 2,
     "hostorder": 2,
     "invariants": 2,
+    "lone": 2,
     "matching": 2,
     "plug": 2,
     "record": 2,

@@ -7,7 +7,7 @@ tells cross from isolated. Marks are a mapping from symbol to mark price.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -676,6 +676,28 @@ class MarginAccount:
         )
         return Refusal(reason, f"{message}; lower the size to {fits:.8g} or less", needed, available, fits)
 
+    def clearly_fits(
+        self, position: Position, size: float, price: float, fee_rate: float, marks: Marks, *, besides: float = 0.0, closed: float = 0.0
+    ) -> bool:
+        """Return whether an opening fits beyond doubt, in the usual case: nothing rests, and what is held in cross is plain.
+
+        Then ``refusal`` has nothing to say, for there is more by a billionth of everything reckoned with than it asks. False
+        tells nothing. ``closed`` (signed) is what the order closes before; it counts where that would cost more than it frees.
+        """
+        contract, leverage = position.contract, position.leverage
+        if self._resting or not position.is_plain or position.wallet != CROSS or contract.kind == "spot" or position.orders.counts_loss:
+            return False
+        worth = contract.multiplier * price
+        opening, available = abs(size) * worth, self.available_margin(marks)
+        needed, gross = opening / leverage + opening * max(fee_rate, 0.0), opening + abs(available)
+        if closed:
+            mark_worth, closing = contract.multiplier * marks[contract.symbol], abs(closed)
+            needed -= min(closing * (mark_worth / leverage - abs(worth - mark_worth) - worth * abs(fee_rate)), 0.0)
+            gross += closing * (worth + mark_worth)
+        if not needed + MONEY_TOLERANCE * gross <= available < inf:
+            return False
+        return (abs(size) + abs(besides)) * worth * (1 + MONEY_TOLERANCE) <= position.table.max_notional(leverage)
+
     def execute(
         self, symbol: str, *, size: float, price: float, fee_rate: float, marks: Marks, time: float
     ) -> tuple[Booking, Refusal | None]:
@@ -691,14 +713,16 @@ class MarginAccount:
             booked = self.apply_fill(symbol, size=closed, price=price, fee_rate=fee_rate, time=time)
         if not opened:
             return booked, None
-        refused = self.refusal(symbol, size=opened, price=price, fee_rate=fee_rate, marks=marks, besides=position.size)
+        refused = None
+        if not self.clearly_fits(position, opened, price, fee_rate, marks, besides=position.size):
+            refused = self.refusal(symbol, size=opened, price=price, fee_rate=fee_rate, marks=marks, besides=position.size)
         if refused is not None:
             fits = refused.max_size if self.shrinks and position.contract.takes(abs(closed) + refused.max_size, price, time=time) else 0.0
             opened = fits if opened > 0 else -fits
         if not opened:
             return booked, refused
         added = self.apply_fill(symbol, size=opened, price=price, fee_rate=fee_rate, time=time)
-        return booked._replace(opened=added.opened, opening_fee=added.opening_fee), refused
+        return Booking(booked.closed, added.opened, booked.realized_pnl, booked.closing_fee, added.opening_fee), refused
 
     # -- money -------------------------------------------------------------------------------------------------------
 
@@ -781,7 +805,7 @@ class MarginAccount:
         realized = self._close(position, closed, price, closing_fee, time) if closed else 0.0
         if opened:
             self._open(position, opened, price, opening_fee, time)
-        if not any(self.held(CROSS)):
+        if self.wallets[CROSS] < 0 and not any(self.held(CROSS)):
             self._floor(CROSS, symbol, time)
         return Booking(closed, opened, realized, closing_fee, opening_fee)
 
