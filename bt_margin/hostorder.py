@@ -40,51 +40,50 @@ class OrderMaker:
         histnotify=False,
     ) -> Order:
         """Return what ``kind``, the host's BuyOrder or SellOrder, would make of these."""
-        terms = {
-            "owner": owner,
-            "data": data,
-            "size": size,
-            "price": price,
-            "pricelimit": plimit,
-            "exectype": exectype,
-            "valid": valid,
-            "tradeid": tradeid,
-            "oco": None,
-            "trailamount": trailamount,
-            "trailpercent": trailpercent,
-            "parent": parent,
-            "transmit": transmit,
-            "simulated": False,
-            "histnotify": histnotify,
-        }
         if valid is not None or exectype in (Order.StopTrail, Order.StopTrailLimit) or data._tz is not None:
-            order = kind(**terms)  # rare, and its dates and offsets are the host's affair
+            order = kind(  # rare, and its dates and offsets are the host's affair
+                owner=owner,
+                data=data,
+                size=size,
+                price=price,
+                pricelimit=plimit,
+                exectype=exectype,
+                valid=valid,
+                tradeid=tradeid,
+                trailamount=trailamount,
+                trailpercent=trailpercent,
+                parent=parent,
+                transmit=transmit,
+                histnotify=histnotify,
+            )
         else:
             order = object.__new__(kind)
             order.params = order.p = params = object.__new__(kind.params)
-            params.__dict__ = terms
-            self._begin(order, terms)
+            params.owner, params.data, params.size, params.price, params.pricelimit = owner, data, size, price, plimit
+            params.exectype, params.valid, params.tradeid, params.oco = exectype, None, tradeid, None
+            params.trailamount, params.trailpercent, params.parent = trailamount, trailpercent, parent
+            params.transmit, params.simulated, params.histnotify = transmit, False, histnotify
+            self._begin(order, params)
         order.owner, order.data, order.parent, order.tradeid = owner, data, parent, tradeid
         order.transmit, order.valid = transmit, order.valid
         return order
 
-    def _begin(self, order: Order, terms: dict[str, Any]) -> None:
+    def _begin(self, order: Order, params: Any) -> None:
         """Give an order that neither trails nor ends by itself what the host's constructor gives it."""
-        data, price, plimit, exectype = terms["data"], terms["price"], terms["pricelimit"], terms["exectype"]
+        data, price, plimit, exectype = params.data, params.price, params.pricelimit, params.exectype
         order.ref = next(Order.refbasis)
         order.broker = order.comminfo = None
         order.info = AutoOrderedDict()
         order.triggered = False
-        order._active = terms["parent"] is None
+        order._active = params.parent is None
         order.status = Order.Created
         order._plimit = plimit
         order.exectype = Order.Market if exectype is None else exectype
-        order.size = size = terms["size"] if order.ordtype == Order.Buy else -terms["size"]
+        order.size = size = params.size if order.ordtype == Order.Buy else -params.size
         last, stamp = data.close[0], data.datetime[0]
-        order.created = OrderData(
-            dt=stamp, size=size, price=price if price or plimit else last, pricelimit=plimit, pclose=last,
-            trailamount=terms["trailamount"], trailpercent=terms["trailpercent"],
-        )  # fmt: skip
+        own_price = price if price or plimit else last
+        trail = params.trailamount, params.trailpercent
+        order.created = OrderData(stamp, size, own_price, plimit, 0, last, *trail)
         order._limitoffset = 0.0
         order.executed = OrderData(remsize=size)
         order.position = 0
