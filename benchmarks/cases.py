@@ -24,7 +24,6 @@ from workload import Engine, Timing, backtest, candles, check_loop, check_same_w
 
 import bt_margin as bm
 from bt_margin.clock import BarClock
-from bt_margin.stretch import Stretch
 
 YARDSTICK_BARS = 10_000
 TEN = 10

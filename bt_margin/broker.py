@@ -23,6 +23,7 @@ from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
 from .core.top_up import TopUp, TopUpStep, plan_top_up
 from .desk import FILTERS, LOG, UNFUNDED, OrderDesk, closing, resize
+from .hostorder import OrderMaker
 from .invariants import Audit
 from .lull import Lull
 from .matching import LIMITS
@@ -132,6 +133,7 @@ class MarginBroker(OrderDesk):
         self._available, self._notional = None, 0.0
         self._owners: dict[int, Any] = {}  # by id of a data: the strategy that trades it
         self._is_stopping = self._is_refilling = False
+        self._maker = OrderMaker()
         self.clock = BarClock(self)
         self.thresholds = Thresholds(
             self.p.warning_rate, self.p.call_rate, self.p.warning_distance, self.p.warning_atr, self.p.warning_atr_period
@@ -402,7 +404,8 @@ class MarginBroker(OrderDesk):
         before, group = (slot.position.size, slot.position.entry_price), self._ocos[order.ref]
         resting = self.account.resting(order.ref)
         self.account.release_group(group)
-        maker, rate = self._is_maker(order), self._fee_rate(order)
+        maker, contract = self._is_maker(order), slot.position.contract
+        rate = contract.maker if maker else contract.taker
         booked, refused = self.account.execute(slot.symbol, size=size, price=price, fee_rate=rate, marks=self.marks, time=self.now)
         filled = size if refused is None else booked.closed + booked.opened
         if refused is not None and booked.opened:  # shrunk: nothing of it is left for another bar

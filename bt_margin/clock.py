@@ -30,6 +30,7 @@ from .core.profiles import Cooldown, marks_of_bar, plan_liquidation
 from .core.rescue import Range, Rescue, rescue, worst_mark
 from .core.tiers import maintenance_margin
 from .detail import in_parts
+from .lone import pass_lone_order
 from .record import FundingRow, LiquidationRow
 from .screen import headroom_share, is_farther, mark_range
 
@@ -104,6 +105,8 @@ class BarClock:
             if is_safe:
                 self._pass_single(fresh)
                 return
+        if self.broker.pending and pass_lone_order(self, fresh):
+            return
         self.fills_before = len(self.record.fills)
         self.broker.begin_bar()
         self.walked = not screen.is_safe(self.broker, self.held, fresh)
@@ -134,15 +137,24 @@ class BarClock:
         for slot in fresh:
             self.marks[slot.symbol] = slot.mark_close
         if len(self.record.fills) > fills:
-            self._test("fill", self._closing(fresh))
+            self.test_after_fill(fresh)
 
     def _worst_equity(self) -> float:
         """Return equity with every contract at its own worst mark of the bar, which is one for both legs of a hedge."""
         worst = self.account.wallet_balance
+        if not self.is_hedging:
+            for slot, position in self.held:
+                ends = (slot.mark_low, slot.mark_high) if slot.is_fresh else (slot.mark_close,)
+                worst += min(map(position.unrealized_pnl, ends))
+            return worst
         for _, legs in groupby(self.held, key=lambda held: held[0].name):
             slots, positions = zip(*legs, strict=True)
             worst += min(sum(position.unrealized_pnl(mark) for position in positions) for mark in mark_range(slots[0]))
         return worst
+
+    def test_after_fill(self, fresh: Sequence["Slot"]) -> None:
+        """Test every wallet once the fills of a bar that is not walked are booked, at its closing marks."""
+        self._test("fill", self._closing(fresh))
 
     def _run_walked(self, fresh: Sequence["Slot"]) -> None:
         self.record.walked_bars += 1
@@ -360,7 +372,7 @@ class BarClock:
 
         A fill at the open is of the opening instant; when another one came is not known, and it counts as at the close.
         """
-        if self.is_on_path or not opened or slot.schedule is None:
+        if self.is_on_path or not opened or slot.schedule is None or not slot.schedule.grace_seconds:
             return
         for settlement in slot.schedule.late(slot.open_time if at_open else slot.close_time):
             if settlement.stamp <= slot.funded_until:

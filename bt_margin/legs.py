@@ -131,7 +131,9 @@ class Legs(bt.brokers.BackBroker):
 
     def reduces(self, order: Any) -> bool:
         """Whether an order can only close: a reduce-only one, and in hedge mode one against its leg (R25)."""
-        return bool(order.info.get("reduce_only")) or self.account.only_closes(self.slot_for(order).symbol, order.size)
+        if order.info.get("reduce_only"):
+            return True
+        return bool(self.account.legs) and self.account.only_closes(self.slot_for(order).symbol, order.size)
 
 
 def _no_sides(slot: Slot, name: str) -> str:

@@ -214,6 +214,8 @@ class AccountView(Legs):
     def _resting_size(self, slot: Slot, side: int, *, apart_from: Collection[int] = (), group: int | None = None) -> float:
         """Return what the resting orders of one side open of a contract (signed); some orders and a group left out."""
         orders = self.account.orders_of(slot.symbol)
+        if not orders:
+            return 0.0
         return sum(
             opened
             for order, opened in zip(orders, openings(orders, slot.position.size), strict=True)
