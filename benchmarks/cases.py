@@ -24,6 +24,8 @@ from workload import Engine, Timing, backtest, candles, check_loop, check_same_w
 
 import bt_margin as bm
 from bt_margin.clock import BarClock
+from bt_margin.lull import Lull
+from bt_margin.record import Record
 
 YARDSTICK_BARS = 10_000
 TEN = 10
@@ -35,8 +37,8 @@ HOURLY_SHARE = 5  # of the bars: so many fewer hours
 CONTRACTS = (1, 10, 50)
 STRATEGIES = {"flat": work.Idle, "holding": work.Hold, "trading": work.CrossAll}
 MEGA = 1024 if sys.platform != "darwin" else 1024**2  # what ru_maxrss counts in, to a megabyte
-# What writes the recorded series: bars that got a look one by one, those of a stretch in blocks once the record is asked for.
-WRITERS = ((BarClock, "write"), (Stretch, "_keep"), (Stretch, "write"))
+# What writes the recorded series: bars that got a look one by one, those of a lull in blocks once the record is read.
+WRITERS = ((BarClock, "write"), (Lull, "_keep"), (Record, "table"))
 OWN_ANALYZERS = (bm.analyzers.Margin, bm.analyzers.Liquidations, bm.analyzers.Funding, bm.analyzers.Leverage, bm.analyzers.Equity)
 HOST_ANALYZERS = tuple(getattr(bt.analyzers, name) for name in ("TradeAnalyzer", "DrawDown", "TimeReturn", "Returns", "SharpeRatio"))
 OWN_OBSERVERS = (bm.observers.LiquidationPrice, bm.observers.MarginRatio, bm.observers.WalletEquity)

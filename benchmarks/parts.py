@@ -52,8 +52,7 @@ ROOTS: tuple[tuple[str, str | None, str], ...] = (
     ("benchmarks/workload.py", "next", "strategy.next"),
     ("bt_margin/clock.py", "write", "record"),
     ("bt_margin/record.py", None, "record"),
-    ("bt_margin/stretch.py", "_keep", "record"),
-    ("bt_margin/stretch.py", "write", "record"),
+    ("bt_margin/lull.py", "_keep", "record"),
 )
 
 

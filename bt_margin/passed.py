@@ -6,7 +6,8 @@ numbers are the same to the last digit.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,26 +55,26 @@ class Passed(NamedTuple):
         return [(carried.slot.number, id(carried.brackets)) for carried in self.carried]
 
 
-def fill_column(column: "np.ndarray", name: str, passed: Iterable[Passed]) -> None:
-    """Write the rows of bars that were passed into one of BAR_COLUMNS, those of the same kind together."""
+def fill(columns: "Mapping[str, np.ndarray]", passed: Iterable[Passed]) -> None:
+    """Write the rows of bars that were passed into some of BAR_COLUMNS, those of the same kind together."""
     for _, alike in groupby(sorted(passed, key=lambda one: one.kind), key=lambda one: one.kind):
-        rows = _Alike(list(alike))
-        column[rows.rows()] = COLUMNS[name](rows)
+        bars = _Bars(list(alike))
+        for name, column in columns.items():
+            column[bars.rows] = getattr(bars, name)
 
 
-class _Alike:
-    """The bars of lulls of one kind, one after the other, as arrays."""
+class _Bars:
+    """The bars of lulls of one kind, one after the other: BAR_COLUMNS as arrays, each reckoned when it is asked for."""
 
     def __init__(self, passed: Sequence[Passed]) -> None:
         import numpy as np
 
-        self.passed, self.lengths = passed, [one.end - one.start for one in passed]
-        self.bars = np.concatenate([np.arange(one.start, one.end) for one in passed])
-
-    def rows(self) -> "np.ndarray":
-        import numpy as np
-
-        return np.concatenate([np.arange(one.row, one.row + one.end - one.start) for one in self.passed])
+        self.passed = passed
+        starts, ends, rows = (np.array([one[place] for one in passed]) for place in (1, 2, 0))
+        self.lengths = ends - starts
+        within = np.arange(self.lengths.sum()) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+        self.rows, self.bars = np.repeat(rows, self.lengths) + within, np.repeat(starts, self.lengths) + within
+        self.positions = [_Position(self, number) for number in range(len(passed[0].carried))]
 
     def each(self, values: Iterable[float]) -> "np.ndarray":
         """Return a value for each bar from one for each lull."""
@@ -81,104 +82,103 @@ class _Alike:
 
         return np.repeat(np.fromiter(values, np.float64, len(self.passed)), self.lengths)
 
-    def times(self) -> "np.ndarray":
-        return self._at_bars(self.passed[0].stamps)
-
-    def wallet_balance(self) -> "np.ndarray":
-        return self.each(one.wallet_balance for one in self.passed)
-
-    def order_margin(self) -> "np.ndarray":
-        return self.each(one.order_margin for one in self.passed)
-
-    def equity(self) -> "np.ndarray":
-        equity = self.wallet_balance()
-        for position in self._positions():
-            equity += position.profit(position.marks())
-        return equity
-
-    def lowest_equity(self) -> "np.ndarray":
-        import numpy as np
-
-        lowest = self.wallet_balance()
-        for position in self._positions():
-            lowest += position.profit(position.worst_marks())
-        return np.minimum(lowest, self.equity())
-
-    def notional(self) -> "np.ndarray":
-        return self._sum(_Line.value)
-
-    def initial_margin(self) -> "np.ndarray":
-        return self._sum(_Line.margin)
-
-    def maintenance_margin(self) -> "np.ndarray":
-        return self._sum(lambda position: maintenance_margins(position.brackets, position.value()))
-
-    def available_margin(self) -> "np.ndarray":
-        import numpy as np
-
-        free = self.each(one.cross_balance for one in self.passed)
-        for position in self._positions():
-            taken = position.profit(position.marks()) - position.margin()
-            free = np.where(position.each("is_cross") > 0, free + taken, free)
-        return free - self.order_margin()
-
-    def _sum(self, part: "Callable[[_Line], np.ndarray]") -> "np.ndarray":
-        import numpy as np
-
-        total = np.zeros(len(self.bars))
-        for position in self._positions():
-            total += part(position)
-        return total
-
-    def _positions(self) -> "Iterable[_Line]":
-        return (_Line(self, number) for number in range(len(self.passed[0].carried)))
-
-    def _at_bars(self, values: array) -> "np.ndarray":
+    def at(self, values: array) -> "np.ndarray":
+        """Return the values of these bars from those of all bars of a feed."""
         import numpy as np
 
         return np.frombuffer(values, np.float64)[self.bars]
 
+    @cached_property
+    def time(self) -> "np.ndarray":
+        return self.at(self.passed[0].stamps)
 
-class _Line:
-    """One contract's part in the figures of these bars."""
+    @cached_property
+    def wallet_balance(self) -> "np.ndarray":
+        return self.each(one.wallet_balance for one in self.passed)
 
-    def __init__(self, alike: _Alike, number: int) -> None:
-        self.alike, self.number = alike, number
-        self.slot, self.brackets = alike.passed[0].carried[number].slot, alike.passed[0].carried[number].brackets
+    @cached_property
+    def order_margin(self) -> "np.ndarray":
+        return self.each(one.order_margin for one in self.passed)
 
-    def each(self, name: str) -> "np.ndarray":
-        return self.alike.each(getattr(one.carried[self.number], name) for one in self.alike.passed)
+    @cached_property
+    def equity(self) -> "np.ndarray":
+        return sum((position.profit for position in self.positions), self.wallet_balance)
 
-    def marks(self) -> "np.ndarray":
-        return self.alike._at_bars(self.slot.mark_closes)
-
-    def worst_marks(self) -> "np.ndarray":
+    @cached_property
+    def lowest_equity(self) -> "np.ndarray":
         import numpy as np
 
-        lows, highs = self.alike._at_bars(self.slot.mark_lows), self.alike._at_bars(self.slot.mark_highs)
-        return np.where(self.each("units") > 0, lows, highs)
+        return np.minimum(sum((position.worst_profit for position in self.positions), self.wallet_balance), self.equity)
 
-    def profit(self, marks: "np.ndarray") -> "np.ndarray":
-        return self.each("units") * (marks - self.each("entry_price"))
+    @cached_property
+    def notional(self) -> "np.ndarray":
+        return sum((position.value for position in self.positions), self._nothing)
 
+    @cached_property
+    def initial_margin(self) -> "np.ndarray":
+        return sum((position.margin for position in self.positions), self._nothing)
+
+    @cached_property
+    def maintenance_margin(self) -> "np.ndarray":
+        return sum((maintenance_margins(position.brackets, position.value) for position in self.positions), self._nothing)
+
+    @cached_property
+    def available_margin(self) -> "np.ndarray":
+        import numpy as np
+
+        free = self.each(one.cross_balance for one in self.passed)
+        for position in self.positions:
+            free = np.where(position.is_cross, free + (position.profit - position.margin), free)
+        return free - self.order_margin
+
+    @property
+    def _nothing(self) -> "np.ndarray":
+        import numpy as np
+
+        return np.zeros(len(self.bars))
+
+
+class _Position:
+    """The part of one contract in the figures of these bars."""
+
+    def __init__(self, bars: _Bars, number: int) -> None:
+        self.bars, self.carried = bars, [one.carried[number] for one in bars.passed]
+        self.slot, self.brackets = self.carried[0].slot, self.carried[0].brackets
+
+    @cached_property
+    def units(self) -> "np.ndarray":
+        return self.bars.each(one.units for one in self.carried)
+
+    @cached_property
+    def entry_price(self) -> "np.ndarray":
+        return self.bars.each(one.entry_price for one in self.carried)
+
+    @cached_property
+    def is_cross(self) -> "np.ndarray":
+        return self.bars.each(one.is_cross for one in self.carried) > 0
+
+    @cached_property
+    def mark(self) -> "np.ndarray":
+        return self.bars.at(self.slot.mark_closes)
+
+    @cached_property
+    def profit(self) -> "np.ndarray":
+        return self.units * (self.mark - self.entry_price)
+
+    @cached_property
+    def worst_profit(self) -> "np.ndarray":
+        import numpy as np
+
+        worst = np.where(self.units > 0, self.bars.at(self.slot.mark_lows), self.bars.at(self.slot.mark_highs))
+        return self.units * (worst - self.entry_price)
+
+    @cached_property
     def value(self) -> "np.ndarray":
-        return abs(self.each("units")) * self.marks()
+        return abs(self.units) * self.mark
 
+    @cached_property
     def margin(self) -> "np.ndarray":
-        return self.value() / self.each("leverage")
-
-
-COLUMNS: "dict[str, Callable[[_Alike], np.ndarray]]" = {
-    "time": _Alike.times,
-    "equity": _Alike.equity,
-    "lowest_equity": _Alike.lowest_equity,
-    "wallet_balance": _Alike.wallet_balance,
-    "initial_margin": _Alike.initial_margin,
-    "maintenance_margin": _Alike.maintenance_margin,
-    "order_margin": _Alike.order_margin,
-    "available_margin": _Alike.available_margin,
-    "notional": _Alike.notional,
-}
+        return self.value / self.bars.each(one.leverage for one in self.carried)
 
 
 def maintenance_margins(brackets: Sequence[Bracket], notionals: "np.ndarray") -> "np.ndarray":

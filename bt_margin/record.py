@@ -6,11 +6,12 @@ instant. In hedge mode a row is of one leg, and its symbol ``SYMBOL:LONG`` or ``
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from .passed import HoldingTerms, Passed, fill_column
+from .passed import HoldingTerms, Passed, fill
 
 if TYPE_CHECKING:
     import numpy as np
@@ -225,24 +226,28 @@ class Record:
 
     def column(self, name: str) -> array:
         """Return one of BAR_COLUMNS."""
-        seen = self.looked[BAR_COLUMNS.index(name) :: FIELDS]
-        return array("d", self._column(name).tobytes()) if self.passed else seen
+        if not self.passed:
+            return self.looked[BAR_COLUMNS.index(name) :: FIELDS]
+        return array("d", self._columns([name])[name].tobytes())
 
     def table(self) -> "np.ndarray":
         """Return a row of BAR_COLUMNS for every bar."""
         import numpy as np
 
-        return np.column_stack([self._column(name) for name in BAR_COLUMNS])
+        return np.column_stack(list(self._columns(BAR_COLUMNS).values()))
 
-    def _column(self, name: str) -> "np.ndarray":
+    def _columns(self, names: Sequence[str]) -> "dict[str, np.ndarray]":
         import numpy as np
 
-        column, is_looked = np.empty(len(self)), np.ones(len(self), dtype=bool)
+        is_looked, looked = np.ones(len(self), dtype=bool), np.frombuffer(self.looked, np.float64)
         for passed in self.passed:
             is_looked[passed.row : passed.row + passed.end - passed.start] = False
-        column[is_looked] = np.frombuffer(self.looked, np.float64)[BAR_COLUMNS.index(name) :: FIELDS]
-        fill_column(column, name, self.passed)
-        return column
+        columns = {}
+        for name in names:
+            columns[name] = column = np.empty(len(self))
+            column[is_looked] = looked[BAR_COLUMNS.index(name) :: FIELDS]
+        fill(columns, self.passed)
+        return columns
 
     def marks_of(self, row: int, terms: HoldingTerms) -> array:
         """Return where the closing marks of a contract held at the bar ``row`` belong: behind those on the same terms."""
