@@ -242,11 +242,12 @@ def backtest(
     *,
     equip: Callable[[Any], None] | None = None,
     stdstats: bool = False,
+    reads_series: bool = True,
     **params: Any,
 ) -> Timing:
     """Run one backtest from frames in memory to the finished strategy; ``equip`` adds to the Cerebro what it wants.
 
-    Series that a margin broker writes later than on its bar are asked for at the end, so that their cost is in.
+    Series that a margin broker writes later than on its bar are read at the end, all of them, so that their cost is in.
     """
     gc.collect()
     clock = LoadClock()
@@ -264,7 +265,7 @@ def backtest(
         equip(cerebro)
     (finished,) = cerebro.run()
     before_series = time.process_time()
-    if (record := getattr(finished.broker, "record", None)) is not None:
+    if reads_series and (record := getattr(finished.broker, "record", None)) is not None:
         record.table()  # those of bars that were passed are reckoned where they are read
     end = time.process_time()
     return Timing(clock.seconds, before_series - begin - clock.seconds, end - before_series, finished)

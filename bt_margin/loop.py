@@ -189,8 +189,11 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
                 (analyzer._next if status < 0 else analyzer._nextstart if status == 0 else analyzer._prenext)()
         if observers:
             strategy._next_observers(status, once=True)
-        if own["_orderspending"] or own["_tradespending"]:
-            strategy.clear()
+        # The host puts the copies it has told of into a list that nobody reads: most of what a long run of orders would need.
+        if own["_orderspending"]:
+            own["_orderspending"] = []
+        if own["_tradespending"]:
+            own["_tradespending"] = []
 
     return step
 

@@ -99,14 +99,14 @@ def remains(strategy) -> dict:
         "observers": [kept(observer) for observer in strategy.getobservers()],
         "analyses": [analysed(analyzer) for analyzer in strategy.analyzers],
         "heard": [analyzer.heard for analyzer in strategy.analyzers if isinstance(analyzer, Listener)],
-        "orders": [order_told(order) for order in strategy._orders],
+        "orders": [order_told(order) for order in strategy.broker.orders],
         "value": (strategy.broker.getvalue(), strategy.broker.getcash()),
     }
     if isinstance(strategy.broker, bm.MarginBroker):
         record = strategy.broker.record
         found |= {
-            "bars": record.bars.tobytes(),
-            "holdings": record.holdings.tobytes(),
+            "bars": record.table().tobytes(),
+            "holdings": record.holdings().tobytes(),
             "fills": [row[:-1] for row in record.fills],  # but for the number of the order, which counts on from run to run
             "rows": [record.funding, record.liquidations, record.warnings, record.top_ups, record.flows],
             "refusals": [row[:-1] for row in record.refusals],

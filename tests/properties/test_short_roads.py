@@ -71,7 +71,7 @@ def run(seed, *, datas, sizes, rests, terms, params):
     record = broker.record
     rows = [[tuple(row)[:-1] if name in ("fills", "refusals") else tuple(row) for row in getattr(record, name)] for name in KEPT]
     counts = [record.closest_call, record.bars_held, record.walked_bars, record.ambiguous_bars, record.only_worst_bars]
-    series = [record.bars.tolist(), record.holdings.tolist()]
+    series = [record.table().tolist(), record.holdings().tolist()]
     return repr((strategy.seen, broker.journal.entries, broker.account.wallets, rows, counts, series))
 
 
