@@ -157,6 +157,14 @@ def round_trips(fills: Iterable[FillRow], funding: Iterable[FundingRow], inverse
     A reversal ends one and begins the next; its fee is shared by size. Prices of ``inverse`` contracts are averaged
     harmonically.
     """
+    finished, still_open = positions_of(fills, funding, inverse)
+    return finished, len(still_open)
+
+
+def positions_of(
+    fills: Iterable[FillRow], funding: Iterable[FundingRow], inverse: Collection[str] = ()
+) -> tuple[list[RoundTrip], list[RoundTrip]]:
+    """Return the positions that were opened and closed, as ``round_trips``, and those still open; the latter's ``closed`` says nothing."""
     books: dict[str, _Book] = {}
     for payment in funding:
         books.setdefault(payment.symbol, _Book()).payments.append(payment)
@@ -166,7 +174,7 @@ def round_trips(fills: Iterable[FillRow], funding: Iterable[FundingRow], inverse
         book.kind = "inverse" if fill.symbol in inverse else "linear"
         book.attribute(until=fill.time)
         finished.extend(book.take(fill))
-    return finished, sum(book.trip is not None for book in books.values())
+    return finished, [book.trip for book in books.values() if book.trip is not None]
 
 
 def _whole_liquidations(fills: Iterable[FillRow]) -> Iterator[FillRow]:

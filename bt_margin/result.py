@@ -18,13 +18,22 @@ from .core.account import Position
 from .core.contract import Contract
 from .core.funding import FundingSchedule
 from .core.ledger import CROSS, Journal, Row, wallet_of
-from .core.liquidation import is_paid_for, joint_liquidation_price, jumps, liquidation_price
-from .core.terms import terms_at
+from .core.liquidation import (
+    bankruptcy_price,
+    is_paid_for,
+    joint_liquidation_price,
+    jumps,
+    liquidation_price,
+    shared_bankruptcy_price,
+)
+from .core.terms import Holding, terms_at
 from .core.tiers import Bracket, TierSchedule, maintenance_margin
-from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
+from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, positions_of, sharpe, without_flows
 from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FlowRow, FundingRow, LiquidationRow, Record, RefusalRow, TopUpRow, WarningRow
+from .traces import ExcursionRow, Held, StopRow, excursions, slippage, stop_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 EQUITY_COLUMNS = (
@@ -54,10 +63,12 @@ TRADE_COLUMNS = (
     "net_pnl",
     "liquidated",
 )
-POSITION_COLUMNS = ("time", "symbol", "size", "entry_price", "mark_price", "liquidation_price")
+POSITION_COLUMNS = ("time", "symbol", "size", "entry_price", "mark_price", "liquidation_price", "bankruptcy_price")
+TIER_COLUMNS = ("time", "symbol", "notional", "tier", "cap", "rate", "max_leverage", "leverage")
 LONGEST_FUNDING_INTERVAL = 8 * 3600.0  # seconds; no venue of ours settles more rarely
 DTYPES = {float | None: float}  # what stands for a NamedTuple's type in a frame, where that is another
 DEAD_SHARE = 1e-6  # of all that was paid in: with less an account is dead, where no lot says so
+NOT_A_TIME = -(2**63)  # among numpy's instants
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01
 
 
@@ -120,8 +131,10 @@ class _Holding:
         self.wallet_balance, self.is_isolated = wallet_balance, bool(is_isolated)
         self.contract: Contract = slot.position.offered.at(terms_since)
         self.brackets: Sequence[Bracket] = self.contract.tiers.at(terms_since).brackets
+        self.kept_fee = 0.0  # for closing, beside the margin
         if not slot.position.is_plain:
-            self.brackets = self._position(leverage, terms_since, set_aside).brackets
+            position = self._position(leverage, terms_since, set_aside)
+            self.brackets, self.kept_fee = position.brackets, position.reserved_fee
 
     def _position(self, leverage: float, terms_since: float, set_aside: float) -> Position:
         then: Position = replace(
@@ -165,6 +178,17 @@ class _Holding:
             mark_price=self.mark_price,
         )
         return nan if price is None else price
+
+    def bankruptcy_price(self, collateral: float) -> float:
+        """Return the bankruptcy price with this much behind the position, NaN where there is none."""
+        contract = self.contract
+        terms: Any = {"size": self.size, "entry_price": self.entry_price, "multiplier": contract.multiplier, "kind": contract.kind}
+        price = bankruptcy_price(collateral=collateral - self.kept_fee, **terms)
+        return nan if price is None else price
+
+    def as_holding(self) -> Holding:
+        """Return as much of the position as a bankruptcy price depends on."""
+        return Holding(self.size, self.entry_price, None, kind=self.contract.kind, multiplier=self.contract.multiplier)
 
 
 class Result:
@@ -257,7 +281,7 @@ class Result:
             "max_drawdown": max_drawdown(start, equity, lowest),
             "sharpe": sharpe(daily_returns(start, opened, equity)) if died is None else None,
             "trades": len(trips),
-            "open_trades": open_trips,
+            "open_trades": len(open_trips),
             "orders_refused": len(record.refusals),
             "win_rate": sum(trip.net_pnl > 0 for trip in trips) / len(trips) if trips else None,
             "fees": -balances.get("fees", 0.0) + 0.0,
@@ -345,9 +369,9 @@ class Result:
         return False
 
     @cached_property
-    def _round_trips(self) -> tuple[list[RoundTrip], int]:
+    def _round_trips(self) -> tuple[list[RoundTrip], list[RoundTrip]]:
         slots = self._broker.slots.values()
-        return round_trips(
+        return positions_of(
             self._record.fills, self._record.funding, {slot.symbol for slot in slots if slot.position.contract.kind == "inverse"}
         )
 
@@ -468,10 +492,10 @@ class Result:
 
     @cached_property
     def positions(self) -> "pd.DataFrame":
-        """What was held at the close of each bar: size (signed), entry, closing mark, liquidation price (NaN where none).
+        """What was held at the close of each bar: size (signed), entry, closing mark, liquidation and bankruptcy price (NaN where none).
 
-        The liquidation price is the mark at which the position's wallet would fail, the other marks as at that close. In hedge
-        mode each leg is a row; in cross both have one price.
+        The liquidation price is the mark at which the position's wallet would fail, the bankruptcy price the one at which its
+        equity would be 0, the other marks as at that close. In hedge mode each leg is a row; in cross both have one price.
         """
         import numpy as np
         import pandas as pd
@@ -479,37 +503,45 @@ class Result:
         rows = np.array(self._record.holdings).reshape(-1, len(HOLDING_COLUMNS))
         row, number, size, entry_price, mark_price = rows.T[:5]
         symbols = np.array([slot.symbol for slot in self._broker.slots.values()], dtype=object)
+        prices = np.array(list(self._position_prices(rows.tolist()))).reshape(-1, 2)
         columns = {
             "time": _instants(np.array(self._times)[row.astype(int)]),
             "symbol": pd.Series(symbols[number.astype(int)], dtype=str),
             "size": size,
             "entry_price": entry_price,
             "mark_price": mark_price,
-            "liquidation_price": np.fromiter(self._liquidation_prices(rows.tolist()), dtype="float64", count=len(rows)),
+            "liquidation_price": prices[:, 0],
+            "bankruptcy_price": prices[:, 1],
         }
         return pd.DataFrame(columns)[list(POSITION_COLUMNS)]
 
-    def _liquidation_prices(self, rows: "list[list[float]]") -> Iterator[float]:
-        """Yield the liquidation price of each holding; those of one bar and the cross wallet carry each other."""
+    def _position_prices(self, rows: "list[list[float]]") -> Iterator[tuple[float, float]]:
+        """Yield liquidation and bankruptcy price of each holding; those of one bar and the cross wallet carry each other."""
         slots = list(self._broker.slots.values())
-        solved: dict[int, tuple[Any, float]] = {}  # by contract: the last problem and its answer, for most bars repeat it
+        solved: dict[int, tuple[Any, tuple[float, float]]] = {}  # by contract: the last problem and its answer, most bars repeat it
         for _, bar in groupby(rows, key=lambda holding: holding[0]):
             held = [_Holding(slots[int(number)], *rest) for _, number, *rest in bar]
-            shared = sum(holding.headroom for holding in held if not holding.is_isolated) if len(held) > 1 else 0.0
+            shared = [holding for holding in held if not holding.is_isolated] if len(held) > 1 else []
+            headroom, profit = sum(holding.headroom for holding in shared), sum(holding.profit for holding in shared)
             for holding in held:
-                joint = [other for other in held if other.slot.name == holding.slot.name] if not holding.is_isolated else [holding]
-                carried = shared - sum(other.headroom for other in joint) if len(held) > 1 and not holding.is_isolated else 0.0
-                collateral, number = holding.wallet_balance + carried, holding.slot.number
+                joint = [holding] if holding.is_isolated else [other for other in held if other.slot.name == holding.slot.name]
+                collateral = worth = holding.wallet_balance
+                if len(held) > 1 and not holding.is_isolated:
+                    collateral += headroom - sum(other.headroom for other in joint)
+                    worth += profit - sum(other.profit for other in joint)
+                number = holding.slot.number
                 if len(joint) > 1:
                     price = joint_liquidation_price(joint, collateral=collateral, mark_price=holding.mark_price)
-                    yield nan if price is None else price
+                    worth -= sum(other.kept_fee for other in joint)
+                    bankrupt = shared_bankruptcy_price([other.as_holding() for other in joint], collateral=worth)
+                    yield nan if price is None else price, nan if bankrupt is None else bankrupt
                     continue
-                problem = holding.problem(collateral)
                 if holding.contract.kind == "spot" and _owes_nothing(holding, held):
-                    yield nan  # nothing is borrowed, nothing can be called
+                    yield nan, nan  # nothing is borrowed, nothing can be called
                     continue
+                problem = (*holding.problem(collateral), worth)
                 if number not in solved or solved[number][0] != problem:
-                    solved[number] = (problem, holding.liquidation_price(collateral))
+                    solved[number] = problem, (holding.liquidation_price(collateral), holding.bankruptcy_price(worth))
                 yield solved[number][1]
 
     @cached_property
@@ -599,6 +631,100 @@ class Result:
         prices = {name: list(getattr(data, name).get(size=size)) for name in ("open", "high", "low", "close")}
         return pd.DataFrame(prices, index=_instants(times, name="time"))
 
+    def marks(self, symbol: str | None = None) -> "pd.DataFrame":
+        """Return a contract's mark candles by the times of ``candles``; the candles themselves where no marks were given."""
+        import numpy as np
+
+        candles, slot = self.candles(symbol), self._broker.contracts[self.symbols[0] if symbol is None else symbol][0]
+        series = slot.series
+        if not slot.has_own_mark or candles.empty:
+            return candles
+        ends = np.searchsorted(np.array(series.stamps), _seconds(candles.index), side="right")
+        first = np.minimum(np.concatenate([[max(ends[0] - 1, 0)], ends[:-1]]), ends - 1)
+        opens, highs, lows, closes = (np.array(getattr(series, f"mark_{name}")) for name in candles.columns)
+        merged = {"open": opens[first], "high": np.maximum.reduceat(highs, first), "low": np.minimum.reduceat(lows, first)}
+        if first[-1] < ends[-1] < len(highs):  # the last bar ends before the series does
+            merged["high"][-1], merged["low"][-1] = highs[first[-1] : ends[-1]].max(), lows[first[-1] : ends[-1]].min()
+        return candles.assign(**merged, close=closes[ends - 1])
+
+    def _bar_rows(self, symbol: str, times: Any) -> "np.ndarray":
+        """Return which row of ``candles`` each closing instant belongs to; feeds of the host may be stamped at the open."""
+        import numpy as np
+
+        slot = self._broker.contracts[symbol][0]
+        side: Any = "left" if slot.stamps_are_opens and slot.series is None else "right"
+        return (np.searchsorted(_seconds(self.candles(symbol).index), times, side=side) - 1).clip(min=0)
+
+    # -- what orders and bars tell beyond the record -----------------------------------------------------------------
+
+    @cached_property
+    def stops(self) -> "pd.DataFrame":
+        """One row for each price at which a stop order rested, see ``traces.StopRow``; none where the host checks no orders."""
+        names = {id(leg.data): symbol for symbol, legs in self._broker.contracts.items() for leg in legs}
+        known = [order for order in self._broker.orders if id(order.data) in names]
+        rows = stop_rows(known, _of_host, lambda order: names[id(order.data)], self._times[-1])
+        return _frame(StopRow, rows)
+
+    @cached_property
+    def slippage(self) -> "pd.Series":
+        """What slippage took by each fill, a number for each row of ``fills``: money, negative; it is inside the fills' prices."""
+        import pandas as pd
+
+        fills, params = self._record.fills, self._broker.p
+        if not (params.slip_perc or params.slip_fixed):
+            return pd.Series(0.0, index=self.fills.index, name="slippage")
+        orders = {order.ref: order for order in self._broker.orders}
+        legs = {leg.symbol: symbol for symbol, legs in self._broker.contracts.items() for leg in legs}
+        bars = {symbol: self.candles(symbol) for symbol in set(legs.values())}
+        taken = []
+        for fill in fills:
+            symbol = legs[fill.symbol]
+            bar = bars[symbol].iloc[int(self._bar_rows(symbol, fill.time))].to_dict()
+            contract = self._broker.slots[fill.symbol].position.contract
+            taken.append(slippage(fill, orders.get(fill.order_ref), contract, bar, is_at_close=params.coc))
+        return pd.Series(taken, index=self.fills.index, name="slippage", dtype=float)
+
+    @cached_property
+    def excursions(self) -> "pd.DataFrame":
+        """One row for each position: how far its mark went against it, and how far its liquidation was; see ``traces.ExcursionRow``."""
+        held, positions = {}, self.positions
+        for symbol in self.symbols:
+            marks = self.marks(symbol)
+            lows, highs = marks["low"].to_numpy(), marks["high"].to_numpy()
+            for leg in self.legs(symbol):
+                rows = positions[positions["symbol"] == leg]
+                times = _seconds(rows["time"])
+                bars = self._bar_rows(symbol, times)
+                sizes, entries, ends = (rows[name].to_numpy() for name in ("size", "entry_price", "liquidation_price"))
+                held[leg] = Held(times, sizes, entries, ends, lows[bars], highs[bars])
+        deaths = {(row.symbol, row.time): row.mark_price for row in self._record.liquidations}
+        return _frame(ExcursionRow, list(excursions(*self._round_trips, held, deaths)))
+
+    @cached_property
+    def tiers(self) -> "pd.DataFrame":
+        """The tier of each row of ``positions``, spot left out: number (from 1), cap, maintenance rate, largest leverage; the leverage set.
+
+        ``notional`` is at the closing mark; ``cap`` counts what the table does (quote money, coins or contracts), inf where open.
+        """
+        import pandas as pd
+
+        slots, rows = list(self._broker.slots.values()), []
+        held = self._record.holdings
+        for start in range(0, len(held), len(HOLDING_COLUMNS)):
+            row, which, size, entry_price, mark_price, _, _, leverage, since, _ = held[start : start + len(HOLDING_COLUMNS)]
+            slot = slots[int(which)]
+            contract = slot.position.offered.at(since)
+            if contract.kind == "spot":
+                continue
+            table, terms = contract.tiers.at(since), terms_at(slot.position.rules, since)
+            holding = Holding(size, entry_price, table, kind=contract.kind, multiplier=contract.multiplier, terms=terms)
+            number = table.tier_of(holding.measure(holding.basis_price(mark_price)))
+            tier, notional = table.tiers[number - 1], contract.notional(size, mark_price)
+            rows.append((self._times[int(row)], slot.symbol, notional, number, tier.cap, tier.rate, tier.max_leverage, leverage))
+        columns = list(zip(*rows, strict=True)) or [()] * len(TIER_COLUMNS)
+        frame = pd.DataFrame({name: list(values) for name, values in zip(TIER_COLUMNS, columns, strict=True)})
+        return frame.assign(time=_instants(columns[0]), symbol=frame["symbol"].astype(str))
+
     # -- for machines ------------------------------------------------------------------------------------------------
 
     def to_json(self, *, indent: int | None = None) -> str:
@@ -665,19 +791,33 @@ def _frame(kind: Any, rows: Sequence[Sequence[Any]]) -> "pd.DataFrame":
     for name, values in zip(kind._fields, columns, strict=True):
         frame[name] = (
             _instants(values)
-            if name == "time"
+            if name in ("time", "placed", "ended", "opened", "closed")
             else pd.Series(list(values), dtype=DTYPES.get(kind.__annotations__[name], kind.__annotations__[name]))
         )
     return pd.DataFrame(frame)
 
 
 def _instants(seconds: Iterable[float], *, name: str | None = None) -> "pd.DatetimeIndex":
-    """Return seconds since 1970 as UTC instants, to the microsecond."""
+    """Return seconds since 1970 as UTC instants, to the microsecond; NaN is no time (NaT)."""
     import numpy as np
     import pandas as pd
 
-    micros = np.rint(np.fromiter(seconds, dtype="float64") * 1e6).astype("int64")
+    known = np.fromiter(seconds, dtype="float64")
+    micros = np.where(np.isnan(known), NOT_A_TIME, np.rint(np.nan_to_num(known) * 1e6).astype("int64"))
     return pd.DatetimeIndex(micros.view("datetime64[us]"), name=name).tz_localize("UTC")
+
+
+def _seconds(times: Any) -> "np.ndarray":
+    """Return UTC instants as seconds since 1970."""
+    import numpy as np
+    import pandas as pd
+
+    return np.asarray(pd.DatetimeIndex(times).as_unit("us").asi8) / 1e6
+
+
+def _of_host(day_number: float) -> float:
+    """Return the host's day number as seconds since 1970."""
+    return round((day_number - EPOCH) * DAY, 3)
 
 
 def _postings(journal: Journal) -> Iterator[tuple[float, str, str, str, float, int]]:
