@@ -48,6 +48,7 @@ FLOORS = {
     "panels": 3,
     "plots": 3,
     "result": 3,
+    "tearsheet": 3,
     "traces": 3,
     "backtest": 4,
     "calc": 4,
