@@ -2,7 +2,10 @@
 # make test    the whole suite, slow tests too
 # make check   format, lint, types, floors
 # make pictures  draw the README's pictures anew
-# make bench   measure, and rewrite benchmarks/RESULTS.md
+# make bench   measure, and rewrite benchmarks/RESULTS.md (ten minutes)
+# make bench-gate   measure what has a target; fails and names what is missed
+# make bench-scale  long runs and many contracts, into benchmarks/RESULTS-SCALE.md (many minutes)
+# make bench-peers   install other engines into .venv-peers, measure them too, and rewrite benchmarks/PEERS.md
 #
 # Everything is installed into $(VENV) on first use, and again when the versions asked for change. Another interpreter:
 # make test PYTHON=python3.13 VENV=.venv-3.13. Options for pytest or the benchmark: make test ARGS="-k funding".
@@ -13,7 +16,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 ASKED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test check format lint types floors pictures bench gate dist clean
+.PHONY: demo test check format lint types floors pictures bench bench-gate bench-scale bench-peers dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/bt-margin demo $(ARGS)
@@ -43,8 +46,14 @@ pictures: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-gate: $(VENV)/installed
+bench-gate: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py --gate $(ARGS)
+
+bench-peers: $(VENV)/installed
+	$(BIN)/python benchmarks/peers.py $(ARGS)
+
+bench-scale: $(VENV)/installed
+	$(BIN)/python benchmarks/run.py --scale $(ARGS)
 
 dist: $(VENV)/installed-test
 	$(BIN)/python -m build $(ARGS)

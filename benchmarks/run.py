@@ -1,8 +1,10 @@
 """Measure bt_margin beside stock Backtrader and rewrite benchmarks/RESULTS.md.
 
-    python benchmarks/run.py                    everything, some minutes
-    python benchmarks/run.py --quick            few bars and rounds, printed, nothing is written
-    python benchmarks/run.py --gate             the whole backtest only; exits with 1 when it costs more than allowed
+    python benchmarks/run.py                    everything, about ten minutes
+    python benchmarks/run.py --only swap calls  these groups, printed, nothing is written
+    python benchmarks/run.py --quick            few bars and one round, printed, nothing is written
+    python benchmarks/run.py --gate             what the targets are about; exits with 1 and names what is missed
+    python benchmarks/run.py --scale            long runs and many contracts; rewrites benchmarks/RESULTS-SCALE.md
 
 Absolute figures wander with the machine and with what else it does; the ratios, taken round by round in one process,
 are what counts. This process imports the standard library only, so that the peak memory of the processes it starts is
@@ -16,36 +18,66 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import figures
+import memory
+import tables
+
 HERE = Path(__file__).parent
-RESULTS = HERE / "RESULTS.md"
-GATE = 0.40  # of the CPU of stock Backtrader with PandasData, for the whole backtest
-SWAP_TARGETS = {"flat": 1.00, "one position": 0.85, "ten positions": 0.70}
-IMPORT_ROUNDS, PROCESS_ROUNDS = 7, 3
-QUICK_BARS, QUICK_ROUNDS = 5_000, 2
+RESULTS, SCALE_RESULTS = HERE / "RESULTS.md", HERE / "RESULTS-SCALE.md"
+CASES = str(HERE / "cases.py")
+SIZES = {  # bars, rounds
+    "whole": (100_000, 5),
+    "swap": (20_000, 5),
+    "calls": (20_000, 7),
+    "reversals": (20_000, 5),
+    "series": (20_000, 5),
+    "variants": (10_000, 3),
+    "features": (10_000, 3),
+    "walks": (1_000, 3),
+    "results": (35_064, 3),
+    "parts": (20_000, 3),
+}
+QUICK = (2_000, 1)
+QUICK_HOURS = (500, 1)  # of groups whose bars are hours
+HOURLY = ("walks", "results")
+GATED = ("whole", "swap", "calls", "reversals", "series")
+YEAR, QUICK_YEAR = 525_600, 5_000
+IMPORT_ROUNDS, SCALE_ROUNDS, MEMORY_ROUNDS = 7, 3, 2
+LONG_RUNS = {  # contracts x bars: with stock beside or not
+    (1, 10_000): True, (1, 100_000): True, (1, 1_000_000): True, (1, 5_000_000): False,
+    (10, 20_000): True, (50, 20_000): True, (200, 20_000): False,
+}  # fmt: skip
+QUICK_RUNS = {(1, 2_000): True, (5, 500): False}
 IMPORT_PROGRAM = """
-import json, resource, time
+import json, resource, sys, time
 import backtrader, numpy
 def now(): return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = now()
 import bt_margin
-print(json.dumps([a - b for a, b in zip(now(), before)]))
+imported = now()
+bt_margin.run, bt_margin.MarginBroker, bt_margin.PerpCommInfo, bt_margin.PerpData
+used = now()
+sys.path.insert(0, sys.argv[1])
+import workload
+yardstick = workload.yardstick(workload.candles(10_000))
+def since(after): return {"seconds": after[0] - before[0], "MB": (after[1] - before[1]) / float(sys.argv[2])}
+print(json.dumps({**since(imported), "used": since(used), "yardstick": yardstick}))
 """
 MEGA = 1024 if sys.platform != "darwin" else 1024**2  # what ru_maxrss counts in, to a megabyte
-
-Seconds = Mapping[str, Sequence[float]]
 
 
 class Bench:
     """Starts the processes that do the work, with their compiled modules kept in a folder of this run."""
 
-    def __init__(self, cache: str) -> None:
+    def __init__(self, cache: str, *, is_quick: bool) -> None:
+        self.is_quick = is_quick
         self.environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -65,30 +97,51 @@ class Bench:
             raise SystemExit(f"{' '.join(arguments)[:80]} ended with {process.returncode}")
         return json.loads(printed), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / MEGA
 
-    def group(self, name: str, bars: int, rounds: int) -> Any:
-        """Return the figures of one group of the workload."""
-        return self.python(str(HERE / "workload.py"), name, "--bars", str(bars), "--rounds", str(rounds))
+    def group(self, name: str) -> Any:
+        """Return the figures of one group."""
+        bars, rounds = (QUICK_HOURS if name in HOURLY else QUICK) if self.is_quick else SIZES[name]
+        return self.python(CASES, name, "--bars", str(bars), "--rounds", str(rounds))
 
-    def processes(self, engine: str, bars: int, rounds: int) -> list[tuple[float, float]]:
-        """Return CPU seconds and peak MB of whole processes that run W once."""
-        program = str(HERE / "workload.py")
-        return [self.measured(program, f"{engine}-process", "--bars", str(bars))[1:] for _ in range(rounds)]
+    def imports(self) -> list[dict[str, float]]:
+        """Return CPU seconds and MB that ``import bt_margin`` adds to a process that has backtrader and numpy, with a yardstick.
 
-    def imports(self, rounds: int) -> list[list[float]]:
-        """Return CPU seconds and memory that ``import bt_margin`` adds to a process that has backtrader and numpy."""
-        self.python("-c", IMPORT_PROGRAM)  # compiles the modules
-        return [self.python("-c", IMPORT_PROGRAM) for _ in range(rounds)]
+        ``used`` is the same once what a backtest takes has been named: names may be imported where they are first used.
+        """
+        arguments = ("-c", IMPORT_PROGRAM, str(HERE), str(MEGA))
+        self.python(*arguments)  # compiles the modules
+        return [self.python(*arguments) for _ in range(1 if self.is_quick else IMPORT_ROUNDS)]
+
+    def memory(self) -> dict[str, list[float]]:
+        """Return peak MB of a year of minutes without pandas, and of two such processes that share the candles."""
+        return memory.peaks(self.environment, *((QUICK_YEAR, 1) if self.is_quick else (YEAR, MEMORY_ROUNDS)))
+
+    def processes(self, bars: int) -> dict[str, list[tuple[float, float]]]:
+        """Return CPU seconds and peak MB of whole processes that run W once, by engine."""
+        engines = self.python(CASES, "engines")
+        return {name: [self.measured(CASES, "process", "--engine", name, "--bars", str(bars))[1:]] for name in engines}
+
+    def long_run(self, contracts: int, bars: int, engine: str) -> Any:
+        """Return seconds of a bar and peak MB of one run."""
+        return self.python(CASES, "scale", "--contracts", str(contracts), "--bars", str(bars), "--engine", engine)
+
+    def scale(self) -> dict[str, dict[str, list[Any]]]:
+        """Return runs of ten thousand bars to a million, in turn, and of stock's for the shorter ones."""
+        scales = figures.SCALES[:1] if self.is_quick else figures.SCALES
+        found: dict[str, dict[str, list[Any]]] = {"ours": {}, "stock": {}}
+        for _ in range(1 if self.is_quick else SCALE_ROUNDS):
+            for bars in scales:
+                found["ours"].setdefault(f"1 x {bars}", []).append(self.long_run(1, bars, "ours"))
+        found["stock"] = {f"1 x {bars}": [self.long_run(1, bars, "stock")] for bars in scales[:2]}
+        check_same_fills(found)
+        return found
 
 
-def spread(values: Sequence[float], scale: float = 1.0, digits: int = 1) -> str:
-    """Return median and range: ``67.1 (66.0-70.2)``."""
-    low, middle, high = (f"{value * scale:.{digits}f}" for value in (min(values), median(values), max(values)))
-    return f"{middle} ({low}-{high})"
-
-
-def ratios(seconds: Seconds, ours: str, stock: str) -> list[float]:
-    """Return ours over stock, round by round."""
-    return [a / b for a, b in zip(seconds[ours], seconds[stock], strict=True)]
+def check_same_fills(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> None:
+    """Stop where stock and ours did not trade the same in long runs."""
+    for case, runs in found["stock"].items():
+        fills = {run["fills"] for run in (*runs, *found["ours"][case])}
+        if len(fills) > 1:
+            raise SystemExit(f"the runs of {case} bars differ: {sorted(fills)} fills")
 
 
 def processor() -> str:
@@ -98,63 +151,14 @@ def processor() -> str:
     return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, all columns but the first to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
-
-
-def whole_section(bars: int, seconds: Seconds, fills: int) -> str:
-    """Return the section on W: CPU per bar of both engines and of their parts."""
-    micros = 1e6 / bars
-    rows = [
-        [part, spread(seconds[f"stock {name}"], micros), spread(seconds[f"ours {name}"], micros), spread(found, 1, 3)]
-        for part, name in (("feed made and loaded", "feed"), ("loop", "loop"), ("**whole backtest**", "whole"))
-        if (found := ratios(seconds, f"ours {name}", f"stock {name}"))
-    ]
-    return f"""## Whole backtest
-
-{bars:,} bars of workload W, {fills:,} fills; microseconds of CPU a bar, median (lowest-highest) of {len(seconds["ours whole"])} rounds.
-Stock: `PandasData`, `BackBroker`, no funding. Ours: `PerpData` with funding, `MarginBroker` with seven tiers. Both in a stock
-`Cerebro` without observers, from a frame in memory to the finished strategy. Every round checks that both had the same
-fills and that their equity differs by the funding alone. Target: at most {GATE:.2f} of stock.
-
-{table(["", "stock", "ours", "ours / stock"], rows)}"""
-
-
-def swap_section(bars: int, seconds: Seconds) -> str:
-    """Return the section on the broker alone."""
-    rows = []
-    for feed in ("PandasData", "PerpData"):
-        for case, target in SWAP_TARGETS.items():
-            stock, ours, per_bar = f"{feed}, {case}, stock", f"{feed}, {case}, ours", 10e6 if case == "ten positions" else 1e6
-            figures = [spread(seconds[name], per_bar / bars) for name in (stock, ours)]
-            rows.append([f"{feed}, {case}", *figures, spread(ratios(seconds, ours, stock), 1, 2), f"{target:.2f}"])
-    return f"""## The broker alone
-
-The same feed, strategy and loop, only the broker exchanged: nothing is traded (flat), or every data is bought on the first bar
-and held. {bars:,} bars; ten contracts: {bars // 10:,} bars each. Microseconds of CPU a bar of the loop, all contracts together.
-
-{table(["feed, case", "stock", "ours", "ours / stock", "target"], rows)}"""
-
-
-def process_section(bars: int, found: Mapping[str, Sequence[tuple[float, float]]], imports: Sequence[Sequence[float]]) -> str:
-    """Return the section on whole processes and on importing."""
-    rows = [[engine, spread([cpu for cpu, _ in runs], 1, 2), spread([peak for _, peak in runs], 1, 0)] for engine, runs in found.items()]
-    seconds, memory = zip(*imports, strict=True)
-    return f"""## Whole processes
-
-One process that makes the candles ({bars:,} bars, with pandas), runs W once and ends; imports included.
-
-{table(["", "CPU seconds", "peak MB"], rows)}
-
-`import bt_margin` after `import backtrader, numpy` adds {spread(seconds, 1e3)} ms of CPU and {spread(memory, 1 / MEGA)} MB
-({len(imports)} processes, modules compiled before). Target: at most 30 ms and 3 MB."""
-
-
-def machine_section(command: str, load: float) -> str:
-    """Return what was measured where, and with which versions."""
+def machine_section(command: str, load: float, stock: float | None) -> str:
+    """Return what was measured where, with which versions, and how fast the machine is; ``stock``: us that it took for a bar of W."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("backtrader", "numpy", "pandas"))
+    speed = (
+        ""
+        if stock is None
+        else f"\n| speed | stock takes {stock:.1f} us for a bar of W, {figures.NOMINAL / stock:.2f} of the nominal speed |"
+    )
     return f"""# Benchmarks
 
 Written by `{command}` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; do not edit. CPU seconds are user and system time.
@@ -164,54 +168,80 @@ Written by `{command}` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; do not edit. C
 | processor | {processor()}, {os.cpu_count()} cores |
 | system | {platform.system()} {platform.machine()}, load average {load:.1f} when this began |
 | Python | {platform.python_implementation()} {platform.python_version()} |
-| packages | bt_margin {version("bt_margin")}, {packages} |"""
+| packages | bt_margin {version("bt_margin")}, {packages} |{speed}
+
+Targets in microseconds are of a machine on which stock Backtrader takes {figures.NOMINAL} us for a bar of W. *Nominal us* = measured us x
+{figures.NOMINAL} / what stock took for W in the same round here."""
 
 
-def gate(bench: Bench, bars: int, rounds: int) -> int:
-    """Print the ratio of the whole backtest; return 1 where it is above the gate."""
-    found = ratios(bench.group("whole", bars, rounds)["seconds"], "ours whole", "stock whole")
-    passed = median(found) <= GATE
-    print(f"W, {bars:,} bars: {spread(found, 1, 3)} of stock's CPU, allowed {GATE:.2f}: {'passed' if passed else 'FAILED'}")
-    return 0 if passed else 1
+def collect(bench: Bench, names: Collection[str]) -> dict[str, Any]:
+    """Return the figures of the named groups."""
+    found = {name: bench.group(name) for name in SIZES if name in names}
+    if "processes" in names:
+        year = QUICK_YEAR if bench.is_quick else YEAR
+        found |= {"processes": bench.processes(year), "year": year}
+    if "imports" in names or "processes" in names:
+        found |= {"imports": bench.imports(), "memory": bench.memory()}
+    if "scale" in names:
+        found["scale"] = bench.scale()
+    return found
 
 
-def report(bench: Bench, bars: int, rounds: int, swap_bars: int, command: str) -> str:
-    """Measure everything and return the page."""
-    load, few = os.getloadavg()[0], min(rounds, PROCESS_ROUNDS)
-    processes = {engine: bench.processes(engine, bars, few) for engine in ("stock", "ours")}
-    imports = bench.imports(IMPORT_ROUNDS if rounds > QUICK_ROUNDS else QUICK_ROUNDS)
-    whole = bench.group("whole", bars, rounds)
-    swap = bench.group("swap", swap_bars, rounds)
-    sections = [
-        machine_section(command, load),
-        whole_section(bars, whole["seconds"], whole["fills"]),
-        swap_section(swap_bars, swap["seconds"]),
-        process_section(bars, processes, imports),
-    ]
+def page(found: dict[str, Any], command: str, load: float, *, is_whole: bool) -> str:
+    """Return all sections there are figures for; of a whole page also what the targets say."""
+    micros = [seconds * 1e6 for seconds in found["whole"]["yardstick"]] if "whole" in found else []
+    sections = [machine_section(command, load, median(micros) if micros else None)]
+    sections += [tables.checks_section(figures.checks(found))] if is_whole else []
+    sections += [section(found[name]) for name, section in tables.SECTIONS.items() if name in found]
+    sections += [tables.process_section(found)] if "processes" in found else []
+    sections += [tables.scale_section(found["scale"])] if "scale" in found else []
     return "\n\n".join(sections) + "\n"
 
 
-def main() -> int:
+def gate(bench: Bench) -> int:
+    """Print what every target asks and what was found; return 1 where one is missed."""
+    found = figures.checks(collect(bench, (*GATED, "imports", "scale")))
+    print("\n".join(str(check) for check in found))
+    missed = [check.name for check in found if not check.passed]
+    print(f"{len(missed)} of {len(found)} missed: {'; '.join(missed)}" if missed else f"all {len(found)} met")
+    return 1 if missed else 0
+
+
+def long_runs(bench: Bench) -> dict[str, Any]:
+    """Return the figures of long runs and many contracts."""
+    found: dict[str, dict[str, list[Any]]] = {"ours": {}, "stock": {}}
+    for (contracts, bars), has_stock in (QUICK_RUNS if bench.is_quick else LONG_RUNS).items():
+        for engine in ("ours", "stock") if has_stock else ("ours",):
+            found[engine][f"{contracts} x {bars}"] = [bench.long_run(contracts, bars, engine)]
+    check_same_fills(found)
+    return {"scale": found}
+
+
+def asked(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description="Measure bt_margin beside stock Backtrader.")
-    parser.add_argument("--bars", type=int, default=100_000, help="bars of workload W (default: %(default)s; a year has 525600)")
-    parser.add_argument("--swap-bars", type=int, default=20_000, help="bars for the broker alone (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_BARS} bars, {QUICK_ROUNDS} rounds, print and write nothing")
-    parser.add_argument("--gate", action="store_true", help=f"measure W only; exit with 1 above {GATE} of stock's CPU")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="file to write (default: benchmarks/RESULTS.md)")
-    asked = parser.parse_args()
-    if asked.rounds < 1 or asked.bars < 1_000 or asked.swap_bars < 1_000:
-        parser.error("at least 1 round and 1000 bars are needed")
-    bars, swap_bars, rounds = (QUICK_BARS, QUICK_BARS, QUICK_ROUNDS) if asked.quick else (asked.bars, asked.swap_bars, asked.rounds)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--gate", action="store_true", help="measure what the targets are about; exit with 1 where one is missed")
+    what.add_argument("--scale", action="store_true", help=f"long runs and many contracts, many minutes; rewrites {SCALE_RESULTS.name}")
+    what.add_argument("--only", nargs="+", choices=(*SIZES, "processes", "scale"), help="measure these groups, print and write nothing")
+    parser.add_argument("--quick", action="store_true", help="few bars and one round, print and write nothing")
+    parser.add_argument("--out", type=Path, help=f"file to write (default: benchmarks/{RESULTS.name})")
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    wanted, load = asked(), os.getloadavg()[0]
     command = " ".join(["python", "benchmarks/run.py", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as cache:
-        bench = Bench(cache)
-        if asked.gate:
-            return gate(bench, bars, rounds)
-        page = report(bench, bars, rounds, swap_bars, command)
-    print(page)
-    if not asked.quick:
-        asked.out.write_text(page, encoding="utf-8")
+        bench = Bench(cache, is_quick=wanted.quick)
+        if wanted.gate:
+            return gate(bench)
+        names = wanted.only or (*SIZES, "processes", "scale")
+        found = long_runs(bench) if wanted.scale else collect(bench, names)
+    text = page(found, command, load, is_whole=not wanted.scale and not wanted.only)
+    print(text)
+    if not wanted.quick and not wanted.only:
+        (wanted.out or (SCALE_RESULTS if wanted.scale else RESULTS)).write_text(text, encoding="utf-8")
     return 0
 
 

@@ -1,26 +1,38 @@
-"""bt_margin: perpetual-futures margin, funding and liquidation for Backtrader backtests."""
+"""bt_margin: perpetual-futures margin, funding and liquidation for Backtrader backtests.
 
-from . import interrupt  # noqa: F401  # before Backtrader is imported
+Names are looked up where they are first used, so that importing the package costs next to nothing and a program pays for
+what it uses only.
+"""
+
+from . import interrupt  # noqa: F401  # before all others, Backtrader among them
 
 # isort: split
-from . import analyzers, calculator, observers, plots, sizers, venues
-from .backtest import run
-from .broker import MarginBroker
-from .comminfo import PerpCommInfo
-from .core.account import MarginAccount, Risk
-from .core.contract import Contract
-from .core.funding import FundingSchedule
-from .core.liquidation import bankruptcy_price, liquidation_price
-from .core.orders import OrderTerms
-from .core.profiles import plan_liquidation
-from .core.tiers import Tier, TierSchedule, TierTable
-from .core.top_up import TopUp
-from .feeds import PerpData
-from .hostplot import plot
-from .plug import plug
-from .result import Result, version_of
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import analyzers, calculator, observers, plots, sizers, venues
+    from .backtest import run
+    from .broker import MarginBroker
+    from .cerebro import Cerebro
+    from .comminfo import PerpCommInfo
+    from .core.account import MarginAccount, Risk
+    from .core.contract import Contract
+    from .core.funding import FundingSchedule
+    from .core.liquidation import bankruptcy_price, liquidation_price
+    from .core.orders import OrderTerms
+    from .core.profiles import plan_liquidation
+    from .core.tiers import Tier, TierSchedule, TierTable
+    from .core.top_up import TopUp
+    from .feeds import PerpData
+    from .hostplot import plot
+    from .plugging import plug
+    from .result import Result
+
+    __version__: str
 
 __all__ = [
+    "Cerebro",
     "Contract",
     "FundingSchedule",
     "MarginAccount",
@@ -48,8 +60,49 @@ __all__ = [
     "venues",
 ]
 
+# The room of each name, as above for type checkers; no room may be called as a name that is in another one, which its import
+# would put in that name's place.
+_ROOMS = {
+    "analyzers": None,
+    "calculator": None,
+    "observers": None,
+    "plots": None,
+    "sizers": None,
+    "venues": None,
+    "run": "backtest",
+    "MarginBroker": "broker",
+    "Cerebro": "cerebro",
+    "PerpCommInfo": "comminfo",
+    "MarginAccount": "core.account",
+    "Risk": "core.account",
+    "Contract": "core.contract",
+    "FundingSchedule": "core.funding",
+    "bankruptcy_price": "core.liquidation",
+    "liquidation_price": "core.liquidation",
+    "OrderTerms": "core.orders",
+    "plan_liquidation": "core.profiles",
+    "Tier": "core.tiers",
+    "TierSchedule": "core.tiers",
+    "TierTable": "core.tiers",
+    "TopUp": "core.top_up",
+    "PerpData": "feeds",
+    "plot": "hostplot",
+    "plug": "plugging",
+    "Result": "result",
+}
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":  # read when it is asked for: to look it up takes longer than to import half the package
-        return version_of("bt_margin")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker a name that is not above is a mistake
+
+    def __getattr__(name):
+        if name == "__version__":
+            return import_module(f"{__name__}.result").version_of(__name__)
+        if name not in _ROOMS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        room = _ROOMS[name]
+        found = import_module(f"{__name__}.{room or name}")
+        value = found if room is None else getattr(found, name)
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__, "__version__"})

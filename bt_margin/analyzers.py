@@ -18,6 +18,7 @@ import backtrader as bt
 from backtrader.utils import AutoOrderedDict
 
 from .broker import MarginBroker
+from .loop import stay_silent
 from .measures import DAY
 from .record import Record
 from .result import Result, iso
@@ -82,18 +83,8 @@ class AccountAnalyzer(bt.Analyzer):
         analysis._close()  # a key that is not there is an error from here on
         return analysis
 
-    # The host calls these on every bar, and theirs go round the children, of which there are none, and call a second method.
-
-    def _next(self) -> None:
-        pass
-
-    _prenext = _nextstart = _next
-
-    def _notify_cashvalue(self, cash: float, value: float) -> None:
-        pass
-
-    def _notify_fund(self, cash: float, value: float, fundvalue: float, shares: float) -> None:
-        pass
+    # The host calls these on every bar, and its own go round the children, of which there are none, and call a second method.
+    _prenext = _nextstart = _next = _notify_cashvalue = _notify_fund = stay_silent
 
 
 class Margin(AccountAnalyzer):

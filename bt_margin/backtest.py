@@ -12,9 +12,10 @@ import backtrader as bt
 
 from . import venues
 from .broker import MarginBroker
+from .cerebro import Cerebro
 from .comminfo import PerpCommInfo
 from .feeds import PerpData
-from .plug import START_CASH, by_symbol, plug
+from .plugging import START_CASH, by_symbol, plug
 from .result import Baseline, Bounds, Result
 from .slots import seconds
 
@@ -51,9 +52,10 @@ def run(
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
 
-    ``data`` maps each symbol to a DataFrame, the path of a CSV or Parquet file, or a PerpData. ``mark`` and ``funding``
-    are given to the feeds made here (see PerpData): one for the only symbol, or a mapping by symbol; a number as
-    ``funding`` may stand for all, and is charged as often as the venue charges.
+    ``data`` maps each symbol to a DataFrame, the path of a CSV or Parquet file, arrays by name of column, or a PerpData. ``mark``
+    and ``funding`` are given to the feeds made here (see PerpData): one for the only symbol, or a mapping by symbol (arrays
+    always so: ``{"BTCUSDT": {"time": ..., "rate": ...}}``); a number as ``funding`` may stand for all, and is charged as often
+    as the venue charges.
 
     ``detail`` is given to the feeds likewise: finer bars (a frame, a path, or a function of (start, end)), which decide what
     happened inside the bars that could liquidate.
@@ -106,14 +108,14 @@ class _Runs:
         """Whether it was asked to end."""
         return self.watch is not None and self.watch.is_over
 
-    def _ready(self) -> tuple[bt.Cerebro, list[PerpData]]:
+    def _ready(self, kind: type[bt.Cerebro]) -> tuple[bt.Cerebro, list[PerpData]]:
         feeds = [_copy(feed) for feed in self.feeds] if self.is_used else self.feeds
         self.is_used = True
-        return _cerebro(feeds, self.strategy, self.params, self.sizer), feeds
+        return _cerebro(kind, feeds, self.strategy, self.params, self.sizer), feeds
 
     def play(self, intrabar: str, *, is_for_stock: bool = False) -> bt.Strategy:
         """Run under margin and return the finished strategy; ``is_for_stock``: contracts that stock Backtrader cannot trade are refused."""
-        cerebro, feeds = self._ready()
+        cerebro, feeds = self._ready(Cerebro)
         plug(cerebro, intrabar=intrabar, **self.terms)
         if is_for_stock:
             _check_stock(_terms(cerebro, feeds), self.terms["position_mode"])
@@ -122,7 +124,7 @@ class _Runs:
 
     def play_stock(self, plugged: bt.Cerebro, cash: float) -> Baseline | None:
         """Run stock Backtrader's broker on the terms of a Cerebro that has run; None where it was cut short, for half a claim is none."""
-        cerebro, _ = self._ready()
+        cerebro, _ = self._ready(bt.Cerebro)  # its broker, and its loop
         self._watch(cerebro)
         stock = _run_stock(cerebro, _terms(plugged, self.feeds), cash)
         return None if self.is_over else stock
@@ -208,8 +210,14 @@ def _copy(feed: PerpData, **changed: Any) -> PerpData:
     return type(feed)(**{**feed.p._getkwargs(), **changed})
 
 
-def _cerebro(feeds: list[PerpData], strategy: type[bt.Strategy], params: Mapping[str, Any] | None, sizer: Sizer | None) -> bt.Cerebro:
-    cerebro = bt.Cerebro(stdstats=False)
+def _cerebro(
+    kind: type[bt.Cerebro],
+    feeds: list[PerpData],
+    strategy: type[bt.Strategy],
+    params: Mapping[str, Any] | None,
+    sizer: Sizer | None,
+) -> bt.Cerebro:
+    cerebro = kind(stdstats=False)
     for feed in feeds:
         cerebro.adddata(feed)
     cerebro.addstrategy(strategy, **(params or {}))

@@ -23,7 +23,9 @@ from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
 from .core.top_up import TopUp, TopUpStep, plan_top_up
 from .desk import FILTERS, LOG, UNFUNDED, OrderDesk, closing, resize
+from .hostorder import OrderMaker
 from .invariants import Audit
+from .lull import Lull
 from .matching import LIMITS
 from .record import FillRow, LiquidationRow, Record, TopUpRow
 from .slots import Slot
@@ -105,15 +107,16 @@ class MarginBroker(OrderDesk):
     def init(self):
         """Create all state of a run; the host calls this on construction and again at every start."""
         check_cash(self.p.cash)
+        self.lull = Lull(self)
         self.account = MarginAccount()
         self.account.shrinks = self.p.unfunded == "shrink"
         self._is_funded = False
         self._is_booting = True  # the host's init assigns ``cash``, which must not be booked
         super().init()
         self._is_booting = False
-        self.record = Record()
-        self.marks: dict[str, float] = {}
-        self.slots: dict[str, Slot] = {}
+        self._record = Record()
+        self._marks: dict[str, float] = {}
+        self._slots: dict[str, Slot] = {}
         self.fresh: list[Slot] = []
         self.profile: Profile = PROFILES["market"]
         self.now = 0.0
@@ -127,10 +130,10 @@ class MarginBroker(OrderDesk):
         self._triggers: dict[int, float] = {}
         self._placed_at: dict[int, tuple[float, float]] = {}
         self._events: deque[tuple[dict[str, Any], Any]] = deque()
-        self._available: float | None = None  # as of the last bar; None once the strategy has moved money or terms since
-        self._notional = 0.0
+        self._available, self._notional = None, 0.0
         self._owners: dict[int, Any] = {}  # by id of a data: the strategy that trades it
         self._is_stopping = self._is_refilling = False
+        self._maker = OrderMaker()
         self.clock = BarClock(self)
         self.thresholds = Thresholds(
             self.p.warning_rate, self.p.call_rate, self.p.warning_distance, self.p.warning_atr, self.p.warning_atr_period
@@ -288,9 +291,9 @@ class MarginBroker(OrderDesk):
         row = TopUpRow(
             self.now, step.symbol, step.wallet, step.amount, step.uses, trigger, risk.equity, risk.maintenance_margin, step.from_outside
         )
-        self.record.top_ups.append(row)
-        self.record.closest_call = 0.0
-        self._available = None
+        self._record.top_ups.append(row)
+        self._record.closest_call = 0.0
+        self.note_change()
         self._emit({"kind": "top_up", **row._asdict(), "time": utc(row.time), "rule": "auto"})
 
     def _refill(self) -> None:
@@ -304,9 +307,16 @@ class MarginBroker(OrderDesk):
 
     def next(self):
         """Take the account from the last bar to this one; the order of events is in ``clock``."""
+        lull = self.lull
+        if lull.is_on:
+            if not (self.submitted or self._cash_addition) and lull.passes(lull.lead.lencount):
+                self.now = lull.stamps[lull.last - 1]
+                return
+            lull.end()
         if self._is_stopping:
             self.cerebro.runstop()
             return
+        fills = len(self._record.fills)
         self.fresh = [slot for slot in self.slots.values() if slot.refresh()]
         for slot in self.fresh:
             if slot.close_time > self.now:
@@ -328,13 +338,15 @@ class MarginBroker(OrderDesk):
             self._refill()
         if self.p.check:
             self.audit.check(self)
+        elif not self._is_stopping:
+            lull.plan(has_fills=len(self._record.fills) > fills)
 
     def _warn(self) -> None:
         """Note and tell every threshold that a wallet has fallen to in this bar (R31)."""
         self.thresholds.follow(self.fresh)
         wallets = {slot.symbol: position.wallet for slot, position in self.clock.held}
         for row in self.thresholds.crossed(self.account, wallets, self.marks, self.now):
-            self.record.warnings.append(row)
+            self._record.warnings.append(row)
             self._emit({**row._asdict(), "time": utc(row.time)})
 
     def _load_active(self) -> list[Slot]:
@@ -392,7 +404,8 @@ class MarginBroker(OrderDesk):
         before, group = (slot.position.size, slot.position.entry_price), self._ocos[order.ref]
         resting = self.account.resting(order.ref)
         self.account.release_group(group)
-        maker, rate = self._is_maker(order), self._fee_rate(order)
+        maker, contract = self._is_maker(order), slot.position.contract
+        rate = contract.maker if maker else contract.taker
         booked, refused = self.account.execute(slot.symbol, size=size, price=price, fee_rate=rate, marks=self.marks, time=self.now)
         filled = size if refused is None else booked.closed + booked.opened
         if refused is not None and booked.opened:  # shrunk: nothing of it is left for another bar
@@ -403,7 +416,7 @@ class MarginBroker(OrderDesk):
         if filled:
             self._show_fill(order, slot, booked, filled, price, before, dtcoc or order.data.datetime[ago or 0])
             fee = booked.closing_fee + booked.opening_fee
-            self.record.fills.append(FillRow(self.now, slot.symbol, filled, price, fee, booked.realized_pnl, maker, False, order.ref))
+            self._record.fills.append(FillRow(self.now, slot.symbol, filled, price, fee, booked.realized_pnl, maker, False, order.ref))
             self.clock.pay_late(slot, booked.opened, at_open=order.exectype == Order.Market or price == slot.open)
             if order.alive() and resting is not None and refused is None:
                 self.account.reserve(resting._replace(size=order.executed.remsize))
@@ -496,7 +509,7 @@ class MarginBroker(OrderDesk):
             self.notify(order)
             self._ococheck(order)
             self._bracketize(order)
-            self.record.fills.append(FillRow(row.time, slot.symbol, -size, step.price, row.fee * share, pnl, False, True, order.ref))
+            self._record.fills.append(FillRow(row.time, slot.symbol, -size, step.price, row.fee * share, pnl, False, True, order.ref))
         self._emit({"kind": "liquidation", **row._asdict(), "time": utc(row.time)})
         self._is_stopping, self._is_refilling = self.p.on_liquidation == "stop", self.p.on_liquidation == "refill"
 

@@ -21,7 +21,7 @@ from math import inf, isnan, nextafter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import screen
-from .core.account import Position, Step
+from .core.account import Marks, Position, Step
 from .core.funding import funding_payment
 from .core.ledger import CROSS, MONEY_TOLERANCE
 from .core.liquidation import account_liquidation_price, jumps
@@ -30,8 +30,9 @@ from .core.profiles import Cooldown, marks_of_bar, plan_liquidation
 from .core.rescue import Range, Rescue, rescue, worst_mark
 from .core.tiers import maintenance_margin
 from .detail import in_parts
+from .lone import pass_lone_order
 from .record import FundingRow, LiquidationRow
-from .screen import headroom_share, mark_range
+from .screen import headroom_share, is_farther, mark_range
 
 if TYPE_CHECKING:
     from .broker import MarginBroker
@@ -87,6 +88,10 @@ class BarClock:
         """Pass a bar on which nothing is held and nothing rests in the book."""
         self.walked, self.lowest_equity = False, inf
 
+    def pass_lull(self) -> None:
+        """Leave the bars to come to a lull: they will have passed without anything."""
+        self.rest()
+
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def run(self, fresh: Sequence["Slot"]) -> None:
@@ -100,6 +105,8 @@ class BarClock:
             if is_safe:
                 self._pass_single(fresh)
                 return
+        if self.broker.pending and pass_lone_order(self, fresh):
+            return
         self.fills_before = len(self.record.fills)
         self.broker.begin_bar()
         self.walked = not screen.is_safe(self.broker, self.held, fresh)
@@ -130,15 +137,24 @@ class BarClock:
         for slot in fresh:
             self.marks[slot.symbol] = slot.mark_close
         if len(self.record.fills) > fills:
-            self._test("fill", self._closing(fresh))
+            self.test_after_fill(fresh)
 
     def _worst_equity(self) -> float:
         """Return equity with every contract at its own worst mark of the bar, which is one for both legs of a hedge."""
         worst = self.account.wallet_balance
+        if not self.is_hedging:
+            for slot, position in self.held:
+                ends = (slot.mark_low, slot.mark_high) if slot.is_fresh else (slot.mark_close,)
+                worst += min(map(position.unrealized_pnl, ends))
+            return worst
         for _, legs in groupby(self.held, key=lambda held: held[0].name):
             slots, positions = zip(*legs, strict=True)
             worst += min(sum(position.unrealized_pnl(mark) for position in positions) for mark in mark_range(slots[0]))
         return worst
+
+    def test_after_fill(self, fresh: Sequence["Slot"]) -> None:
+        """Test every wallet once the fills of a bar that is not walked are booked, at its closing marks."""
+        self._test("fill", self._closing(fresh))
 
     def _run_walked(self, fresh: Sequence["Slot"]) -> None:
         self.record.walked_bars += 1
@@ -356,7 +372,7 @@ class BarClock:
 
         A fill at the open is of the opening instant; when another one came is not known, and it counts as at the close.
         """
-        if self.is_on_path or not opened or slot.schedule is None:
+        if self.is_on_path or not opened or slot.schedule is None or not slot.schedule.grace_seconds:
             return
         for settlement in slot.schedule.late(slot.open_time if at_open else slot.close_time):
             if settlement.stamp <= slot.funded_until:
@@ -486,7 +502,7 @@ class BarClock:
         cross_free = wallets[CROSS]
         initial = maintenance = notional = 0.0
         order_margin = account.order_margin
-        row, holdings = len(self.record), self.record.holdings
+        row, marks_of = len(self.record), self.record.marks_of
         for slot, position in self.held:
             mark, size, entry_price, leverage = marks[slot.symbol], position.size, position.entry_price, position.leverage
             if position.is_plain:
@@ -506,7 +522,7 @@ class BarClock:
             if not is_isolated:
                 cross_free += profit - margin
             balance, since, fee = wallets[position.wallet], slot.terms_since, position.set_aside[1]
-            holdings.extend((row, slot.number, size, entry_price, mark, balance, is_isolated, leverage, since, fee))
+            marks_of(row, (slot.number, size, entry_price, balance, is_isolated, leverage, since, fee)).append(mark)
             maintenance += maintenance_margin(position.brackets, value)
         if self.is_hedging:
             lowest = self._worst_equity()
@@ -518,7 +534,7 @@ class BarClock:
         if self.lows:
             lowest = self._lowest_of_all(lowest)
         available = cross_free - order_margin
-        self.record.bars.extend((time, equity, lowest, wallet_balance, initial, maintenance, order_margin, available, notional))
+        self.record.looked.extend((time, equity, lowest, wallet_balance, initial, maintenance, order_margin, available, notional))
         self.broker.publish(equity, available, notional)
 
     def _lowest_of_all(self, last: float) -> float:
@@ -537,14 +553,15 @@ class BarClock:
             self.flat_state = state
             self.flat_row = array("d", (balance, balance, balance, 0.0, 0.0, order_margin, available, 0.0))
             self.broker.publish(balance, available, 0.0)
-        self.record.bars.append(time)
-        self.record.bars.extend(self.flat_row)
+        self.record.looked.append(time)
+        self.record.looked.extend(self.flat_row)
 
     def _note_closest_call(self) -> None:
         """Keep the least distance to a liquidation price, each mark at its own worst and the others at their close."""
         if self.least_headroom is not None and not self.walked:
             slot, position = self.held[0]
-            self._note_distance(slot, position, self.least_headroom, slot.worst_mark())
+            worst = slot.worst_mark()
+            self.note_distance(slot, position, self.least_headroom * position.notional(worst), worst, self.marks)
             return
         has_fills = self.walked and len(self.record.fills) > self.fills_before  # held from inside the bar: its extremes may lie before
         at_close = {id(position): headroom_share(position, self.marks[slot.symbol]) for slot, position in self.held}
@@ -557,14 +574,17 @@ class BarClock:
                 apart = wallets[position.wallet] - sum(at_close[id(leg)] for leg in joint)
                 for mark in (slot.mark_close,) if has_fills else _judged_marks(slot, position):
                     headroom = apart + sum(headroom_share(leg, mark) for leg in joint)
-                    self._note_distance(slot, position, headroom / position.notional(mark), mark)
+                    self.note_distance(slot, position, headroom, mark, self.marks)
 
-    def _note_distance(self, slot: "Slot", position: Position, headroom: float, worst: float) -> None:
-        """Note the distance to a liquidation price unless ``headroom``, a fraction of notional, shows that it is no record."""
+    def note_distance(self, slot: "Slot", position: Position, headroom: float, worst: float, others: Marks) -> None:
+        """Note the distance of a mark to the liquidation price, the ``others`` as they are.
+
+        Unless ``headroom``, that of the wallet at this mark, shows that it is no record.
+        """
         closest, joint = self.record.closest_call, self.account.joint(position)
-        if len(joint) == 1 and headroom >= _record_headroom(position, closest):
+        if len(joint) == 1 and is_farther(position, headroom, worst, closest):
             return
-        marks = {**self.marks, **dict.fromkeys((leg.contract.symbol for leg in joint), worst)}
+        marks = {**others, **dict.fromkeys((leg.contract.symbol for leg in joint), worst)}
         price = account_liquidation_price(self.account, slot.symbol, marks)
         if price is not None:
             self.record.closest_call = min(closest, abs(worst - price) / worst if headroom > 0 else 0.0)
@@ -579,23 +599,6 @@ def _tracks_of(event: PathEvent, tracks: Sequence[Track], detail: Sequence[dict[
         return [part.get(track.symbol, track) for track in tracks]
     known = {symbol: track._replace(mark_high=event.marks[symbol], mark_low=event.marks[symbol]) for symbol, track in part.items()}
     return [known.get(track.symbol, track) for track in tracks]
-
-
-def _record_headroom(position: Position, closest: float) -> float:
-    """Return the headroom, a fraction of notional, from which on a liquidation price is no closer than the closest so far.
-
-    distance = headroom / (1 - rate) for a long and headroom / (1 + rate) for a short, with rates from 0 to the last tier's;
-    a long with a distance of 1 or more has no liquidation price. Of an inverse contract d / (1 + d) with d = headroom /
-    (1 + rate) for a long, and d / (1 - d) with d = headroom / (1 - rate) for a short. A jump may lie anywhere.
-    """
-    rate = position.brackets[-1].rate
-    if not position.is_plain and jumps(position.brackets):
-        return inf
-    if position.contract.kind == "inverse":
-        if position.size < 0:
-            return closest
-        return (1 + rate) * closest / (1 - closest) if closest < 1 else inf
-    return min(closest, 1.0) if position.size > 0 else closest * (1 + rate)
 
 
 def _judged_marks(slot: "Slot", position: Position) -> tuple[float, ...]:

@@ -10,17 +10,19 @@ take it). Its ``info`` says why: ``reason``, one of REASONS; ``message``, the se
 """
 
 import logging
-from math import ceil, floor, isfinite
+from math import ceil, floor, inf, isfinite
 from typing import Any
 
 from backtrader import Order
+from backtrader.order import BuyOrder, SellOrder
 
 from .comminfo import utc
 from .core.account import Refusal
 from .core.contract import LOT_SLACK, Contract, split_fill
 from .core.orders import Resting, opened_by
+from .hostorder import OrderMaker, snapshot
 from .matching import STOPS, TRAILS, OrderBook
-from .record import Record, RefusalRow
+from .record import RefusalRow
 from .slots import Slot
 
 LOG = logging.getLogger("bt_margin")
@@ -51,12 +53,16 @@ class Batch:
 
         The order's own group is left out; of another group the member counts that leaves the order least to close.
         """
+        if not self._orders:
+            return slot.position.size
         worst = max if size > 0 else min
         others = [orders for (symbol, other), orders in self._orders.items() if symbol == slot.symbol and other != group]
         return slot.position.size + sum(worst(change for change, _ in orders) for orders in others)
 
     def opened(self, slot: Slot, group: int, size: float) -> float:
         """Return what the orders noted so far open on the side of this size, the order's own group left out."""
+        if not self._orders:
+            return 0.0
         others = [orders for (symbol, other), orders in self._orders.items() if symbol == slot.symbol and other != group]
         return sum(max((opened for _, opened in orders if opened * size > 0), key=abs, default=0.0) for orders in others)
 
@@ -69,7 +75,7 @@ class Batch:
 class OrderDesk(OrderBook):
     """The part of MarginBroker that takes orders in."""
 
-    record: Record
+    _maker: OrderMaker
     _placed_at: dict[int, tuple[float, float]]  # the mark and the last price at which each order was placed
 
     def buy(self, owner, data, size, *args, **kwargs):
@@ -79,11 +85,40 @@ class OrderDesk(OrderBook):
         is held and never opens; it needs no margin. ``position_side='LONG'`` or ``'SHORT'``: in hedge mode the leg that it changes;
         an order against its leg is reduce-only.
         """
-        return super().buy(owner, data, self._whole_lots(data, size, kwargs), *args, **kwargs)
+        return self._place(BuyOrder, owner, data, size, *args, **kwargs)
 
     def sell(self, owner, data, size, *args, **kwargs):
         """Place a sell order; see ``buy``."""
-        return super().sell(owner, data, self._whole_lots(data, size, kwargs), *args, **kwargs)
+        return self._place(SellOrder, owner, data, size, *args, **kwargs)
+
+    def _place(
+        self,
+        kind,
+        owner,
+        data,
+        size,
+        price=None,
+        plimit=None,
+        exectype=None,
+        valid=None,
+        tradeid=0,
+        oco=None,
+        trailamount=None,
+        trailpercent=None,
+        parent=None,
+        transmit=True,
+        histnotify=False,
+        _checksubmit=True,
+        **info,
+    ):
+        size = self._whole_lots(data, size, info)
+        order = self._maker.make(
+            kind, owner, data, size, price, plimit, exectype, valid, tradeid, trailamount, trailpercent, parent, transmit, histnotify
+        )
+        if info:
+            order.info.update(info)
+        self._ocoize(order, oco)
+        return self.submit(order, check=_checksubmit)
 
     def _whole_lots(self, data, size, info: dict[str, Any]) -> float:
         """Return the size in whole lots, or as it is where nothing would be left or nothing is rounded: ``submit`` refuses it then."""
@@ -106,6 +141,9 @@ class OrderDesk(OrderBook):
                 self._placed_at[order.ref] = self._present_prices(slot)
             if order.parent is not None and "asked_size" in order.parent.info:
                 cut_exit(order, abs(order.parent.size))
+            if order.parent is None and order.transmit:
+                self._pchildren[order.ref].append(order)
+                return self.transmit(order, check=check)
             return super().submit(order, check=check)
         reason, message = rejected
         for other in self._pchildren.pop(order.parent.ref, ()) if order.parent is not None else ():
@@ -165,6 +203,8 @@ class OrderDesk(OrderBook):
 
     def _off_size(self, order, slot: Slot, contract: Contract) -> tuple[str, str] | None:
         """Return why an order is too small or too large; where sizes are rounded, a market order is cut down to the largest."""
+        if not (contract.min_size or contract.min_notional) and contract.max_size == inf:
+            return None
         size, worth = abs(order.size), contract.quote_value(order.size, order.created.price)
         if size < contract.min_size * (1 - LOT_SLACK):
             return "min_size", f"{slot.symbol}: a size of {size:.8g} is below the smallest order of {contract.min_size:.8g}; order more"
@@ -194,7 +234,7 @@ class OrderDesk(OrderBook):
     def _bounce(self, order, slot: Slot) -> None:
         """Reject a post-only limit that would be filled at once."""
         self.account.release(order.ref)
-        self._available = None
+        self.note_change()
         price = f"{order.created.price:.8g} would be filled at the open of {slot.open:.8g}"
         self._reject(order, "post_only", f"{slot.symbol}: a post-only limit at {price}")
         self._end_linked(order)
@@ -203,7 +243,7 @@ class OrderDesk(OrderBook):
         info = order.info
         LOG.info("%s UTC: %s", utc(self.now).strftime("%Y-%m-%d %H:%M"), info["message"])
         row = (info["reason"], info["message"], info["needed"], info["available"], info["max_size"], order.ref)
-        self.record.refusals.append(RefusalRow(self.now, self.slot_for(order).symbol, order.executed.remsize, *row))
+        self._record.refusals.append(RefusalRow(self.now, self.slot_for(order).symbol, order.executed.remsize, *row))
 
     def _say_why(self, order, reason: str, message: str) -> None:
         slot = self.slot_for(order)
@@ -220,6 +260,8 @@ class OrderDesk(OrderBook):
                 order.info["max_size"] = self._largest(slot, side, price, marks, is_limit=is_limit, last_price=last_price)
 
     def _take_children(self, order):
+        if order.parent is None:
+            return order.ref
         parent = super()._take_children(order)
         if parent is None:  # the host has rejected an exit whose entry is gone; its notification shares this info
             slot = self.slot_for(order)
@@ -233,6 +275,9 @@ class OrderDesk(OrderBook):
 
     def check_submitted(self):
         """Judge submitted orders in turn, on pseudo-positions, at the marks of the bar they were placed on (R7)."""
+        if len(self.submitted) == 1 and self._accept_at_once(self.submitted[0]):
+            self.submitted.clear()
+            return
         batch = Batch()
         while self.submitted:
             order = self.submitted.popleft()
@@ -244,6 +289,20 @@ class OrderDesk(OrderBook):
                 self._judge_reduction(order, batch)
             else:
                 self._judge(order, batch)
+
+    def _accept_at_once(self, order) -> bool:
+        """Accept a market order that was sent alone and clearly fits, as ``_judge`` would; return whether it was."""
+        if order.exectype != Order.Market or order.parent is not None or self.p.coo or self.reduces(order):
+            return False
+        slot = self.slot_for(order)
+        self._use_terms_of_today(slot)
+        account, position, size, price = self.account, slot.position, order.executed.remsize, order.created.price
+        closed, opened = split_fill(position.size, size)
+        if not account.clearly_fits(position, opened, price, position.contract.taker, self.marks, besides=position.size, closed=closed):
+            return False
+        account.reserve(self._as_resting(order, slot, price))
+        self.submit_accept(order)
+        return True
 
     def _judge_reduction(self, order, batch: "Batch") -> None:
         """Accept an order that can only close where it finds something to close; it needs nothing."""
@@ -272,7 +331,13 @@ class OrderDesk(OrderBook):
         opened = self._opened(slot, resting, held, batch)
         freed = self._freed(slot, split_fill(held, size)[0], price) if order.exectype == Order.Market and held * size < 0 else 0.0
         credit = batch.credit + freed
-        refused = self._opening_refusal(slot, opened, price, self._besides(order, slot, batch), credit, resting) if opened else None
+        known = self.account.needed_for(resting), self.account.spendable(slot.symbol, self.marks)
+        refused = None
+        if opened:
+            refused = self.account.refusal(
+                slot.symbol, size=opened, price=price, fee_rate=slot.position.contract.taker, marks=self.marks,
+                besides=self._besides(order, slot, batch), credit=credit, order=resting, known=known,
+            )  # fmt: skip
         if refused is not None and opened == size:
             smaller = refused.max_size if self.p.unfunded == "shrink" and refused.max_size < abs(size) else 0.0
             if not slot.position.contract.takes(smaller, price, time=self.now):
@@ -281,19 +346,21 @@ class OrderDesk(OrderBook):
             self._shrink(order, refused)
             self._judge(order, batch)
             return
-        share, lent = (0.0, 0.0) if refused is not None else self._share(slot, resting)
-        self.account.reserve(resting._replace(share=share))
+        share, lent = (0.0, 0.0) if refused is not None else self._share(slot, resting, *known)
+        self.account.reserve(resting if share == resting.share else resting._replace(share=share))
         self.submit_accept(order)
         batch.note(order.ref, slot, group, size, opened)
         batch.credit = max(credit - lent, 0.0)
 
     def submit_accept(self, order):
         """Put an order into the book; one that the host was told not to check reserves what is there."""
-        is_exempt = order.parent is not None or self.reduces(order) or order.info.get("liquidation")
-        if not is_exempt and self.account.resting(order.ref) is None:
+        if self.account.resting(order.ref) is None and not (
+            order.parent is not None or self.reduces(order) or order.info.get("liquidation")
+        ):
             slot = self.slot_for(order)
             resting = self._as_resting(order, slot, order.created.price)
-            self.account.reserve(resting._replace(share=self._share(slot, resting)[0]))
+            known = self.account.needed_for(resting), self.account.spendable(slot.symbol, self.marks)
+            self.account.reserve(resting._replace(share=self._share(slot, resting, *known)[0]))
         super().submit_accept(order)
 
     def _as_resting(self, order, slot: Slot, price: float) -> Resting:
@@ -327,17 +394,14 @@ class OrderDesk(OrderBook):
             return 0.0
         orders = self.account.orders_of(slot.symbol)
         by_account = opened_by(resting, orders, position)
+        if not orders and held == position:
+            return by_account
         in_batch = opened_by(resting, [order for order in orders if order.rests_as == "limit" and order.ref not in batch.refs], held)
         return min(by_account, in_batch, key=abs)
 
-    def _opening_refusal(self, slot: Slot, opened: float, price: float, besides: float, credit: float, resting: Resting) -> Refusal | None:
-        taker, terms = slot.position.contract.taker, {"besides": besides, "credit": credit}
-        return self.account.refusal(slot.symbol, size=opened, price=price, fee_rate=taker, marks=self.marks, order=resting, **terms)
-
-    def _share(self, slot: Slot, resting: Resting) -> tuple[float, float]:
+    def _share(self, slot: Slot, resting: Resting, needed: float, spendable: float) -> tuple[float, float]:
         """Return how much of its need an order sets aside, and how much of it is margin that orders before it have yet to free."""
-        needed = self.account.needed_for(resting)
-        free = max(self.account.spendable(slot.symbol, self.marks), 0.0)
+        free = max(spendable, 0.0)
         if needed <= free:
             return 1.0, 0.0
         position = slot.position
@@ -391,14 +455,13 @@ class OrderDesk(OrderBook):
 
     def notify(self, order):
         """Queue a notification; an order that has ended frees what it had reserved."""
-        self._available = None
+        self.note_change()
         if not order.alive():
-            self.account.release(order.ref)
-            self._order_versions.pop(order.ref, None)
-            self._first_tries.pop(order.ref, None)
-            self._triggers.pop(order.ref, None)
-            self._placed_at.pop(order.ref, None)
-        super().notify(order)
+            ref = order.ref
+            self.account.release(ref)
+            for known in (self._order_versions, self._first_tries, self._triggers, self._placed_at):
+                known.pop(ref, None)
+        self.notifs.append(snapshot(order))
 
     def cancel(self, order, bracket=False):
         """Cancel an order, also one that was sent in this very bar."""

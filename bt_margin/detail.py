@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .core.path import Track
-from .frames import PRICES, SECOND, Table, bar_micros, left_of_bars, prices_of, read_table, span_text, utc_text
+from .frames import PRICES, SECOND, Table, bar_micros, holds_arrays, is_empty, left_of_bars, prices_of, read_table, span_text, utc_text
 
 if TYPE_CHECKING:
     from .slots import Slot
@@ -39,10 +39,10 @@ class Detail:
 
     def __init__(self, source: Any, title: str, *, stamp: str) -> None:
         is_path = isinstance(source, str | Path)
-        if not (hasattr(source, "columns") or callable(source) or is_path):
+        if not (hasattr(source, "columns") or holds_arrays(source) or callable(source) or is_path):
             raise ValueError(
-                f"{title}: detail is a DataFrame, the path of a .csv or .parquet file, or a function of (start, end) that returns a "
-                f"DataFrame, was {type(source).__name__}"
+                f"{title}: detail is a DataFrame, the path of a .csv or .parquet file, arrays by name, or a function of (start, end) that "
+                f"returns a DataFrame or arrays, was {type(source).__name__}"
             )
         if is_path and not Path(source).expanduser().is_file():
             raise ValueError(f"{title}: detail file {str(source)!r} does not exist; give the path of a .csv or .parquet file")
@@ -60,8 +60,7 @@ class Detail:
         if self._latest[:2] != (start, end):
             began = datetime(1970, 1, 1, tzinfo=UTC)
             frame = self.source(began + timedelta(microseconds=start), began + timedelta(microseconds=end))
-            is_empty = frame is None or (hasattr(frame, "columns") and not len(frame))
-            table = None if is_empty else read_table(frame, f"{self.title}: detail")
+            table = None if frame is None or is_empty(frame) else read_table(frame, f"{self.title}: detail")
             self._latest = (start, end, None if table is None else _Rows(table, end - start, is_at_close=self.is_at_close))
         return self._latest[2]
 

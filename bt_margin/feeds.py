@@ -1,15 +1,18 @@
 """A Backtrader feed of perpetual-futures candles, with their mark prices and funding beside them.
 
-Rows are read once, checked, cut to ``fromdate``/``todate`` and kept in plain ``array('d')`` columns. The seven lines
-and ``PerpData.perp`` come from the same rows: bar ``i`` of the lines (``i = len(data) - 1``, no filter) is row ``i``
-of every ``perp`` column. Times are UTC. A delivered stamp is the instant a bar is known, its close.
+Rows are read once, checked, cut to ``fromdate``/``todate`` and kept in plain ``array('d')`` columns; read-only arrays of the
+user's are kept as they are. The seven lines and ``PerpData.perp`` come from the same rows: bar ``i`` of the lines (``i =
+len(data) - 1``, no filter) is row ``i`` of every ``perp`` column. Times are UTC. A delivered stamp is the instant a bar is
+known, its close.
 """
 
 import math
+import sys
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from itertools import repeat
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,9 @@ from .frames import (
     PRICES,
     SECOND,
     Table,
+    add_column,
     as_column,
+    as_shared_column,
     bar_micros,
     left_of_bars,
     listed,
@@ -34,6 +39,7 @@ from .frames import (
     read_table,
     refuse_rows,
     span_text,
+    unmap,
     utc_text,
     warn_of_local_time,
 )
@@ -78,7 +84,7 @@ class PerpSeries:
 
 
 class PerpData(bt.feed.DataBase):
-    """Feed candles of a perpetual contract from a pandas DataFrame or a file.
+    """Feed candles of a perpetual contract from a pandas DataFrame, a file, or arrays.
 
     Params, beside the host's own (``name``, ``fromdate``, ``todate``, ``filters``, ``sessionend``, ``tz``, ...):
 
@@ -88,14 +94,17 @@ class PerpData(bt.feed.DataBase):
         zone is converted to UTC, none means UTC. Columns (any case) ``open high low close``; optional ``volume``,
         ``openinterest``, all four of ``mark_open mark_high mark_low mark_close``, and ``funding_rate``, blank except on
         settlement rows, whose stamp is the row's own time. A line added by a subclass is filled from the column of its name.
+        Or the same columns as a mapping of name to array (or sequence of numbers), or as a numpy structured array: times as
+        ``datetime64`` in UTC or numbers as above, blanks as NaN. Those are read without pandas. Read-only arrays of float64, as
+        ``np.load(path, mmap_mode="r")`` gives them, are not copied, so that processes share them: they must not change.
 
       - ``stamp`` (default: ``'open'``): what a row's time means. ``'open'``: rows are delivered one bar length later,
         when they are known; ``'close'``: as they stand, or at the bar's end where all are in its last second (07:59:59.999).
 
-      - ``mark`` (default: ``None``): mark prices given apart, a DataFrame or path with ``open high low close`` (or
+      - ``mark`` (default: ``None``): mark prices given apart, as ``dataname``, with ``open high low close`` (or
         ``mark_open`` ...) and a row for each candle's stamp; surplus rows do no harm.
 
-      - ``funding`` (default: ``None``): rates by settlement stamp: a Series, a path or DataFrame with times
+      - ``funding`` (default: ``None``): rates by settlement stamp: a Series, or a path, DataFrame or arrays with times
         as above and a column of RATE_COLUMNS (``rate``, ``funding_rate`` ...), a ``FundingSchedule``, or one number charged
         every ``funding_hours`` from 00:00 UTC. Rates are fractions; positive: longs pay. A column of FUNDING_PRICE_COLUMNS
         (``mark_price`` ...) is the price that the venue paid by, blank where it is not known.
@@ -105,8 +114,8 @@ class PerpData(bt.feed.DataBase):
       - ``grace_seconds`` (default: ``0.0``): a position opened up to so long after a stamp pays it too
 
       - ``detail`` (default: ``None``): finer bars of the same contract, which decide what happened inside a bar where its four
-        prices do not: a DataFrame, a path, or a function of (start, end), two UTC datetimes, that returns a DataFrame of that
-        span or None. Times, prices and marks as of ``dataname``. A path or function is read on the first bar that could
+        prices do not: as ``dataname``, or a function of (start, end), two UTC datetimes, that returns a DataFrame or arrays of
+        that span or None. Times, prices and marks as of ``dataname``. A path or function is read on the first bar that could
         liquidate. The finer bars fill each bar and are of its prices, up to a millionth; where some are missing the bar takes
         its path, and results say how often. Without marks of their own, theirs are last clipped to the mark of the bar.
 
@@ -166,6 +175,7 @@ class PerpData(bt.feed.DataBase):
         rows = _rows_within(table, days, self._window)
         self._columns = self._line_columns(table, rows, days)
         self.perp = self._perp(table, rows, delivered[rows], bar, title)
+        table.unmap()
         for alias in self.getlinealiases():  # data.close is then a plain attribute, not a search through three objects
             if not hasattr(type(self), alias):
                 setattr(self, alias, getattr(self.lines, alias))
@@ -185,18 +195,20 @@ class PerpData(bt.feed.DataBase):
             window.append(boundless if day is None else self.date2num(day))
         return window[0], window[1]
 
-    def _line_columns(self, table: "Table", rows: Any, days: Any) -> "list[array[float] | None]":
-        columns = prices_of(table, "", rows)
+    def _line_columns(self, table: "Table", rows: slice, days: Any) -> list[Any]:
+        # A DataFrame's own arrays are read-only too, and still change when somebody writes to the frame.
+        kept = as_shared_column if table.has_arrays else as_column
+        columns = prices_of(table, "", rows, kept)
         columns["datetime"] = as_column(days[rows])
         for alias in self.getlinealiases():
             if alias not in columns and alias in table.columns:
                 values = numbers_of(table, alias)[rows]
                 if alias == "volume":
                     refuse_rows(~(values >= 0) | (values == math.inf), table, rows, "volume must be 0 or more, was {}", values)
-                columns[alias] = as_column(values)
+                columns[alias] = kept(values)
         return [columns.get(alias) for alias in self.getlinealiases()]
 
-    def _perp(self, table: "Table", rows: Any, delivered: Any, bar: int, title: str) -> PerpSeries:
+    def _perp(self, table: "Table", rows: slice, delivered: Any, bar: int, title: str) -> PerpSeries:
         marks = _marks(table, rows, self.p.mark, title) or {}
         stamps = as_column(delivered / SECOND)
         bar_seconds = bar / SECOND
@@ -243,7 +255,7 @@ class PerpData(bt.feed.DataBase):
         self._row = row
         for line, column in zip(self.lines.lines, self._columns, strict=True):
             if column is not None:
-                line[0] = column[row]
+                line[0] = float(column[row])  # of an array it would be numpy's own kind of float, which some modes hand on
         return True
 
     def preload(self) -> None:
@@ -253,8 +265,14 @@ class PerpData(bt.feed.DataBase):
             return
         rows = len(self.perp.stamps)
         for line, column in zip(self.lines.lines, self._columns, strict=True):
-            # In front of the NaN the host has put there for look-ahead, where its own loop would have left them.
-            line.array[0:0] = array("d", (math.nan,)) * rows if column is None else column
+            ahead = line.array[:]  # NaN the host has put there for look-ahead, which its own loop would have left behind the bars
+            del line.array[:]
+            if column is None:
+                line.array.extend(repeat(math.nan, rows))
+            else:
+                add_column(line.array, column)
+                unmap(column)
+            line.array.extend(ahead)
         self._row = rows - 1
         self._last()
         self.home()
@@ -364,16 +382,16 @@ def _day_numbers(micros: Any) -> Any:
     return days
 
 
-def _rows_within(table: Table, days: Any, window: tuple[float, float]) -> Any:
+def _rows_within(table: Table, days: Any, window: tuple[float, float]) -> slice:
     import numpy as np
 
     first, end = (int(np.searchsorted(days, window[0], "left")), int(np.searchsorted(days, window[1], "right")))
     if first >= end:
         raise EmptyWindowError(f"{table.title} rows are from {utc_text(table.micros[0])} to {utc_text(table.micros[-1])}")
-    return np.arange(first, end)
+    return slice(first, end)
 
 
-def _marks(table: Table, rows: Any, source: Any, title: str) -> "dict[str, array[float]] | None":
+def _marks(table: Table, rows: slice, source: Any, title: str) -> "dict[str, array[float]] | None":
     import numpy as np
 
     own = any("mark_" + price in table.columns for price in PRICES)
@@ -387,20 +405,22 @@ def _marks(table: Table, rows: Any, source: Any, title: str) -> "dict[str, array
     missing = marks.micros[at] != wanted
     if missing.any():
         raise ValueError(
-            f"{title}: {int(missing.sum())} of {len(rows)} candles have no mark row of their stamp, the first is candle "
-            f"row {int(rows[missing.argmax()])} ({utc_text(wanted[missing.argmax()])}); add them, or leave those candles out"
+            f"{title}: {int(missing.sum())} of {len(wanted)} candles have no mark row of their stamp, the first is candle "
+            f"row {rows.start + int(missing.argmax())} ({utc_text(wanted[missing.argmax()])}); add them, or leave those candles out"
         )
     prefix = "mark_" if any("mark_" + price in marks.columns for price in PRICES) else ""
-    return prices_of(marks, prefix, at)
+    columns = prices_of(marks, prefix, at)
+    marks.unmap()
+    return columns
 
 
 def _funding(table: Table, source: Any, title: str, *, first: float, last: float, hours: float) -> FundingSchedule | None:
-    import pandas as pd
+    import numpy as np
 
     if "funding_rate" in table.columns:
         if source is not None:
             raise ValueError(f"{title}: funding= was given and the candles have a funding_rate column too, drop one of them")
-        return _schedule(table, "funding_rate", ~pd.isna(numbers_of(table, "funding_rate")))
+        return _schedule(table, "funding_rate", ~np.isnan(numbers_of(table, "funding_rate")))
     if source is None:
         return None
     if _is_number(source):
@@ -414,11 +434,13 @@ def _funding(table: Table, source: Any, title: str, *, first: float, last: float
                     f"{title}: the funding rate at {utc_text(round(stamp * SECOND))} must be a fraction (0.01 % is 0.0001), was {rate}"
                 )
         return source
-    rates = read_table(source.to_frame("rate") if isinstance(source, pd.Series) else source, f"{title}: funding")
+    pandas = sys.modules.get("pandas")  # where nothing has loaded it yet, nothing is a Series
+    is_series = pandas is not None and isinstance(source, pandas.Series)
+    rates = read_table(source.to_frame("rate") if is_series else source, f"{title}: funding")
     names = [name for name in RATE_COLUMNS if name in rates.columns]
     if len(names) != 1:
         raise ValueError(
-            f"{rates.title} frame must have one column of rates, called {' or '.join(RATE_COLUMNS[:2])}, has {listed(rates.frame.columns)}"
+            f"{rates.title} frame must have one column of rates, called {' or '.join(RATE_COLUMNS[:2])}, has {listed(rates.frame)}"
         )
     return _schedule(rates, names[0], slice(None), next((known for known in FUNDING_PRICE_COLUMNS if known in rates.columns), None))
 

@@ -1,12 +1,14 @@
-"""Frames and files of candles as users give them, read and checked row by row.
+"""Frames, arrays and files of candles as users give them, read and checked row by row.
 
 A table is rows at rising times, UTC, in whole microseconds since 1970. What cannot be is refused in a sentence that
-names the row.
+names the row. Arrays of numbers are read without pandas, and without a copy where they are floats already.
 """
 
 import math
 import warnings
 from array import array
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,29 +36,86 @@ class Table:
     """Rows of a frame by rising times."""
 
     title: str  # what its sentences start with
-    frame: Any
+    frame: Any  # a DataFrame or a dict of arrays: by either's names its columns, and by iteration its names
     columns: dict[str, Any]  # name, lower-case and without spaces around it -> the frame's own
     micros: Any  # int64 microseconds since the epoch, rising
     has_zone: bool  # whether the times said that they are UTC, or how far from it
+
+    @property
+    def has_arrays(self) -> bool:
+        return isinstance(self.frame, dict)
+
+    def unmap(self) -> None:
+        """Give back the pages of mapped files, once what is needed of them is copied or checked."""
+        if self.has_arrays:
+            for column in self.frame.values():
+                unmap(column)
 
     def where(self, row: int) -> str:
         return f"{self.title} row {row} ({utc_text(self.micros[row])})"
 
 
 def read_table(source: Any, title: str) -> Table:
-    """Return the rows of a DataFrame, or of the CSV or Parquet file at a path; ``title`` is what its sentences begin with."""
-    frame = _frame(source, title)
+    """Return the rows of a DataFrame, of arrays by name, or of the CSV or Parquet file at a path; ``title`` begins its sentences."""
+    has_arrays = holds_arrays(source)
+    frame = _arrays(source, title) if has_arrays else _frame(source, title)
     columns: dict[str, Any] = {}
-    for name in frame.columns:
+    for name in frame:
         told = str(name).strip().lower()
-        if columns.setdefault(told, name) is not name or list(frame.columns).count(name) > 1:
+        if columns.setdefault(told, name) is not name or list(frame).count(name) > 1:
             raise ValueError(f"{title} columns name {told!r} twice, drop or rename one")
-    if not len(frame):
-        raise ValueError(f"{title} frame has no rows, give at least one")
-    micros, has_zone = _micros(frame, columns, title)
+    micros, has_zone = _array_micros(frame, columns, title) if has_arrays else _frame_micros(frame, columns, title)
     table = Table(title, frame, columns, micros, has_zone)
     _check_rising(table, source)
     return table
+
+
+def holds_arrays(source: Any) -> bool:
+    """Return whether this is arrays by name: a mapping, or a structured array of numpy's."""
+    return isinstance(source, Mapping) or getattr(getattr(source, "dtype", None), "names", None) is not None
+
+
+def is_empty(source: Any) -> bool:
+    """Return whether this is a table that has no rows; a path is none."""
+    columns = source.values() if isinstance(source, Mapping) else [source] if hasattr(source, "dtype") or hasattr(source, "columns") else []
+    return any(hasattr(column, "__len__") and not len(column) for column in columns)
+
+
+def _arrays(source: Any, title: str) -> dict[Any, Any]:
+    """Return the columns of a mapping or a structured array, all flat and equally long; what is a flat array stays it."""
+    import numpy as np
+
+    if isinstance(source, np.ndarray) and source.ndim != 1:
+        raise ValueError(f"{title} structured array has {source.ndim} dimensions, give one row for each stamp")
+    names = source if isinstance(source, Mapping) else source.dtype.names
+    columns = {name: _array(source[name], name, title) for name in names}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        told = listed(f"{name} {length}" for name, length in lengths.items())
+        raise ValueError(f"{title} columns are not equally long ({told}), give each one value a row")
+    if not any(lengths.values()):
+        raise ValueError(f"{title} columns have no rows, give at least one")
+    return columns
+
+
+def _array(values: Any, name: Any, title: str) -> Any:
+    import numpy as np
+
+    try:
+        column = np.asarray(values)
+    except ValueError:  # rows of rows, of several lengths
+        column = np.array([[]])
+    if column.ndim != 1 or column.dtype.kind not in "biufMOUS" or np.ma.isMaskedArray(values):
+        was = (
+            type(values).__name__
+            if column.ndim == 0
+            else f"{'masked, ' * np.ma.isMaskedArray(values)}of {column.ndim} dimensions and type {column.dtype}"
+        )
+        raise ValueError(f"{title} column {name} must be a flat array or sequence of numbers, blanks as NaN, was {was}")
+    if column.dtype.kind == "O":  # numbers and None among them
+        with suppress(TypeError, ValueError):
+            return column.astype("float64")
+    return column
 
 
 def _frame(source: Any, title: str) -> Any:
@@ -69,7 +128,10 @@ def _frame(source: Any, title: str) -> Any:
     if isinstance(source, pd.DataFrame):
         return source
     if not isinstance(source, str | Path):
-        raise ValueError(f"{title} source must be a pandas DataFrame or the path of a .csv or .parquet file, was {type(source).__name__}")
+        raise ValueError(
+            f"{title} source must be a pandas DataFrame, a mapping of column names to arrays, a numpy structured array, or the path of a "
+            f".csv or .parquet file, was {type(source).__name__}"
+        )
     path = Path(source).expanduser()
     if not path.is_file():
         told = "is a folder" if path.is_dir() else "is an address, download it first" if "://" in str(source) else "does not exist"
@@ -146,25 +208,65 @@ def _dump(path: Path, terms: dict[str, Any]) -> Any:
     return dump if is_dump else pd.read_csv(path, **terms)
 
 
-def _micros(frame: Any, columns: dict[str, Any], title: str) -> tuple[Any, bool]:
-    """Return the times in microseconds UTC, and whether they came with a zone."""
+def _array_micros(arrays: dict[Any, Any], columns: dict[str, Any], title: str) -> tuple[Any, bool]:
+    """Return the times of arrays in microseconds UTC, and whether they came with a zone; datetime64 has none."""
+    import numpy as np
+
+    name = _time_name(columns, title)
+    if name is None:
+        raise ValueError(
+            f"{title} columns need one of times called datetime, timestamp, date or open_time, are {listed(arrays)}; call it datetime "
+            "(datetime64 in UTC, or whole numbers since 1970)"
+        )
+    times = arrays[name]
+    if times.dtype.kind not in "iufM":
+        import pandas as pd
+
+        return _micros_of(_parsed(pd.Series(times, name=name), title), title), _names_zone(pd.Series(times))
+    is_blank = np.isnat(times) if times.dtype.kind == "M" else np.isnan(times)
+    if is_blank.any():
+        raise ValueError(f"{title} row {int(is_blank.argmax())} has no time, drop it")
+    if times.dtype.kind == "M":
+        return times.astype("datetime64[us]").view("int64"), False
+    micros = EPOCH_UNITS[_unit_of(times.astype("float64"), times, name, title)]
+    if times.dtype.kind == "f":
+        return np.rint(times * micros).astype("int64"), True
+    return times.astype("int64") // 1_000 if micros < 1 else times.astype("int64") * micros, True
+
+
+def _frame_micros(frame: Any, columns: dict[str, Any], title: str) -> tuple[Any, bool]:
+    """Return the times of a DataFrame in microseconds UTC, and whether they came with a zone."""
     import pandas as pd
 
+    if not len(frame):
+        raise ValueError(f"{title} frame has no rows, give at least one")
     index = frame.index
     has_zone = isinstance(index, pd.DatetimeIndex) and index.tz is not None
     if not isinstance(index, pd.DatetimeIndex):
         column = _time_column(frame, columns, title)
         index, has_zone = _parsed(column, title), _names_zone(column)
+    return _micros_of(index, title), has_zone
+
+
+def _micros_of(index: Any, title: str) -> Any:
     if index.hasnans:
         raise ValueError(f"{title} row {int(index.isna().argmax())} has no time, drop it")
     naive = index.tz_convert(None) if index.tz is not None else index
-    return naive.to_numpy().astype("datetime64[us]").astype("int64"), has_zone
+    return naive.to_numpy().astype("datetime64[us]").astype("int64")
+
+
+def _time_name(columns: dict[str, Any], title: str) -> Any:
+    """Return the name of the column of times, None without one; a date and a time of day apart are refused, for half would be lost."""
+    names = [name for name in TIME_COLUMNS if name in columns]
+    if names[:2] == ["date", "time"]:
+        raise ValueError(f"{title} frame has columns date and time; join them to one that is called datetime")
+    return columns[names[0]] if names else None
 
 
 def _time_column(frame: Any, columns: dict[str, Any], title: str) -> Any:
-    """Return the column of times, by its name; a date and a time of day apart are refused, for half of them would be lost."""
-    names = [name for name in TIME_COLUMNS if name in columns]
-    if not names:
+    """Return the column of times, by its name."""
+    name = _time_name(columns, title)
+    if name is None:
         if _is_nameless(frame):
             first = listed(frame.columns[:4])
             raise ValueError(
@@ -175,9 +277,7 @@ def _time_column(frame: Any, columns: dict[str, Any], title: str) -> Any:
             f"{title} frame needs a UTC DatetimeIndex or a column of times called datetime, timestamp, date or open_time, had an index of "
             f"{frame.index.dtype} and columns {listed(frame.columns)}; call the column of times datetime (ISO 8601, UTC)"
         )
-    if names[:2] == ["date", "time"]:
-        raise ValueError(f"{title} frame has columns date and time; join them to one that is called datetime")
-    return frame[columns[names[0]]]
+    return frame[name]
 
 
 def _names_zone(column: Any) -> bool:
@@ -197,8 +297,10 @@ def warn_of_local_time(table: Table, length: int, *, offset: int = 0) -> None:
     """
     import numpy as np
 
+    if table.has_zone or length < HOUR or DAY % length:
+        return
     phases = np.unique((table.micros + MINUTE // 2) // MINUTE * MINUTE % length)
-    if table.has_zone or length < HOUR or DAY % length or len(phases) > 1 or phases[0] in (0, offset):
+    if len(phases) > 1 or phases[0] in (0, offset):
         return
     clock = timedelta(microseconds=int(phases[0]))
     warnings.warn(
@@ -229,10 +331,16 @@ def _parsed(column: Any, title: str) -> Any:
 
 def _since_epoch(column: Any, title: str) -> Any:
     """Return numbers as times, in the unit of the first of them."""
-    import numpy as np
     import pandas as pd
 
-    numbers = column.to_numpy(dtype="float64", na_value=math.nan)
+    unit = _unit_of(column.to_numpy(dtype="float64", na_value=math.nan), column.array, column.name, title)
+    return pd.DatetimeIndex(pd.to_datetime(column, unit=unit, utc=True))
+
+
+def _unit_of(numbers: Any, written: Any, name: Any, title: str) -> str:
+    """Return what numbers count since 1970, told by the first of them; ``written`` are they as they were given."""
+    import numpy as np
+
     first = numbers[~np.isnan(numbers)][:1]
     unit = (_epoch_unit(first[0]) if len(first) else None) or "us"
     early, late = _epoch_bounds()
@@ -241,10 +349,10 @@ def _since_epoch(column: Any, title: str) -> Any:
     if strange.any():
         row = int(strange.argmax())
         raise ValueError(
-            f"{title} row {row}: {column.name} must be ISO 8601, or count seconds, milli-, micro- or nanoseconds since 1970, the same in "
-            f"every row; was {column.iloc[row]}"
+            f"{title} row {row}: {name} must be ISO 8601, or count seconds, milli-, micro- or nanoseconds since 1970, the same in "
+            f"every row; was {written[row]}"
         )
-    return pd.DatetimeIndex(pd.to_datetime(column, unit=unit, utc=True))
+    return unit
 
 
 def _epoch_bounds() -> tuple[float, float]:
@@ -316,14 +424,14 @@ def left_of_bars(table: Table, bar: int) -> Any:
     return left if bar >= MINUTE and left.max() <= SECOND else None
 
 
-def prices_of(table: Table, prefix: str, rows: Any) -> "dict[str, array[float]]":
-    """Return open, high, low and close of these rows; ValueError for what no bar can be."""
+def prices_of(table: Table, prefix: str, rows: Any, kept: Callable[[Any], Any] | None = None) -> dict[str, Any]:
+    """Return open, high, low and close of these rows, as plain columns or as ``kept`` makes them; ValueError for what no bar can be."""
     import numpy as np
 
     names = [prefix + price for price in PRICES]
     missing = [name for name in names if name not in table.columns]
     if missing:
-        raise ValueError(f"{table.title} frame lacks {listed(missing)}, it has {listed(table.frame.columns)}; add or rename columns")
+        raise ValueError(f"{table.title} frame lacks {listed(missing)}, it has {listed(table.frame)}; add or rename columns")
     values = [numbers_of(table, name)[rows] for name in names]
     words = [name.replace("_", " ") for name in names]
     for word, value in zip(words, values, strict=True):
@@ -332,14 +440,22 @@ def prices_of(table: Table, prefix: str, rows: Any) -> "dict[str, array[float]]"
     for upper, lower in ((1, 2), (1, 0), (1, 3), (0, 2), (3, 2)):  # high and low, then each against open and close
         above, below = values[upper], values[lower]
         refuse_rows(above < below, table, rows, f"{words[upper]} {{}} is below {words[lower]} {{}}", above, below)
-    return {price: as_column(value) for price, value in zip(PRICES, values, strict=True)}
+    return {price: (kept or as_column)(value) for price, value in zip(PRICES, values, strict=True)}
 
 
 def numbers_of(table: Table, name: str) -> Any:
-    """Return a column as floats, blanks as NaN."""
-    import pandas as pd
+    """Return a column as floats, blanks as NaN; the column itself where it is an array of them."""
+    import numpy as np
 
     column = table.frame[table.columns[name]]
+    if isinstance(column, np.ndarray):
+        if column.dtype.kind in "biuf":
+            return column.astype("float64", copy=False)
+        if column.dtype.kind == "M":
+            raise ValueError(f"{table.title} column {name} must be numbers, was {column.dtype}")
+    import pandas as pd
+
+    column = pd.Series(column)
     try:
         return column.to_numpy(dtype="float64", na_value=math.nan)
     except (TypeError, ValueError) as error:
@@ -352,18 +468,46 @@ def numbers_of(table: Table, name: str) -> Any:
 
 
 def refuse_rows(bad: Any, table: Table, rows: Any, fault: str, *values: Any) -> None:
-    """Raise ValueError for the first of the rows that are bad; ``fault`` says what of its values."""
+    """Raise ValueError for the first of the rows (a slice or their numbers) that are bad; ``fault`` says what of its values."""
     if bad.any():
         first = int(bad.argmax())
+        row = rows.start + first if isinstance(rows, slice) else int(rows[first])
         told = fault.format(*(float(value[first]) for value in values))
-        raise ValueError(f"{table.where(int(rows[first]))}: {told}; repair or drop the row")
+        raise ValueError(f"{table.where(row)}: {told}; repair or drop the row")
 
 
 def as_column(values: Any) -> "array[float]":
     """Return a numpy array as a plain column."""
     column = array("d")
-    column.frombytes(values.astype("float64").tobytes())
+    add_column(column, values)
     return column
+
+
+def as_shared_column(values: Any) -> Any:
+    """Return an array of floats itself where it is read-only, as a mapped file is, so that processes share it; else a plain column."""
+    import numpy as np
+
+    is_shared = isinstance(values, np.ndarray) and not values.flags.writeable and values.flags.c_contiguous
+    return values if is_shared and values.dtype == np.dtype("float64") else as_column(values)
+
+
+def unmap(values: Any) -> None:
+    """Give back the pages of a file that is mapped for reading; they come again from the system's copy when somebody reads them."""
+    import mmap
+
+    import numpy as np
+
+    while isinstance(values, np.ndarray):
+        if isinstance(values, np.memmap) and values.mode == "r" and isinstance(values.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            values.base.madvise(mmap.MADV_DONTNEED)
+        values = values.base
+
+
+def add_column(column: "array[float]", values: Any) -> None:
+    """Write a numpy array, or a plain column, behind a plain column."""
+    import numpy as np
+
+    column.frombytes(np.ascontiguousarray(values, dtype="float64").view("uint8").data)
 
 
 def listed(names: Any) -> str:

@@ -7,10 +7,11 @@ plotter draws on figures that pyplot does not know, with fresh options, on a tim
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from importlib import import_module
+from io import BytesIO
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -49,17 +50,66 @@ def plot(cerebro: bt.Cerebro, *, width: float = 16, height: float = 9, dpi: floa
     """
     strategies = _drawable(cerebro)
     host = _host()
-    call = {name: options.pop(name) for name in ("numfigs", "start", "end") if name in options}
+    call: dict[str, Any] = {name: options.pop(name) for name in ("numfigs", "start", "end") if name in options}
     scheme = host.PlotScheme()
     _check_options(options, {*vars(scheme), "locbg", "locbgother"})
     for strategy in strategies:
         _check_range(strategy, **call)
-    plotter = _plotter_class()(scheme=scheme, size=(width, height), dpi=dpi, **options)
+    return _drawn(cerebro, _Stage((width, height), dpi), scheme, options, call)
+
+
+def show(
+    cerebro: bt.Cerebro, size: tuple[float, float], dpi: float, iplot: bool, use: str | None, options: dict[str, Any], **call: Any
+) -> "list[list[Figure]]":
+    """Draw and show what the host's ``plot()`` does, and return the figures as it does: of a strategy without bars None.
+
+    In a notebook, where ``iplot`` asks for it, the figures are shown in line. Else they get windows if the process has
+    them: those of matplotlib's present back end, or of ``use``; windows have the dots per inch of the screen. Without windows
+    nothing is shown. ``options`` are the host's: a ``scheme``, or values of one.
+    """
+    for strategy in filter(len, _whole(cerebro)):
+        _check_range(strategy, **call)
+    scheme = options.pop("scheme", None) or _host().PlotScheme()
+    is_inline = iplot and use is None and "ipykernel" in sys.modules
+    stage = _Stage(size, dpi) if is_inline or not _has_windows(use) else _Screen(size, dpi)
+    figures = _drawn(cerebro, stage, scheme, options, call)
+    if is_inline:
+        _show_inline(figure for row in figures for figure in row or ())
+    stage.show()
+    return figures
+
+
+def _drawn(cerebro: bt.Cerebro, stage: "_Stage", scheme: Any, options: dict[str, Any], call: dict[str, Any]) -> "list[list[Figure]]":
     with lettering():
-        figures: list[list[Figure]] = cerebro.plot(plotter, iplot=False, **call)
-        for figure in (figure for row in figures for figure in row):
+        figures: list[list[Figure]] = bt.Cerebro.plot(cerebro, _plotter_class()(scheme=scheme, stage=stage, **options), iplot=False, **call)
+        for figure in (figure for row in figures for figure in row or ()):
             _make_legible(figure)
     return figures
+
+
+def _has_windows(use: str | None) -> bool:
+    """Return whether matplotlib's back end opens windows; ``use`` makes it that one first, which the caller has asked for."""
+    import matplotlib as mpl
+
+    _host()  # before the back end is chosen: the host would choose another
+    if use is not None:
+        mpl.use(use)
+    from matplotlib import pyplot
+
+    probe = pyplot.figure()
+    try:
+        return probe.canvas.required_interactive_framework is not None
+    finally:
+        pyplot.close(probe)
+
+
+def _show_inline(figures: "Iterable[Figure]") -> None:
+    display = import_module("IPython.display")  # a notebook has it
+
+    for figure in figures:
+        picture = BytesIO()
+        figure.savefig(picture, format="png")
+        display.display(display.Image(picture.getvalue()))
 
 
 def _make_legible(figure: "Figure") -> None:
@@ -73,17 +123,23 @@ def _make_legible(figure: "Figure") -> None:
 
 
 def _drawable(cerebro: bt.Cerebro) -> list[bt.Strategy]:
-    """Return the strategies of a finished run, or say why they cannot be drawn."""
+    """Return the strategies of a finished run with bars, or say why they cannot be drawn."""
+    strategies = _whole(cerebro)
+    if cerebro._exactbars > 0:
+        raise ValueError(f"plot() needs the bars of the run and exactbars={cerebro._exactbars} keeps none; use exactbars=0, -1 or -2")
+    if not strategies or not all(len(strategy) for strategy in strategies):
+        raise ValueError("plot() draws bars and this run had none; check fromdate and todate of its datas")
+    return strategies
+
+
+def _whole(cerebro: bt.Cerebro) -> list[bt.Strategy]:
+    """Return the strategies of a finished run; ValueError where there was none, or an optimisation kept something else of them."""
     runs = getattr(cerebro, "runstrats", None)
     if not runs:
         raise ValueError("plot() draws a finished run and this Cerebro has none; call cerebro.run() first")
-    if cerebro._exactbars > 0:
-        raise ValueError(f"plot() needs the bars of the run and exactbars={cerebro._exactbars} keeps none; use exactbars=0, -1 or -2")
     strategies = [strategy for run in runs for strategy in run]
     if not all(isinstance(strategy, bt.Strategy) for strategy in strategies):
         raise ValueError("plot() needs whole strategies and this optimisation kept their analyzers only; run the one to draw by itself")
-    if not strategies or not all(len(strategy) for strategy in strategies):
-        raise ValueError("plot() draws bars and this run had none; check fromdate and todate of its datas")
     return strategies
 
 
@@ -155,15 +211,35 @@ class _Stage:
     def setp(self, labels: Any, **looks: Any) -> None:
         """Leave labels alone: of labels that are yet to be made, the plotter's own time axis decides."""
 
+    def show(self) -> None:
+        """Show nothing."""
+
+
+class _Screen(_Stage):
+    """A stage whose figures have windows, which pyplot knows."""
+
+    def figure(self, _: int) -> "Figure":
+        """Return a new figure in a window of its own."""
+        from matplotlib import pyplot
+
+        self.current = pyplot.figure(figsize=self.size)
+        return self.current
+
+    def show(self) -> None:
+        """Show the windows, and wait until they are closed where matplotlib waits."""
+        from matplotlib import pyplot
+
+        pyplot.show()
+
 
 @cache
 def _plotter_class() -> Any:
     """Return the host's plotter on a stage of its own, with a time axis that can be read."""
 
     class Plotter(_host().Plot):  # type: ignore[misc]  # known once matplotlib is asked for
-        def __init__(self, *, size: tuple[float, float], dpi: float, **options: Any) -> None:
+        def __init__(self, *, stage: _Stage, **options: Any) -> None:
             super().__init__(**options)
-            self._stage = _Stage(size, dpi)
+            self._stage = stage
 
         @property
         def mpyplot(self) -> _Stage:
@@ -179,7 +255,7 @@ def _plotter_class() -> Any:
             _draw_times(self._stage.current, ax, [seconds(day) for day in self.pinf.xreal], self.pinf.sch)
 
         def show(self) -> None:
-            """Show nothing."""
+            """Show nothing: the figures are not finished yet."""
 
     return Plotter
 

@@ -6,7 +6,7 @@ no order trades against. Trades of the two legs are kept apart by their trade id
 strategy gives itself (``'LONG'``, ``'LONG:7'``).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 
@@ -14,14 +14,24 @@ from .core.account import SIDES, MarginAccount
 from .core.contract import RESIDUE
 from .slots import Slot
 
+if TYPE_CHECKING:
+    from .lull import Lull
+
 
 class Legs(bt.brokers.BackBroker):
     """The part of MarginBroker that finds the slot of a data or an order."""
 
     account: MarginAccount
-    slots: dict[str, Slot]
+    lull: "Lull"
+    _slots: dict[str, Slot]
     contracts: dict[str, tuple[Slot, ...]]  # by name: one slot, or those of the long and the short leg
     _legs_by_data: dict[int, tuple[Slot, ...]]
+
+    @property
+    def slots(self) -> dict[str, Slot]:
+        """The slots of the run by symbol, as of the last bar."""
+        self.lull.catch_up()
+        return self._slots
 
     @property
     def is_hedging(self) -> bool:
@@ -30,6 +40,7 @@ class Legs(bt.brokers.BackBroker):
 
     def legs_of(self, data: Any) -> tuple[Slot, ...]:
         """Return the slots of a data of this run: one, or those of its long and its short leg."""
+        self.lull.catch_up()
         return self._legs_by_data[id(data)]
 
     def slot_of(self, data: Any, side: str | None = None) -> Slot:
@@ -120,7 +131,9 @@ class Legs(bt.brokers.BackBroker):
 
     def reduces(self, order: Any) -> bool:
         """Whether an order can only close: a reduce-only one, and in hedge mode one against its leg (R25)."""
-        return bool(order.info.get("reduce_only")) or self.account.only_closes(self.slot_for(order).symbol, order.size)
+        if order.info.get("reduce_only"):
+            return True
+        return bool(self.account.legs) and self.account.only_closes(self.slot_for(order).symbol, order.size)
 
 
 def _no_sides(slot: Slot, name: str) -> str:

@@ -29,7 +29,6 @@ class OrderBook(AccountView):
     _planned_sizes: dict[int, float]  # what a filler gives each order on this bar's path
     _triggered_before: set[int]
     _triggers: dict[int, float]  # at which price each stop-limit was triggered
-    _fundval: float
 
     def begin_bar(self) -> None:
         """Forget what was tried on the bar before."""
@@ -52,6 +51,19 @@ class OrderBook(AccountView):
             elif order.status == Order.Completed:
                 self._bracketize(order)
         self.clock.note_positions(self.slots.values())
+
+    def match_lone(self, order) -> None:
+        """Try the only order of the book, a market order that is due."""
+        self.pending.popleft()
+        self._try_exec(order)
+        if order.alive():
+            self.pending.append(order)
+        elif order.status == Order.Completed:
+            self._bracketize(order)
+
+    def is_due(self, order, slot: Slot) -> bool:
+        """Whether an order is active and its data has moved on since it was placed."""
+        return order.active() and self._is_new_to(order, slot)
 
     def _expired(self, order) -> None:
         self.notify(order)
@@ -76,8 +88,11 @@ class OrderBook(AccountView):
         if not self._is_new_to(order, slot):
             return
         self._first_tries.setdefault(order.ref, slot.version)
-        if self._crosses_at_once(order, slot) and order.info.get("post_only"):
+        if order.info.get("post_only") and self._crosses_at_once(order, slot):
             self._bounce(order, slot)
+            return
+        if order.exectype == Order.Market and getattr(order.data, "tick_open", None) is None:
+            self._try_exec_market(order, slot.open, slot.high, slot.low)  # the host reads the same prices, each by a search
             return
         self._note_trigger(order, slot)
         super()._try_exec(order)
@@ -148,6 +163,8 @@ class OrderBook(AccountView):
     def _worst_price(self, order, slot: Slot) -> float | None:
         """Return the worst price an order could fill at in this bar, None where the bar cannot reach it."""
         is_buy = order.isbuy()
+        if order.exectype == Order.Market and not self.p.coc:
+            return self._slipped_worst(slot.open, slot, is_buy) if self.p.slip_perc or self.p.slip_fixed else slot.open
         stop = order.created.price if order.exectype in STOPS and not order.triggered else None
         limit = order.created.price if order.exectype == Order.Limit else order.created.pricelimit if order.exectype in LIMITS else None
         if stop is not None and not (slot.high >= stop if is_buy else slot.low <= stop):

@@ -6,9 +6,15 @@ instant. In hedge mode a row is of one leg, and its symbol ``SYMBOL:LONG`` or ``
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from .passed import HoldingTerms, Passed, fill
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BAR_COLUMNS = (
     "time",
@@ -25,6 +31,7 @@ HOLDING_COLUMNS = (
     *("row", "number", "size", "entry_price", "mark_price", "wallet_balance", "is_isolated"),
     *("leverage", "terms_since", "set_aside"),
 )
+FIELDS = len(BAR_COLUMNS)
 
 SPECK = 1e-20  # of the first deposit: what an account without money is shown as where a ratio or a logarithm needs more than 0
 
@@ -169,21 +176,30 @@ class FlowRow(NamedTuple):
     lowest: float = inf
 
 
+class Holding(NamedTuple):
+    """One contract held on the same terms over a run of bars: its closing marks from the bar ``row`` (from 0) on."""
+
+    row: int
+    terms: HoldingTerms
+    marks: array
+
+
 @dataclass(slots=True)
 class Record:
     """The recorded series of one run.
 
-    ``bars`` holds BAR_COLUMNS one after the other; ``holdings`` HOLDING_COLUMNS of every contract held at a bar's close:
-    which bar (from 0), which contract (in the order of the datas), the balance of the wallet behind it, the leverage that
-    is set, since when its tier table and margin terms are in force (-inf: the first ones), and the closing fee that was
-    set aside for each contract of an isolated position. Of the ``walked_bars``, whose path was planned,
+    ``looked`` holds BAR_COLUMNS of the bars that got a look, one row after the other, ``passed`` the other bars by what their
+    rows follow from, ``held`` what was held at the bars' closes. Of the ``walked_bars``, whose path was planned,
     ``ambiguous_bars`` are those on which the two market paths differ in what they liquidate or fill, and
     ``only_worst_bars`` those on which a contract is liquidated by 'worst' alone. Of the contracts that have finer bars,
     ``detailed`` counts the walked bars that took theirs, ``undetailed`` those that had to take their path.
     """
 
-    bars: array = field(default_factory=lambda: array("d"))
-    holdings: array = field(default_factory=lambda: array("d"))
+    looked: array = field(default_factory=lambda: array("d"))
+    passed: list[Passed] = field(default_factory=list)
+    bars_passed: int = 0
+    held: list[Holding] = field(default_factory=list)
+    latest: dict[int, Holding] = field(default_factory=dict)  # by number of the contract: the holding that may still grow
     fills: list[FillRow] = field(default_factory=list)
     funding: list[FundingRow] = field(default_factory=list)
     liquidations: list[LiquidationRow] = field(default_factory=list)
@@ -201,8 +217,59 @@ class Record:
     gap_stamps: int = 0
 
     def __len__(self) -> int:
-        return len(self.bars) // len(BAR_COLUMNS)
+        return len(self.looked) // FIELDS + self.bars_passed
+
+    def add_passed(self, passed: Passed) -> None:
+        """Add the rows of bars that were passed."""
+        self.passed.append(passed)
+        self.bars_passed += passed.end - passed.start
 
     def column(self, name: str) -> array:
-        """Return one column of the bars."""
-        return self.bars[BAR_COLUMNS.index(name) :: len(BAR_COLUMNS)]
+        """Return one of BAR_COLUMNS."""
+        if not self.passed:
+            return self.looked[BAR_COLUMNS.index(name) :: FIELDS]
+        return array("d", self._columns([name])[name].tobytes())
+
+    def table(self) -> "np.ndarray":
+        """Return a row of BAR_COLUMNS for every bar."""
+        import numpy as np
+
+        return np.column_stack(list(self._columns(BAR_COLUMNS).values()))
+
+    def _columns(self, names: Sequence[str]) -> "dict[str, np.ndarray]":
+        import numpy as np
+
+        is_looked, looked = np.ones(len(self), dtype=bool), np.frombuffer(self.looked, np.float64)
+        for passed in self.passed:
+            is_looked[passed.row : passed.row + passed.end - passed.start] = False
+        columns = {}
+        for name in names:
+            columns[name] = column = np.empty(len(self))
+            column[is_looked] = looked[BAR_COLUMNS.index(name) :: FIELDS]
+        fill(columns, self.passed)
+        return columns
+
+    def marks_of(self, row: int, terms: HoldingTerms) -> array:
+        """Return where the closing marks of a contract held at the bar ``row`` belong: behind those on the same terms."""
+        last = self.latest.get(terms[0])
+        if last is not None and last.terms == terms and last.row + len(last.marks) == row:
+            return last.marks
+        self.latest[terms[0]] = holding = Holding(row, terms, array("d"))
+        self.held.append(holding)
+        return holding.marks
+
+    def holdings(self) -> "np.ndarray":
+        """Return a row of HOLDING_COLUMNS for every contract held at a bar's close, by bar and in the order of the datas."""
+        import numpy as np
+
+        lengths = np.array([len(holding.marks) for holding in self.held], dtype=int)
+        table = np.empty((lengths.sum(), len(HOLDING_COLUMNS)))
+        ends = np.cumsum(lengths)
+        for holding, end in zip(self.held, ends.tolist(), strict=True):
+            part = table[end - len(holding.marks) : end]
+            number, size, entry_price, *rest = holding.terms
+            part[:, 0] = np.arange(holding.row, holding.row + len(part))
+            part[:, 1:4] = number, size, entry_price
+            part[:, 4] = holding.marks
+            part[:, 5:] = rest
+        return table[np.lexsort((table[:, 1], table[:, 0]))]

@@ -522,10 +522,9 @@ class Result:
     @cached_property
     def equity(self) -> "pd.DataFrame":
         """Equity and margin by bar time."""
-        import numpy as np
         import pandas as pd
 
-        rows = np.array(self._record.bars).reshape(-1, len(BAR_COLUMNS))
+        rows = self._record.table()
         frame = pd.DataFrame(dict(zip(BAR_COLUMNS[1:], rows.T[1:], strict=True)), index=_instants(rows[:, 0], name="time"))
         frame["unrealized_pnl"] = frame["equity"] - frame["wallet_balance"]
         holds = frame["notional"] > 0
@@ -543,7 +542,7 @@ class Result:
         import numpy as np
         import pandas as pd
 
-        rows = np.array(self._record.holdings).reshape(-1, len(HOLDING_COLUMNS))
+        rows = self._record.holdings()
         row, number, size, entry_price, mark_price = rows.T[:5]
         symbols = np.array([slot.symbol for slot in self._broker.slots.values()], dtype=object)
         prices = np.array(list(self._position_prices(rows.tolist()))).reshape(-1, 2)
@@ -598,7 +597,7 @@ class Result:
         import pandas as pd
 
         slots = list(self._broker.slots.values())
-        held = pd.DataFrame(np.array(self._record.holdings).reshape(-1, len(HOLDING_COLUMNS)), columns=list(HOLDING_COLUMNS))
+        held = pd.DataFrame(self._record.holdings(), columns=list(HOLDING_COLUMNS))
         symbols = np.array([slot.symbol for slot in slots], dtype=object)[held["number"].astype(int)]
         held["wallet"] = np.where(held["is_isolated"] > 0, symbols, CROSS.removeprefix("wallet:"))
         held["profit"] = held["maintenance"] = 0.0
@@ -670,10 +669,10 @@ class Result:
     @cached_property
     def baseline(self) -> "pd.Series | None":
         """What stock Backtrader said the account was worth, by bar time; None where it was not run."""
-        import pandas as pd
-
         if self._stock is None:
             return None
+        import pandas as pd
+
         return pd.Series(self._stock.values, index=_instants(self._stock.times, name="time"), name="baseline", dtype=float)
 
     def candles(self, symbol: str | None = None) -> "pd.DataFrame":
@@ -768,7 +767,7 @@ class Result:
         import pandas as pd
 
         slots = list(self._broker.slots.values())
-        held = pd.DataFrame(np.array(self._record.holdings).reshape(-1, len(HOLDING_COLUMNS)), columns=list(HOLDING_COLUMNS))
+        held = pd.DataFrame(self._record.holdings(), columns=list(HOLDING_COLUMNS))
         on_margin = np.array([slot.position.contract.kind != "spot" for slot in slots])
         held = held[on_margin[held["number"].astype(int)]]
         frame = pd.DataFrame(0.0, index=held.index, columns=["notional", "tier", "cap", "rate", "max_leverage"])

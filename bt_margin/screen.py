@@ -6,13 +6,13 @@ done where that is worse, and funding due as paid.
 
 from collections.abc import Iterable, Sequence
 from math import inf, nextafter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backtrader import Order
 
 from .core.account import Position
-from .core.ledger import CROSS
-from .core.liquidation import least_headroom
+from .core.ledger import CROSS, MONEY_TOLERANCE
+from .core.liquidation import jumps, least_headroom
 from .core.tiers import maintenance_margin
 
 if TYPE_CHECKING:
@@ -309,3 +309,34 @@ def _rate_at(position: Position, notional: float) -> float:
         if notional <= bracket.cap:
             return bracket.rate
     return position.brackets[-1].rate
+
+
+def moved_mark(position: Position, mark_price: Any, distance: float) -> Any:
+    """Return a mark (or an array of them) after it has moved against a position by a fraction of itself, a long's no further than 0."""
+    return mark_price * (1 - min(distance, 1.0)) if position.size > 0 else mark_price * (1 + distance)
+
+
+def is_farther(position: Position, headroom: float, mark_price: float, distance: float) -> bool:
+    """Whether the liquidation price of a position is farther from a mark than a fraction of it; False where that takes a closer look.
+
+    ``headroom`` is that of its wallet at this mark. Of a plain position it is reckoned at the moved mark. Of another one, from
+    headroom as a fraction of notional: of an inverse contract d / (1 + d) with d = headroom / (1 + rate) for a long, and
+    d / (1 - d) with d = headroom / (1 - rate) for a short; else headroom / (1 - rate) for a long and headroom / (1 + rate)
+    for a short, with rates from 0 to the last tier's. A jump may lie anywhere.
+    """
+    if position.is_plain:
+        moved = moved_mark(position, mark_price, distance)
+        slack = MONEY_TOLERANCE * position.notional(mark_price)
+        return moved < inf and headroom - plain_share(position, mark_price) + plain_share(position, moved) > slack
+    return headroom / position.notional(mark_price) >= _record_headroom(position, distance)
+
+
+def _record_headroom(position: Position, distance: float) -> float:
+    rate = position.brackets[-1].rate
+    if jumps(position.brackets):
+        return inf
+    if position.contract.kind == "inverse":
+        if position.size < 0:
+            return distance
+        return (1 + rate) * distance / (1 - distance) if distance < 1 else inf
+    return min(distance, 1.0) if position.size > 0 else distance * (1 + rate)

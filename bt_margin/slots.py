@@ -6,6 +6,7 @@ It knows when a new bar has come, the bar's last and mark prices, its opening an
 the funding stamps that fall due. Marks come from the feed's own series where it has one, else from last.
 """
 
+from array import array
 from collections.abc import Callable
 from math import inf, isnan, nextafter
 from typing import Any
@@ -14,7 +15,9 @@ import backtrader as bt
 
 from .core.account import Position
 from .core.funding import FundingSchedule, Settlement
+from .core.ledger import CROSS
 from .feeds import PerpData, PerpSeries
+from .passed import HoldingTerms
 
 DAY = 86_400.0
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01
@@ -53,6 +56,7 @@ class Slot:
         self.has_own_mark = self.series is not None and self.series.mark_open is not None
         self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
         self.lots: dict[tuple[Any, Any], float] = {}  # by owner and trade id
+        self.mark_lows = self.mark_highs = self.mark_closes = array("d")  # of all bars, where a bulk feed has them from the start
         self.count, self.day_number = 0, 0.0
         self.version = 0
         self.is_fresh = self.is_bulk = False
@@ -82,6 +86,8 @@ class Slot:
         if self.is_fresh:
             if not self.version:
                 self.is_bulk = self.series is not None and getattr(self.data, "_bulk", False)
+                if self.is_bulk:
+                    self._take_columns()
             else:
                 self.previous_stamp = seconds(self.day_number)
                 if self.series is None and day_number > self.day_number:
@@ -113,6 +119,34 @@ class Slot:
             self.mark_open, self.mark_high, self.mark_low, self.mark_close = (self.open, self.high, self.low, self.close)
         if self.open_time >= self.next_tiers:
             self.use_tiers(retier, self.open_time)
+
+    def _take_columns(self) -> None:
+        series, (_, highs, lows, closes) = self.series, self._prices
+        assert series is not None
+        self.mark_lows = lows.array if series.mark_low is None else series.mark_low
+        self.mark_highs = highs.array if series.mark_high is None else series.mark_high
+        self.mark_closes = closes.array if series.mark_close is None else series.mark_close
+
+    def stand_on(self, count: int) -> None:
+        """Take note of bars of a bulk feed that have come without a ``refresh``, up to the one with this count."""
+        assert self.series is not None
+        self.version += count - self.count
+        self.count, self.is_fresh = count, True
+        self.day_number, self.close_time = self._clock.array[count - 1], self.series.stamps[count - 1]
+        self.open_time = self.close_time - self.bar_seconds
+
+    def read_row(self, row: int) -> None:
+        """Read prices and marks of a row (from 0) of a bulk feed."""
+        self.open, self.high, self.low, self.close = (line.array[row] for line in self._prices)
+        self.mark_open, self.mark_high, self.mark_low, self.mark_close = self.open, self.high, self.low, self.close
+        if self.has_own_mark:
+            self._load_marks()
+
+    def terms_held(self, balance: float) -> HoldingTerms:
+        """Return what the record keeps of the position besides its marks, with this balance in the wallet behind it."""
+        position = self.position
+        is_isolated, fee = position.wallet != CROSS, position.set_aside[1]
+        return self.number, position.size, position.entry_price, balance, is_isolated, position.leverage, self.terms_since, fee
 
     @property
     def is_ahead(self) -> bool:

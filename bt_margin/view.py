@@ -24,17 +24,52 @@ LEAST_FUND_VALUE = 1e-200  # of a share: after many total losses, each of which 
 RATIOS = ("maintenance/equity", "equity/maintenance", "equity/notional", "equity/initial")
 
 
+class Figure:
+    """A figure of the account as of the last bar; of a bar that was passed in a lull it is reckoned when it is read.
+
+    Known figures are attributes of the broker itself, which come first; a lull takes them away with each bar it passes.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, broker: Any, owner: type | None = None) -> Any:
+        broker.lull.price()
+        return broker.__dict__[self.name]
+
+
 class AccountView(Legs):
     """The part of MarginBroker that answers for the account."""
 
     account: MarginAccount
-    marks: dict[str, float]
     profile: Profile
-    record: Record
+    _marks: dict[str, float]
+    _record: Record
     now: float
-    _fundval: float
     _fundshares: float
-    _available: float | None
+    _value, _notional, _fundval = Figure(), Figure(), Figure()
+    _available = Figure()  # None once the strategy has moved money or terms since the last bar
+
+    @property
+    def marks(self) -> dict[str, float]:
+        """The last mark price of each contract that was held or ordered."""
+        self.lull.catch_up()
+        return self._marks
+
+    @property
+    def record(self) -> Record:
+        """What the run has left behind so far."""
+        self.lull.catch_up()
+        return self._record
+
+    def forget_figures(self) -> None:
+        """Have the figures of the account reckoned anew when they are asked for."""
+        del self._value, self._available, self._notional, self._fundval
+
+    def note_change(self) -> None:
+        """Take note that money, terms or orders have changed since the last bar."""
+        self.lull.interrupt()
+        self._available = None
 
     @property
     def equity(self) -> float:
@@ -179,6 +214,8 @@ class AccountView(Legs):
     def _resting_size(self, slot: Slot, side: int, *, apart_from: Collection[int] = (), group: int | None = None) -> float:
         """Return what the resting orders of one side open of a contract (signed); some orders and a group left out."""
         orders = self.account.orders_of(slot.symbol)
+        if not orders:
+            return 0.0
         return sum(
             opened
             for order, opened in zip(orders, openings(orders, slot.position.size), strict=True)
@@ -211,7 +248,8 @@ class AccountView(Legs):
 
     def get_cash(self):
         """Return the available margin (alias: ``getcash``)."""
-        return self.available_margin
+        available = self._available  # known on most bars, and every bar asks
+        return available if available is not None and available > 0 else self.available_margin
 
     getcash = get_cash
 
@@ -257,7 +295,7 @@ class AccountView(Legs):
         if abs(self._fundshares) <= MONEY_TOLERANCE * abs(shares):  # everything was withdrawn
             self._fundshares = 0.0
         self._value = equity + amount
-        self._available = None
+        self.note_change()
         self.record.flows.append(FlowRow(self.now, len(self.record), kind, amount, equity))
 
     def _fund_value(self, equity: float) -> float:
@@ -290,7 +328,8 @@ class AccountView(Legs):
             return self._notional
         if lever:
             return self.wallet_balance + self._notional
-        return self._value if self._value > 0 else self.speck
+        value = self._value
+        return value if value > 0 else self.speck
 
     getvalue = get_value
 
@@ -302,7 +341,7 @@ class AccountView(Legs):
         return self.get_value(datas=datas, lever=lever)
 
     def _notional_at_close(self, data) -> float:
-        positions = [leg.position for leg in self.legs_of(data) if leg.position.size]
+        positions = [leg.position for leg in self._legs_by_data[id(data)] if leg.position.size]
         return sum(position.notional(data.close[0]) * (1 if position.size > 0 else -1) for position in positions) if positions else 0.0
 
     def get_leverage(self):
@@ -329,7 +368,7 @@ class AccountView(Legs):
             self._check_tier(slot, leverage)
         for slot in legs:
             self.account.set_leverage(slot.symbol, leverage)
-        self._available = None
+        self.note_change()
 
     def _check_tier(self, slot: Slot, leverage: float) -> None:
         """Raise ValueError where what is held is larger than the tiers allow at a leverage."""
@@ -395,7 +434,7 @@ class AccountView(Legs):
         if amount > free:
             raise ValueError(f"{slot.symbol}: cannot add {amount:.8g} of margin, {max(free, 0.0):.8g} is available")
         self.account.transfer(CROSS, slot.position.wallet, amount, symbol=slot.symbol, time=self.now)
-        self._available = None
+        self.note_change()
         self._emit({"kind": "top_up", "time": utc(self.now), "symbol": slot.symbol, "amount": amount})
 
     def remove_margin(self, data, amount, side=None):
@@ -411,7 +450,7 @@ class AccountView(Legs):
         if amount > removable:
             raise ValueError(f"{slot.symbol}: cannot remove {amount:.8g} of margin, {removable:.8g} is above its initial margin")
         self.account.transfer(position.wallet, CROSS, amount, symbol=slot.symbol, time=self.now)
-        self._available = None
+        self.note_change()
 
     def _isolated_slot(self, data, amount: float, side: str | None) -> Slot:
         slot = self.held_leg(data, side)

@@ -9,7 +9,7 @@ from playing import CALM, frame
 
 from bt_margin import MarginBroker, PerpData
 from bt_margin.backtest import run
-from bt_margin.plug import plug
+from bt_margin.plugging import plug
 from bt_margin.result import Result
 
 CRASH = [CALM, CALM, (100, 100, 40, 45), (45, 120, 45, 120), (120, 120, 120, 120)]

@@ -124,7 +124,7 @@ def fine_frame(ends) -> pd.DataFrame:
 
 def ending_in(strategy, trade, first: int, last_bar: int, exits):
     """Return how the backtest ended the position whose bars begin with row ``first``."""
-    start = strategy.broker.record.bars[0] - HOUR  # the first row's opening instant
+    start = strategy.broker.record.column("time")[0] - HOUR  # the first row's opening instant
     kinds = {order.ref: kind for order, kind in zip(exits, ("stop", "target"), strict=True)}
     for fill in strategy.broker.record.fills:
         bar = round((fill.time - start) / HOUR) - 1 - first
@@ -211,7 +211,7 @@ def death_in_backtest(book, wallet, rows, **terms) -> float:
         terms={"leverage": 100, "tiers": script.RATE, "profile": "forfeit"},
         **terms,
     )
-    start = strategy.broker.record.bars[0] - HOUR
+    start = strategy.broker.record.column("time")[0] - HOUR
     return min((round((row.time - start) / HOUR) - 3 for row in strategy.broker.record.liquidations), default=script.inf)
 
 

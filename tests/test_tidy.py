@@ -2,10 +2,13 @@
 
 import ast
 import json
+import pickle
 import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from importlib import import_module
+from inspect import ismodule
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +26,7 @@ FLOORS = {
     "venues": 1,
     "data": 1,
     "strategies": 1,
+    "averages": 2,
     "broker": 2,
     "calculator": 2,
     "clock": 2,
@@ -31,17 +35,22 @@ FLOORS = {
     "detail": 2,
     "feeds": 2,
     "frames": 2,
+    "hostorder": 2,
     "invariants": 2,
+    "lone": 2,
     "matching": 2,
-    "plug": 2,
+    "passed": 2,
     "record": 2,
     "screen": 2,
     "sizers": 2,
     "slots": 2,
     "thresholds": 2,
     "legs": 2,
+    "loop": 2,
+    "lull": 2,
     "view": 2,
     "analyzers": 3,
+    "cerebro": 3,
     "hostplot": 3,
     "measures": 3,
     "observers": 3,
@@ -55,17 +64,19 @@ FLOORS = {
     "cli": 4,
     "interrupt": 4,
     "loading": 4,
+    "plugging": 4,
     "tables": 4,
     "__main__": 4,
 }
 OUTSIDE = {"data": ROOT / "data", "strategies": ROOT / "strategies"}
 HOST_ROOMS = {room for room, floor in FLOORS.items() if floor == 2} | {"strategies"}
-HOST_ROOMS |= {"analyzers", "hostplot", "observers"}  # the gallery's rooms that the host itself calls
-HOST_ROOMS |= {"backtest", "loading"}
+HOST_ROOMS |= {"analyzers", "cerebro", "hostplot", "observers"}  # the gallery's rooms that the host itself calls
+HOST_ROOMS |= {"backtest", "loading", "plugging"}
 NOT_IN_CORE = {"io", "json", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "sys", "tempfile", "time"}
 HEAVY = {"matplotlib", "pandas", "rich", "typer"}
 
 PUBLIC_NAMES = [
+    "Cerebro",
     "Contract",
     "FundingSchedule",
     "MarginAccount",
@@ -100,6 +111,21 @@ LONGEST_FUNCTION = 60
 # Spelled in pieces, so that this file does not find itself.
 LEFT_OPEN = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error"]) + r")\b")
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:" + "|".join(["tmp", "work", "root", "home", "opt", "Users"]) + r")/\w")
+
+
+A_BACKTEST_OF_ARRAYS = """
+import bt_margin
+class Holder(backtrader.Strategy):
+    def next(self):
+        self.position or self.buy()
+prices = numpy.linspace(100.0, 110.0, 50)
+columns = {"time": 1_704_067_200 + 3_600 * numpy.arange(50), **dict.fromkeys(("open", "high", "low", "close"), prices)}
+funding = {"BTCUSDT": {"time": [1_704_096_000, 1_704_124_800], "rate": [0.0001, -0.0001]}}
+result = bt_margin.run(Holder, data={"BTCUSDT": columns}, leverage=5, mark={"BTCUSDT": columns}, funding=funding)
+assert result.summary["funding"] > 0  # paid at a lower mark than it was received
+str(result)
+result.settings, list(result.strategy.broker.journal), result.baseline
+"""
 
 
 class Import(NamedTuple):
@@ -326,14 +352,70 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
     assert lines_matching(MACHINE_PATH) == []
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    program = "import json, sys, bt_margin; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+def loaded_by(statements: str) -> set[str]:
+    """Return the modules that statements add to a fresh process that has the host and numpy."""
+    lines = [
+        "import json, sys, backtrader, numpy",
+        "before = set(sys.modules)",
+        statements,
+        "print(json.dumps(list(set(sys.modules) - before)))",
+    ]
+    program = "\n".join(lines)
     command = [sys.executable, "-W", "ignore", "-c", program]
-    loaded = set(json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout))
-    assert "backtrader" in loaded
+    return set(json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout))
+
+
+def test_importing_the_package_loads_the_front_door_alone() -> None:
+    assert loaded_by("import bt_margin") == {"bt_margin", "bt_margin.interrupt"}
+
+
+def test_a_broker_and_its_feed_load_no_room_and_no_library_that_they_do_not_need() -> None:
+    loaded = loaded_by("from bt_margin import MarginBroker, PerpCommInfo, PerpData")
+    assert {f"bt_margin.{room}" for room in ("broker", "feeds", "comminfo")} <= loaded
+    rooms = {room for name in loaded if (room := room_of(name))}
+    assert rooms & {"analyzers", "backtest", "calculator", "hostplot", "loading", "plots", "result", "tables", "venues"} == set()
+    assert {name.partition(".")[0] for name in loaded} & (HEAVY | {"csv", "inspect", "tomllib", "zoneinfo"}) == set()
+
+
+def test_no_public_name_loads_anything_heavy() -> None:
+    loaded = {name.partition(".")[0] for name in loaded_by("from bt_margin import *\nMarginBroker, plots.page")}
     assert loaded & HEAVY == set()
+
+
+def test_a_backtest_of_arrays_and_its_summary_load_nothing_heavy() -> None:
+    loaded = loaded_by(A_BACKTEST_OF_ARRAYS)
+    assert {name.partition(".")[0] for name in loaded} & HEAVY == set()
 
 
 def test_the_package_exports_exactly_the_public_names() -> None:
     assert sorted(bt_margin.__all__) == PUBLIC_NAMES
     assert [name for name in bt_margin.__all__ if not hasattr(bt_margin, name)] == []
+    assert set(PUBLIC_NAMES) <= set(dir(bt_margin))
+
+
+def test_public_names_are_what_type_checkers_take_them_for() -> None:
+    source = (ROOT / PACKAGE / "__init__.py").read_text("utf-8")
+    promised = {row.imported for row in imports_of(source, PACKAGE, is_package=True) if row.for_types}
+    assert {name.rpartition(".")[2] for name in promised} == set(PUBLIC_NAMES)
+    for name in promised:
+        room, _, last = name.rpartition(".")
+        held = import_module(name) if room == PACKAGE else getattr(import_module(room), last)
+        assert getattr(bt_margin, last) is held
+
+
+def test_no_room_takes_the_place_of_a_public_name() -> None:
+    rooms = {path.stem for path in (ROOT / PACKAGE).iterdir()}
+    assert {name for name in PUBLIC_NAMES if name in rooms} == {name for name in PUBLIC_NAMES if ismodule(getattr(bt_margin, name))}
+
+
+def test_a_name_that_the_package_has_not_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'bt_margin' has no attribute 'MarginBrokre'"):
+        _ = bt_margin.MarginBrokre
+    with pytest.raises(ImportError, match="cannot import name 'MarginBrokre'"):
+        from bt_margin import MarginBrokre  # noqa: F401
+
+
+def test_public_classes_are_pickled_by_the_room_that_has_them() -> None:
+    for name in PUBLIC_NAMES:
+        value = getattr(bt_margin, name)
+        assert ismodule(value) or pickle.loads(pickle.dumps(value)) is value

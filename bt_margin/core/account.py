@@ -5,9 +5,9 @@ unrealized profit. A wallet changes only together with a journal entry. Which wa
 tells cross from isolated. Marks are a mapping from symbol to mark price.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -400,8 +400,12 @@ class MarginAccount:
 
         available = cross wallet + cross unrealized profit - cross initial margin - order margin
         """
-        risk = self.risk(CROSS, marks)
-        return risk.equity - risk.initial_margin - self.order_margin
+        equity, initial = self.wallets[CROSS], 0.0
+        for position in self.held(CROSS):
+            mark_price = marks[position.contract.symbol]
+            equity += position.unrealized_pnl(mark_price)
+            initial += position.initial_margin(mark_price)
+        return equity - initial - self.order_margin
 
     # -- orders ------------------------------------------------------------------------------------------------------
 
@@ -446,12 +450,19 @@ class MarginAccount:
 
     def orders_of(self, symbol: str) -> list[Resting]:
         """Return a contract's resting orders, the first placed first."""
+        if not self._resting:
+            return []
         return [order for order in self._resting.values() if order.symbol == symbol]
 
     @property
     def reserved_orders(self) -> frozenset[int]:
         """References of the orders that margin is reserved for, if they open anything."""
         return frozenset(self._resting)
+
+    @property
+    def resting_orders(self) -> Iterable[Resting]:
+        """The orders that margin is reserved for."""
+        return self._resting.values()
 
     def resting(self, ref: int) -> Resting | None:
         """Return an order as margin sees it, None where it needs none (an exit of a bracket) or has ended."""
@@ -470,6 +481,8 @@ class MarginAccount:
 
     def release_group(self, group: int) -> None:
         """Free what was set aside for a group of which one order fills, which ends the others."""
+        if not self._resting:
+            return
         for ref in [ref for ref, order in self._resting.items() if order.group == group]:
             self.release(ref)
 
@@ -625,22 +638,25 @@ class MarginAccount:
         besides: float = 0.0,
         credit: float = 0.0,
         order: Resting | None = None,
+        known: tuple[float, float] | None = None,
     ) -> Refusal | None:
         """Return why opening ``size`` at ``price`` is refused, None where it fits (R4, R7, R8).
 
         ``besides`` is size of the same side that is held or ordered already, ``credit`` margin that orders placed before this
         one will free. Of an ``order`` that comes in, what the other side's orders have set aside counts for it too; without
-        one, this is a fill.
+        one, this is a fill. Who has asked for what an order needs (``needed_for``) and what is ``spendable`` says it in ``known``.
         """
-        mark_price, lent = marks.get(symbol, price), credit
-        if order is None:
-            needed = self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate, mark_price=mark_price)
-            credit += self._freed_by(symbol, size)
+        position, lent = self.positions[symbol], credit
+        if known is not None:
+            needed, available = known[0], known[1] + credit
         else:
-            needed = self.needed_for(order)
-        available = self.spendable(symbol, marks) + credit
-        position = self.positions[symbol]
-        measure, limit = (position.measure(abs(size) + abs(besides), price), self.max_measure(symbol))
+            if order is None:
+                needed = self.opening_need(symbol, size=size, price=price, fee_rate=fee_rate, mark_price=marks.get(symbol, price))
+                credit += self._freed_by(symbol, size)
+            else:
+                needed = self.needed_for(order)
+            available = self.spendable(symbol, marks) + credit
+        measure, limit = position.measure(abs(size) + abs(besides), price), position.table.max_notional(position.leverage)
         if position.contract.kind == "spot" and size < 0:
             reason, message = "short_spot", f"{symbol}: spot cannot be sold short"
         elif measure > limit:
@@ -665,6 +681,28 @@ class MarginAccount:
         )
         return Refusal(reason, f"{message}; lower the size to {fits:.8g} or less", needed, available, fits)
 
+    def clearly_fits(
+        self, position: Position, size: float, price: float, fee_rate: float, marks: Marks, *, besides: float = 0.0, closed: float = 0.0
+    ) -> bool:
+        """Return whether an opening fits beyond doubt, in the usual case: nothing rests, and what is held in cross is plain.
+
+        Then ``refusal`` has nothing to say, for there is more by a billionth of everything reckoned with than it asks. False
+        tells nothing. ``closed`` (signed) is what the order closes before; it counts where that would cost more than it frees.
+        """
+        contract, leverage = position.contract, position.leverage
+        if self._resting or not position.is_plain or position.wallet != CROSS or contract.kind == "spot" or position.orders.counts_loss:
+            return False
+        worth = contract.multiplier * price
+        opening, available = abs(size) * worth, self.available_margin(marks)
+        needed, gross = opening / leverage + opening * max(fee_rate, 0.0), opening + abs(available)
+        if closed:
+            mark_worth, closing = contract.multiplier * marks[contract.symbol], abs(closed)
+            needed -= min(closing * (mark_worth / leverage - abs(worth - mark_worth) - worth * abs(fee_rate)), 0.0)
+            gross += closing * (worth + mark_worth)
+        if not needed + MONEY_TOLERANCE * gross <= available < inf:
+            return False
+        return (abs(size) + abs(besides)) * worth * (1 + MONEY_TOLERANCE) <= position.table.max_notional(leverage)
+
     def execute(
         self, symbol: str, *, size: float, price: float, fee_rate: float, marks: Marks, time: float
     ) -> tuple[Booking, Refusal | None]:
@@ -680,14 +718,16 @@ class MarginAccount:
             booked = self.apply_fill(symbol, size=closed, price=price, fee_rate=fee_rate, time=time)
         if not opened:
             return booked, None
-        refused = self.refusal(symbol, size=opened, price=price, fee_rate=fee_rate, marks=marks, besides=position.size)
+        refused = None
+        if not self.clearly_fits(position, opened, price, fee_rate, marks, besides=position.size):
+            refused = self.refusal(symbol, size=opened, price=price, fee_rate=fee_rate, marks=marks, besides=position.size)
         if refused is not None:
             fits = refused.max_size if self.shrinks and position.contract.takes(abs(closed) + refused.max_size, price, time=time) else 0.0
             opened = fits if opened > 0 else -fits
         if not opened:
             return booked, refused
         added = self.apply_fill(symbol, size=opened, price=price, fee_rate=fee_rate, time=time)
-        return booked._replace(opened=added.opened, opening_fee=added.opening_fee), refused
+        return Booking(booked.closed, added.opened, booked.realized_pnl, booked.closing_fee, added.opening_fee), refused
 
     # -- money -------------------------------------------------------------------------------------------------------
 
@@ -770,7 +810,7 @@ class MarginAccount:
         realized = self._close(position, closed, price, closing_fee, time) if closed else 0.0
         if opened:
             self._open(position, opened, price, opening_fee, time)
-        if not any(self.held(CROSS)):
+        if self.wallets[CROSS] < 0 and not any(self.held(CROSS)):
             self._floor(CROSS, symbol, time)
         return Booking(closed, opened, realized, closing_fee, opening_fee)
 

@@ -227,7 +227,18 @@ def opened_by(order: Resting, before: Sequence[Resting], held: float, *, after: 
     >>> opened_by(ask, [ask._replace(ref=2, group=2, size=-4)], held=5)                # 4 of the 5 are closed by the first
     -2.0
     """
+    if not (before or after):
+        return _opened_alone(order, held)
     return openings([*before, order, *after], held)[len(before)]
+
+
+def _opened_alone(order: Resting, held: float) -> float:
+    """Return how much of a contract's only order opens (signed): what ``openings`` finds for it."""
+    size = order.size
+    if order.rests_as == "market":
+        return split_fill(held, size)[1]
+    opened = max(abs(size) - max(-held if size > 0 else held, 0.0), 0.0)
+    return opened if size > 0 else -opened
 
 
 def openings(orders: Sequence[Resting], held: float) -> list[float]:

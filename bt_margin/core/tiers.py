@@ -226,7 +226,10 @@ class TierTable:
 
     def max_notional(self, leverage: float) -> float:
         """Return the largest measure that may be opened at a leverage, 0 where no tier allows it (R4)."""
-        return max((tier.cap for tier in self.tiers if tier.max_leverage >= leverage), default=0.0)
+        for tier in reversed(self.tiers):  # caps rise
+            if tier.max_leverage >= leverage:
+                return tier.cap
+        return 0.0
 
 
 def bracket_at(brackets: Sequence[Bracket], notional: float) -> Bracket:

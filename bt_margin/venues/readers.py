@@ -5,8 +5,6 @@ spells it. Nothing is guessed: what a figure means follows from a rule that is s
 that names the row and the numbers. Deductions are derived, and where a source gives them too they must agree.
 """
 
-import csv
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from itertools import pairwise
@@ -229,6 +227,8 @@ def csv_tiers(path: str | Path, *, mode: str = "marginal", unit: str = "quote") 
     Columns ``cap, rate, max_leverage``, and where wanted ``symbol`` ('' without it), ``valid_from`` (a day; all or none of
     a symbol's rows), ``floor`` (checked), ``amount`` (checked). An empty cap is none. Rates are fractions.
     """
+    import csv
+
     written, name = content(path)
     reader = csv.DictReader(written.splitlines(), skipinitialspace=True)
     columns = dict.fromkeys(reader.fieldnames or (), None)
@@ -254,6 +254,8 @@ def toml_tiers(path: str | Path) -> dict[str, TierSchedule]:
     without it), ``valid_from`` (a day), ``mode``, ``unit``, ``amounts`` (checked), and ``step``, the rule that goes on after
     the rows: {cap, rate, initial_rate, first_initial_rate, last}.
     """
+    import tomllib
+
     written, name = content(path)
     try:
         entry = tomllib.loads(written)

@@ -524,8 +524,7 @@ def test_the_account_is_read_once_when_the_run_is_over(monkeypatch):
 def test_what_the_host_calls_on_every_bar_does_nothing_and_is_called_so_by_the_host():
     hooks = {"_next": (), "_prenext": (), "_nextstart": (), "_notify_cashvalue": (1.0, 2.0), "_notify_fund": (1.0, 2.0, 3.0, 4.0)}
     for name, arguments in hooks.items():
-        host = inspect.signature(getattr(bt.Analyzer, name))
-        assert list(inspect.signature(getattr(AccountAnalyzer, name)).parameters) == list(host.parameters), bt.__version__
+        assert len(inspect.signature(getattr(bt.Analyzer, name)).parameters) == 1 + len(arguments), bt.__version__
         assert getattr(AccountAnalyzer, name)(None, *arguments) is None
 
 

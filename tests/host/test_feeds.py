@@ -380,6 +380,163 @@ def test_every_usual_shape_of_a_frame_gives_the_same_bars(shape):
     assert arrays(preloaded(PerpData(dataname=SHAPES[shape](frame)))) == arrays(preloaded(stock(frame)))
 
 
+def _columns(frame, times=None):
+    """Return a frame's columns as arrays, its index as ``datetime`` unless other times are given."""
+    naive = frame.index.tz_convert(None).to_numpy()
+    return {"datetime": naive if times is None else times, **{name: frame[name].to_numpy() for name in frame.columns}}
+
+
+def _records(frame):
+    """Return a frame as a structured array, its index as whole milliseconds."""
+    millis = frame.index.as_unit("ms").asi8
+    return np.array(
+        list(zip(millis, *frame.to_numpy().T.tolist(), strict=True)),
+        dtype=[("open_time", "i8"), *((name, "f8") for name in frame.columns)],
+    )
+
+
+def _mapped(frame, folder):
+    """Return a frame's columns as arrays mapped from files."""
+    for name, column in _columns(frame).items():
+        np.save(folder / f"{name}.npy", column)
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _columns(frame)}
+
+
+def _mapped_records(frame, folder):
+    np.save(folder / "candles.npy", _records(frame))
+    return np.load(folder / "candles.npy", mmap_mode="r")
+
+
+ARRAYS = {
+    "arrays": lambda f, _: _columns(f),
+    "seconds as datetime64": lambda f, _: _columns(f, f.index.tz_convert(None).to_numpy().astype("datetime64[s]")),
+    "nanoseconds as datetime64": lambda f, _: _columns(f, f.index.tz_convert(None).to_numpy().astype("datetime64[ns]")),
+    "seconds": lambda f, _: _columns(f, f.index.as_unit("s").asi8),
+    "microseconds": lambda f, _: _columns(f, f.index.as_unit("us").asi8),
+    "nanoseconds": lambda f, _: _columns(f, f.index.as_unit("ns").asi8),
+    "unsigned": lambda f, _: _columns(f, f.index.as_unit("ms").asi8.astype("uint64")),
+    "floats of seconds": lambda f, _: _columns(f, f.index.as_unit("s").asi8.astype("float64")),
+    "title case": lambda f, _: {name.title(): column for name, column in _columns(f).items()},
+    "a column beside": lambda f, _: {**_columns(f), "exchange": ["binance"] * len(f)},
+    "other byte order": lambda f, _: {name: column.astype(column.dtype.newbyteorder()) for name, column in _columns(f).items()},
+    "strided": lambda f, _: {name: np.repeat(column, 2)[::2] for name, column in _columns(f).items()},
+    "lists": lambda f, _: {name: column.tolist() for name, column in _columns(f, f.index.as_unit("s").asi8).items()},
+    "plain columns": lambda f, _: {name: array("d", column) for name, column in _columns(f, f.index.as_unit("s").asi8).items()},
+    "text of numbers": lambda f, _: {name: [str(value) for value in column] for name, column in _columns(f).items()},
+    "python datetimes": lambda f, _: _columns(f, f.index.to_pydatetime().tolist()),
+    "columns of a frame": lambda f, _: {"time": f.index.tz_convert("Asia/Shanghai"), **{name: f[name] for name in f.columns}},
+    "records": lambda f, _: _records(f),
+    "mapped arrays": _mapped,
+    "mapped records": _mapped_records,
+}
+
+
+@pytest.mark.parametrize("shape", ARRAYS)
+def test_arrays_give_the_same_bars_as_their_frame(tmp_path, shape):
+    frame = candles(rows=60, marks=True).assign(funding_rate=[0.0001] + [math.nan] * 59)
+    expected = PerpData(dataname=frame)
+
+    feed = PerpData(dataname=ARRAYS[shape](frame, tmp_path))
+
+    assert feed.perp == expected.perp
+    assert arrays(preloaded(feed)) == arrays(preloaded(expected))
+
+
+def test_blanks_of_arrays_are_nan_or_none():
+    columns = _columns(small())
+
+    for blanks in ([math.nan, 0.0002, math.nan], [None, 0.0002, None], np.array([None, 0.0002, None], dtype=object)):
+        funding = PerpData(dataname={**columns, "funding_rate": blanks}).perp.funding
+
+        assert funding == FundingSchedule((1_704_070_800.0,), (0.0002,))  # 2024-01-01 01:00
+
+
+def test_fractions_of_a_second_are_rounded_to_a_microsecond():
+    columns = _columns(small()[:2], [1_704_067_200.000001, 1_704_067_200.500001])
+
+    assert list(PerpData(dataname=columns).perp.stamps) == [1_704_067_200.500001, 1_704_067_201.000001]
+
+
+def test_a_window_cuts_arrays_as_it_does_a_frame():
+    frame, window = candles(rows=60), {"fromdate": datetime(2024, 2, 28, 22, 10), "todate": datetime(2024, 2, 28, 22, 20)}
+
+    feed = preloaded(PerpData(dataname=_columns(frame), **window))
+
+    assert arrays(feed) == arrays(preloaded(PerpData(dataname=frame, **window)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_strategy_sees_the_same_of_mapped_arrays_in_every_way_of_running(tmp_path, mode):
+    frame = candles()
+
+    feed = PerpData(dataname=_mapped(frame, tmp_path))
+
+    expected = run(stock(frame), **MODES[mode])
+    assert run(feed, **MODES[mode]) == expected
+    assert run(feed, **MODES[mode]) == expected  # and once more
+
+
+class Kinds(bt.Strategy):
+    """Notes what kinds of numbers the lines of its data hand out."""
+
+    def __init__(self):
+        self.kinds = set()
+
+    def next(self):
+        self.kinds |= {type(line[0]) for line in self.data.lines.lines}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_mapped_arrays_hand_out_plain_floats_in_every_way_of_running(tmp_path, mode):
+    cerebro = bt.Cerebro(stdstats=False, **MODES[mode])
+    cerebro.adddata(PerpData(dataname=_mapped(candles(rows=10), tmp_path)))
+    cerebro.addstrategy(Kinds)
+
+    assert cerebro.run()[0].kinds == {float}
+
+
+def test_read_only_arrays_are_taken_as_they_are_and_others_are_copied(tmp_path):
+    shared, own = _mapped(small(), tmp_path), {name: column.copy() for name, column in _columns(small()).items()}
+
+    feed, other = PerpData(dataname=shared), PerpData(dataname=own)
+    own["close"][:] = 1.0
+
+    close = LINES.index("close")
+    assert np.shares_memory(feed._columns[close], shared["close"])
+    assert list(preloaded(other).lines.close.array) == [11.0, 12.0, 13.0]
+
+
+def test_a_feed_of_mapped_arrays_survives_pickling(tmp_path):
+    feed = PerpData(dataname=_mapped(candles(), tmp_path), name="BTCUSDT")
+
+    copied = pickle.loads(pickle.dumps(feed))
+
+    assert run(copied) == run(feed)
+
+
+def test_what_was_written_to_a_private_mapping_stays_written(tmp_path):
+    columns = _mapped(small(), tmp_path)
+    private = np.load(tmp_path / "close.npy", mmap_mode="c")
+    private[:] = [11.5, 12.5, 13.5]
+    view = private[:]
+    view.flags.writeable = False
+
+    feed = preloaded(PerpData(dataname={**columns, "close": view}))
+
+    assert list(feed.lines.close.array) == list(private) == [11.5, 12.5, 13.5]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only this system says what is resident")
+def test_pages_of_a_mapped_file_are_given_back_once_they_are_in_the_lines(tmp_path):
+    columns = _mapped(candles(rows=20_000), tmp_path)  # 156 KiB a column
+
+    preloaded(PerpData(dataname=columns))
+
+    mapping = Path("/proc/self/smaps").read_text().partition(str(tmp_path / "close.npy"))[2]
+    assert mapping.partition("Rss:")[2].split()[0] == "0"
+    assert columns["close"][0] > 0  # read once more
+
+
 def test_absent_volume_is_left_blank_as_the_host_leaves_it():
     frame = candles(rows=20).drop(columns="volume")
 
@@ -468,6 +625,16 @@ def test_no_mark_is_none():
 
 
 @pytest.mark.parametrize("plain_names", [True, False])
+def test_marks_may_be_arrays(tmp_path, plain_names):
+    marks = small(low=[8.0, 9.0, 10.0]).drop(columns="volume")
+    named = marks if plain_names else marks.add_prefix("mark_")
+
+    series = PerpData(dataname=_columns(small()), mark=_mapped(named, tmp_path)).perp
+
+    assert list(series.mark_low) == [8.0, 9.0, 10.0]
+
+
+@pytest.mark.parametrize("plain_names", [True, False])
 def test_marks_given_apart_are_matched_by_stamp_and_may_have_more_rows(plain_names):
     frame = candles(rows=40, marks=True)
     marks = frame[MARKS].rename(columns=lambda name: name.removeprefix("mark_") if plain_names else name)
@@ -504,7 +671,7 @@ def test_no_funding_is_none():
     assert PerpData(dataname=small()).perp.funding is None
 
 
-@pytest.mark.parametrize("shape", ["series", "naive series", "frame", "archive", "schedule", "csv", "parquet"])
+@pytest.mark.parametrize("shape", ["series", "naive series", "frame", "archive", "schedule", "arrays", "records", "csv", "parquet"])
 def test_funding_given_apart_keeps_every_stamp_and_loses_its_jitter(tmp_path, shape):
     stamps = pd.DatetimeIndex(["2023-12-31 16:00:00.003", "2024-01-01 00:00:00.007", "2024-01-01 08:00:00"], tz="UTC")
     rates = pd.Series([0.0001, -0.0002, 0.0003], index=stamps)
@@ -520,6 +687,8 @@ def test_funding_given_apart_keeps_every_stamp_and_loses_its_jitter(tmp_path, sh
         "frame": table,
         "archive": archive,
         "schedule": expected,
+        "arrays": {"time": epochs, "rate": rates.to_numpy()},
+        "records": np.array(list(zip(epochs, rates, strict=True)), dtype=[("calc_time", "i8"), ("last_funding_rate", "f8")]),
         "csv": str(tmp_path / "rates.csv"),
         "parquet": tmp_path / "rates.parquet",
     }
@@ -629,8 +798,11 @@ REFUSALS = {
     ),
     "tz object": ({**_frame(), "tz": 8}, r"BTCUSDT: tz must be a zone name .*, was 8"),
     "fromdate": ({**_frame(), "fromdate": "2024-01-01"}, r"BTCUSDT: fromdate must be a date or datetime, was '2024-01-01'"),
-    "source": ({"dataname": [1, 2], "name": "BTCUSDT"}, r"BTCUSDT: candle source must be a pandas DataFrame or the path .*, was list"),
-    "no source": ({}, r"PerpData: candle source must be a pandas DataFrame or the path of a \.csv or \.parquet file, was NoneType"),
+    "source": ({"dataname": [1, 2], "name": "BTCUSDT"}, r"BTCUSDT: candle source must be a pandas DataFrame, a mapping .*, was list"),
+    "no source": (
+        {},
+        r"PerpData: candle source must be a pandas DataFrame, a mapping .*, or the path of a \.csv or \.parquet file, was NoneType",
+    ),
     "no file": ({"dataname": "nowhere.csv"}, r"nowhere: candle file 'nowhere\.csv' does not exist; give the path"),
     "a folder": ({"dataname": str(Path(__file__).parent)}, r"host: candle file .* is a folder; give the path"),
     "an address": ({"dataname": "https://nowhere/BTC.csv"}, r"BTC: candle file .* is an address, download it first; give the path"),
@@ -741,7 +913,7 @@ REFUSALS = {
     ),
     "funding number": ({**_frame(), "funding": 10}, r"BTCUSDT: funding must be a fraction \(0\.01 % is 0\.0001\), was 10"),
     "funding nan number": ({**_frame(), "funding": math.nan}, r"BTCUSDT: funding must be a fraction .* was nan"),
-    "funding flag": ({**_frame(), "funding": True}, r"BTCUSDT: funding source must be a pandas DataFrame or the path .*, was bool"),
+    "funding flag": ({**_frame(), "funding": True}, r"BTCUSDT: funding source must be a pandas DataFrame, a mapping .*, was bool"),
     "funding nan": (
         {**_frame(), "funding": pd.Series([0.1, math.nan], pd.DatetimeIndex(["2024-01-01", "2024-01-02"]))},
         r"BTCUSDT: funding row 1 \(2024-01-02 00:00:00 UTC\): a funding rate must be a fraction .*, was nan; repair or drop the row",
@@ -766,6 +938,54 @@ REFUSALS = {
         {**_frame(), "funding": small()},
         r"BTCUSDT: funding frame must have one column of rates, called rate or funding_rate, has open",
     ),
+}
+
+HOURS = np.array(["2024-01-01T00", "2024-01-01T01", "2024-01-01T02"], dtype="datetime64[h]")
+GOOD = {"datetime": HOURS, "open": [10, 11, 12], "high": [12, 13, 14], "low": [9, 10, 11], "close": [11, 12, 13]}
+REFUSALS |= {
+    f"arrays, {case}": ({"dataname": source if isinstance(source, np.ndarray) else {**GOOD, **source}, "name": "BTCUSDT"}, sentence)
+    for case, (source, sentence) in {
+        "flat": (np.zeros((3, 5)), r"BTCUSDT: candle source must be a pandas DataFrame, a mapping .*, was ndarray"),
+        "records of two dimensions": (np.zeros((2, 2), [("open", "f8")]), r"BTCUSDT: candle structured array has 2 dimensions"),
+        "no records": (np.zeros(0, [("open", "f8")]), r"BTCUSDT: candle columns have no rows, give at least one"),
+        "no rows": ({name: [] for name in GOOD}, r"BTCUSDT: candle columns have no rows, give at least one"),
+        "lengths": (
+            {"low": [9, 10]},
+            r"BTCUSDT: candle columns are not equally long \(datetime 3, open 3, high 3, low 2, close 3\), give each one value a row",
+        ),
+        "two dimensions": (
+            {"low": np.zeros((3, 1))},
+            r"BTCUSDT: candle column low must be a flat array .*, was of 2 dimensions and type float64",
+        ),
+        "ragged": ({"low": [[9], [10, 11], [12]]}, r"BTCUSDT: candle column low must be a flat array or sequence of numbers"),
+        "one number": ({"low": 9.0}, r"BTCUSDT: candle column low must be a flat array .*, was float"),
+        "one word": ({"low": "abc"}, r"BTCUSDT: candle column low must be a flat array .*, was str"),
+        "masked": ({"low": np.ma.masked_equal([9, 10, 11], 10)}, r"BTCUSDT: candle column low must be .* blanks as NaN, was masked"),
+        "complex": ({"low": np.zeros(3, complex)}, r"BTCUSDT: candle column low must be .*, was of 1 dimensions and type complex128"),
+        "times for prices": ({"low": HOURS}, r"BTCUSDT: candle column low must be numbers, was datetime64\[h\]"),
+        "words": ({"low": ["9", "ten", "11"]}, ROW1 + r": low must be a number, was 'ten'; repair or drop the row"),
+        "words as an array": ({"low": np.array(["9", "ten", "11"])}, ROW1 + r": low must be a number, was 'ten'; repair or drop the row"),
+        "a blank price": ({"low": [9, None, 11]}, ROW1 + r": low must be a finite number, was nan; repair or drop the row"),
+        "high below low": ({"high": [12, 9.5, 14]}, ROW1 + r": high 9\.5 is below low 10\.0"),
+        "volume": ({"volume": [1, -2, 1]}, ROW1 + r": volume must be 0 or more, was -2\.0"),
+        "twice": ({"Open": [10, 11, 12]}, r"BTCUSDT: candle columns name 'open' twice, drop or rename one"),
+        "no time": ({"datetime": np.array(["2024-01-01", "NaT", "2024-01-03"], "M8[D]")}, r"BTCUSDT: candle row 1 has no time, drop it"),
+        "no number for a time": ({"datetime": [1_704_067_200, None, 1_704_074_400]}, r"BTCUSDT: candle row 1 has no time, drop it"),
+        "no date": ({"datetime": ["2024-01-01", "soon", "2024-01-03"]}, r"BTCUSDT: candle row 1: datetime must be ISO 8601 .*, was 'soon'"),
+        "epoch": ({"datetime": [1, 2, 3]}, r"BTCUSDT: candle row 0: datetime must be ISO 8601, or count seconds.*; was 1$"),
+        "unsorted": (
+            {"datetime": HOURS[[1, 0, 2]]},
+            r"BTCUSDT: candle row 1 \(2024-01-01 00:00:00 UTC\) is earlier than the row before it",
+        ),
+    }.items()
+}
+WITHOUT = {
+    "a time": ("datetime", r"BTCUSDT: candle columns need one of times called datetime, .* are open, high, low, close; call it datetime"),
+    "a price": ("high", r"BTCUSDT: candle frame lacks high, it has datetime, open, low, close; add or rename columns"),
+}
+REFUSALS |= {
+    f"arrays without {what}": ({"dataname": {key: GOOD[key] for key in GOOD if key != name}, "name": "BTCUSDT"}, sentence)
+    for what, (name, sentence) in WITHOUT.items()
 }
 
 

@@ -545,7 +545,7 @@ class Ledger(bt.Analyzer):
     def stop(self):
         broker = self.strategy.broker
         self.rets = (
-            list(broker.record.bars),
+            broker.record.table().tolist(),
             [row[:-1] for row in broker.record.fills],
             list(broker.record.liquidations),
             [tuple(row) for row in broker.journal],

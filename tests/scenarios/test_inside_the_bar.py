@@ -441,6 +441,19 @@ def test_a_function_may_know_nothing_of_a_bar():
     assert Result.of(play({1: buy()}, BOTH_WAYS, detail=[lambda *_: None])).summary["detailed"] == 0
 
 
+def test_detail_may_be_arrays_or_a_function_of_them():
+    finer = quarters(DOWN_THEN_UP)
+    columns = {"time": finer.index.as_unit("s").asi8, **{name: finer[name].to_numpy() for name in ("open", "high", "low", "close")}}
+    died = deaths(play({1: buy()}, BOTH_WAYS, detail=[finer]))
+    assert len(died) == 1
+    for source in (columns, lambda *_: columns):
+        strategy = play({1: buy()}, BOTH_WAYS, detail=[source])
+        assert deaths(strategy) == died
+        assert Result.of(strategy).summary["detailed"] == 1
+    nothing = {name: column[:0] for name, column in columns.items()}
+    assert Result.of(play({1: buy()}, BOTH_WAYS, detail=[lambda *_: nothing])).summary["detailed"] == 0
+
+
 def changed(name, number, value):
     finer = quarters(DOWN_THEN_UP)
     finer.iloc[number, finer.columns.get_loc(name)] = value
@@ -462,7 +475,7 @@ BROKEN = {
     "coarser": (frame([DIVE, DIVE], start="2024-01-01 03:00", freq="2h"), "bars of 2 h, of which one of 1 h is no whole number"),
     "marks": (quarters(DOWN_THEN_UP, marks=DOWN_THEN_UP), "the detail has mark prices and the candles have none"),
     "a number": (3, "AAA: detail is a DataFrame, the path"),
-    "a function of numbers": (lambda *_: 3, "AAA: detail source must be a pandas DataFrame or the path .* was int"),
+    "a function of numbers": (lambda *_: 3, "AAA: detail source must be a pandas DataFrame, .* was int"),
     "one row": (quarters(DOWN_THEN_UP).iloc[:1], "AAA: detail row 0 .* the length of a finer bar is the time between two; give more rows$"),
     "twice": (quarters(DOWN_THEN_UP).iloc[[0, 1, 1, 2, 3]], "detail row 2 .* has the stamp of the row before it"),
     "half of the marks": (quarters(DOWN_THEN_UP).assign(mark_open=100.0), "detail frame lacks mark_high, mark_low, mark_close"),

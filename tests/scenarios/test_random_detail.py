@@ -114,4 +114,4 @@ def test_all_of_them_together_keep_every_invariant_with_detail(others, profile, 
 def test_run_modes_agree_with_detail(mode):
     once, other = run_detailed(4), run_detailed(4, modes=mode)
     assert other.seen == once.seen
-    assert list(other.broker.record.bars) == list(once.broker.record.bars)
+    assert other.broker.record.table().tolist() == once.broker.record.table().tolist()

@@ -184,7 +184,7 @@ def test_random_trading_of_every_kind_keeps_every_invariant(others, profile):
 def test_run_modes_agree_on_every_kind(others):
     once, other = (run_trader(7, bars=250, more=OTHERS[others], runonce=flag) for flag in (True, False))
     assert other.seen == once.seen
-    assert list(other.broker.record.bars) == list(once.broker.record.bars)
+    assert other.broker.record.table().tolist() == once.broker.record.table().tolist()
 
 
 @pytest.mark.parametrize("intrabar", ["favourable", "worst", "close"])
@@ -202,7 +202,7 @@ def test_run_modes_agree_to_the_last_fill(mode):
     once, other = run_trader(7), run_trader(7, **mode)
     assert other.seen == once.seen
     assert other.values == once.values
-    assert list(other.broker.record.bars) == list(once.broker.record.bars)
+    assert other.broker.record.table().tolist() == once.broker.record.table().tolist()
 
 
 def test_the_same_run_twice_is_the_same():

@@ -61,7 +61,7 @@ def in_hours(frame):
 def told(strategy):
     record, journal = strategy.broker.record, strategy.broker.journal
     fills = [row[:-1] for row in record.fills]  # but for the number of the order, which counts on from run to run
-    return strategy.seen, list(record.bars), fills, record.liquidations, record.warnings, record.top_ups, list(journal)
+    return strategy.seen, record.table().tolist(), fills, record.liquidations, record.warnings, record.top_ups, list(journal)
 
 
 @pytest.fixture(scope="module")

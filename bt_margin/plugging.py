@@ -10,6 +10,7 @@ import backtrader as bt
 
 from . import venues
 from .broker import MarginBroker
+from .cerebro import Cerebro
 from .comminfo import PerpCommInfo
 from .core.account import check_leverage
 from .core.contract import settlement_currency
@@ -52,6 +53,8 @@ def plug(
     the host's own. What the present broker was given of these, slippage and cheat-on-open among them, is kept; its commissions
     are not, the venue's replace them.
 
+    A stock Cerebro becomes a ``bt_margin.Cerebro``, whose loop takes less time; one of a class of its own stays as it is.
+
     ValueError where a data has no name, the venue does not know a symbol, a mapping leaves one out, or the leverage is
     above what the venue allowed when the data begins.
     """
@@ -78,6 +81,7 @@ def plug(
         check_leverage(symbol, _number(symbol, leverages[symbol]), contract.tiers.at(opening).brackets)
         own_terms = {"leverage": leverages[symbol], "margin_mode": modes[symbol], "tiers": _tiers(rules, symbol)}
         broker.addcommissioninfo(PerpCommInfo(**own_terms, **_venue_terms(rules, contract, opening)), name=symbol)
+    Cerebro.adopt(cerebro)
     cerebro.broker = broker
     return broker
 

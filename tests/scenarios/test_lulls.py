@@ -1,0 +1,208 @@
+"""Bars that are passed without a look leave what the plain road leaves: to the last digit, whatever a trader does between them."""
+
+import random
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, TopUp
+from bt_margin.lull import Lull
+from tests.playing import frame
+from tests.scenarios.test_random_trader import TIERS, RandomTrader, wild_frame
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*cannot withdraw:UserWarning")  # the traders try, and both roads refuse
+
+
+def calm_frame(seed: int, bars: int, *, start: float, gap_every: int = 0) -> pd.DataFrame:
+    """Return minute candles that move little, with marks of their own, funding every 8 hours and one crash."""
+    rng = np.random.default_rng(seed)
+    steps = rng.normal(0, 0.0008, bars)
+    steps[bars // 2] = -0.15
+    closes = start * np.exp(np.cumsum(steps))
+    opens = np.concatenate([[start], closes[:-1]])
+    spread = np.exp(np.abs(rng.normal(0, 0.0005, bars)))
+    index = pd.date_range("2024-01-01", periods=bars, freq="min", tz="UTC")
+    candles = pd.DataFrame({"open": opens, "close": closes}, index=index)
+    candles["high"], candles["low"] = np.maximum(opens, closes) * spread, np.minimum(opens, closes) / spread
+    candles["volume"] = 1.0
+    middle = 1 + rng.normal(0, 0.0002, bars)
+    for name in ("open", "high", "low", "close"):
+        candles[f"mark_{name}"] = candles[name] * middle
+    candles["funding_rate"] = np.where((index.hour % 8 == 0) & (index.minute == 0), rng.normal(0, 0.001, bars), np.nan)
+    return candles
+
+
+class Curious(RandomTrader):
+    """A random trader that moves money and terms now and then, and writes down what the broker tells it."""
+
+    params = (("curiosity", 0.1),)
+
+    def __init__(self):
+        super().__init__()
+        self.told: list[object] = []
+        self.mood = random.Random(self.p.seed + 1)
+
+    def notify_margin(self, event):
+        self.told.append(event)
+
+    def notify_trade(self, trade):
+        self.told.append((trade.size, trade.pnl, trade.pnlcomm, trade.isclosed))
+
+    def next(self):
+        super().next()
+        if self.mood.random() < self.p.curiosity:
+            self._look()
+        if self.mood.random() < 0.004:
+            self._move()
+
+    def _look(self):
+        broker, data = self.broker, self.mood.choice(self.datas)
+        looks = (
+            lambda: (broker.getcash(), broker.getvalue(), broker.fundvalue, broker.fundshares),
+            lambda: (broker.equity, broker.available_margin, broker.wallet_balance, broker.get_leverage()),
+            lambda: (broker.margin_ratio(), broker.initial_margin(), broker.maintenance_margin(data)),
+            lambda: (broker.liquidation_price(data), broker.bankruptcy_price(data), dict(broker.marks)),
+            lambda: (broker.max_size(data, isbuy=True), broker.max_size(data, isbuy=False, price=data.close[0] * 1.01)),
+            lambda: (len(broker.record), broker.record.column("equity")[-1], broker.record.bars_held, broker.now),
+            lambda: [(slot.version, slot.close_time, slot.mark_close) for slot in broker.slots.values() if slot.position.size],
+            lambda: (broker.getvalue([data]), broker.getposition(data).size),
+        )
+        self.told.append(self.mood.choice(looks)())
+
+    def _move(self):
+        data = self.mood.choice(self.datas)
+        moves = (
+            lambda: self.broker.add_cash(self.mood.choice((500.0, -200.0))),
+            lambda: self.broker.set_leverage(data, self.mood.choice((3, 8, 15))),
+            lambda: self.broker.add_margin(data, 25.0),
+            lambda: self.broker.remove_margin(data, 5.0),
+            lambda: self.broker.set_cash(self.broker.getcash() + 50.0),
+        )
+        try:
+            self.mood.choice(moves)()
+        except ValueError as refused:
+            self.told.append(str(refused))
+
+
+def leavings(strategy):
+    """Return all that a run leaves behind, order references replaced by the order in which they came."""
+    broker = strategy.broker
+    record = broker.record
+    refs = {ref: number for number, ref in enumerate(dict.fromkeys(row.order_ref for row in (*record.fills, *record.refusals)))}
+    rows = [row._replace(order_ref=refs[row.order_ref]) for row in (*record.fills, *record.refusals)]
+    return {
+        "bars": record.table().tobytes(),
+        "holdings": record.holdings().tobytes(),
+        "rows": rows,
+        "lists": [record.funding, record.liquidations, record.warnings, record.top_ups, record.flows],
+        "counts": [record.bars_held, record.walked_bars, record.ambiguous_bars, record.gap_stamps, record.detailed],
+        "closest call": record.closest_call,
+        "journal": [entry[:3] + entry[3] for entry in broker.journal.entries],
+        "marks": dict(broker.marks),
+        "slots": [(slot.version, slot.close_time, slot.lots and list(slot.lots.values())) for slot in broker.slots.values()],
+        "end": (broker.getvalue(), broker.getcash(), broker.fundvalue, broker.now),
+    }
+
+
+def run(frames, *, modes, seed=0, strategy=Curious, appetite=0.01, **broker_args):
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=10_000, **broker_args)
+    for number, candles in enumerate(frames):
+        name = "ABC"[number] * 3
+        terms = {"leverage": (10, 5, 20)[number], "commission": 0.0005, "maker": 0.0002, "tiers": TIERS, "margin_mode": modes[number]}
+        cerebro.broker.addcommissioninfo(PerpCommInfo(**terms), name=name)
+        cerebro.adddata(PerpData(dataname=candles, name=name))
+    cerebro.addstrategy(strategy, seed=seed, appetite=appetite)
+    return cerebro.run()[0]
+
+
+def both_roads(monkeypatch, *args, **kwargs):
+    """Return what a run with lulls has passed; it must leave the same as one that looks at every bar."""
+    passing = run(*args, **kwargs)
+    with monkeypatch.context() as patch:
+        patch.setattr(Lull, "_find_out", lambda _: False)
+        plain = run(*args, **kwargs)
+    assert plain.broker.lull.passed == 0
+    ours, theirs = leavings(passing), leavings(plain)
+    closest, other = ours.pop("closest call"), theirs.pop("closest call")
+    assert closest == pytest.approx(other, rel=1e-12)
+    for what, left in ours.items():
+        assert left == theirs[what], what
+    assert passing.seen == plain.seen
+    assert passing.values == plain.values
+    assert passing.told == plain.told
+    return passing.broker.lull.passed
+
+
+@pytest.mark.parametrize(
+    ("seed", "modes"), [(1, ("cross",)), (2, ("isolated",)), (3, ("cross", "isolated", "cross")), (4, ("isolated",) * 2)]
+)
+def test_passed_bars_leave_the_same_in_calm_markets_with_a_crash(monkeypatch, modes, seed):
+    frames = [calm_frame(10 * seed + number, 1_200, start=start) for number, start in enumerate((100.0, 3.0, 20_000.0)[: len(modes)])]
+    assert both_roads(monkeypatch, frames, modes=modes, seed=seed) > 400
+
+
+@pytest.mark.parametrize(("seed", "modes"), [(4, ("cross",)), (5, ("isolated",)), (6, ("isolated", "cross", "cross"))])
+def test_passed_bars_leave_the_same_in_wild_markets(monkeypatch, modes, seed):
+    frames = [wild_frame(10 * seed + number, 600, start=start) for number, start in enumerate((100.0, 3.0, 20_000.0)[: len(modes)])]
+    assert both_roads(monkeypatch, frames, modes=modes, seed=seed, appetite=0.03) > 50
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        {"on_liquidation": "refill", "refill": 5_000.0},
+        {"on_liquidation": "stop"},
+        {"top_up": TopUp(amount=500, times=3, deposit=True)},
+        {"unfunded": "shrink", "intrabar": "worst"},
+        {"intrabar": "close", "slip_perc": 0.0005},
+        {"coc": True},
+    ],
+)
+def test_passed_bars_leave_the_same_by_every_rule_of_the_account(monkeypatch, account):
+    frames = [calm_frame(31, 800, start=100.0), calm_frame(32, 800, start=3.0)]
+    assert both_roads(monkeypatch, frames, modes=("cross", "isolated"), seed=6, appetite=0.02, **account) > 200
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    modes=st.lists(st.sampled_from(("cross", "isolated")), min_size=1, max_size=3),
+    wild=st.booleans(),
+    appetite=st.sampled_from((0.002, 0.02, 0.2)),
+)
+def test_passed_bars_leave_the_same_for_any_trader(seed, modes, wild, appetite):
+    make, bars = (wild_frame, 150) if wild else (calm_frame, 400)
+    frames = [make(seed + number, bars, start=100.0) for number in range(len(modes))]
+    with pytest.MonkeyPatch.context() as patch:
+        both_roads(patch, frames, modes=modes, seed=seed, appetite=appetite)
+
+
+class Once(bt.Strategy):
+    """Buy 1 on the first bar, and do nothing more."""
+
+    params = (("seed", 0), ("appetite", 0))
+
+    def next(self):
+        if len(self) == 1:
+            self.buy(size=1)
+
+
+def test_a_lull_ends_before_the_bar_that_liquidates():
+    # 10 behind a long of 1 at 100, flat maintenance of 1 %: it dies at 90 / 0.99 = 90.91.
+    rows = [(100, 101, 99, 100)] * 300 + [(100, 101, 90, 95)] + [(95, 96, 94, 95)] * 50
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000, margin_mode="isolated")
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01))
+    cerebro.adddata(PerpData(dataname=frame(rows), name="AAA"))
+    cerebro.addstrategy(Once)
+
+    broker = cerebro.run()[0].broker
+
+    assert [row.time for row in broker.record.liquidations] == [broker.record.column("time")[300]]
+    assert broker.record.bars_held == 299
+    assert broker.lull.passed > 300
