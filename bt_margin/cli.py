@@ -23,6 +23,8 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from . import calc
 from .interrupt import INTERRUPTED, NAME, Interrupted, lift
 from .result import Result, plain, records, version_of
+from .tearsheet import check as check_tearsheet
+from .tearsheet import save as save_tearsheet
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -36,6 +38,7 @@ SHOWN = 10  # liquidations; the rest is in the files and in --json
 DEMO_NOTE = "hourly Binance spot prices stand in for last and mark price of the perpetual; funding at the default 0.01 % per 8 h"
 DEMO_PICTURE = "bt_margin_demo.png"
 HOURS_A_DAY = 24
+OWN_PICTURES = ("leverage", "money", "close_calls")  # the panels that the page has no place for
 FRAMES = ("equity", "positions", "trades", "fills", "refusals", "warnings", "top_ups", "funding", "liquidations", "journal")
 
 app = typer.Typer(
@@ -138,7 +141,8 @@ def run(
     on_liquidation: Annotated[str, typer.Option(help="continue, stop, or refill the account to --refill.")] = Plan.on_liquidation,
     refill: Annotated[float | None, typer.Option(help="Equity that a refill after a liquidation pays up to.")] = None,
     warn_at: Annotated[str | None, typer.Option(metavar="SHARE", help="Warn so near to liquidation, 0.05 or 5% of the mark.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures and the tables.")] = None,
+    tearsheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Tear sheet of daily UTC returns, HTML, by quantstats.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
     """Run a Backtrader strategy on candle files under a venue's margin rules."""
@@ -148,8 +152,8 @@ def run(
     whence = (strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end)
     how = (param or (), sizer, fee, intrabar, unfunded, filters, baseline, stamp, detail or (), bounds)
     plan = Plan(*whence, *how, on_liquidation, refill, warn_at)
-    _check_folder(out)
-    result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
+    _check_places(out, tearsheet)
+    result, written = _carry_out(plan, lambda result: _keep(result, out, tearsheet), is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json)
     _stop_if_cut_short(result, plan)
 
@@ -427,7 +431,7 @@ def _warned(result: Result) -> str:
     return f"Warnings: {len(warnings)}, the first {first['time']:%Y-%m-%d %H:%M} UTC, {whose}."
 
 
-def _check_folder(path: Path | None) -> None:
+def _check_folder(path: Path | None, option: str = "--out") -> None:
     """Try to write in the folder, or in the nearest one above it that is there, before a run is worked out that could not be kept."""
     if path is None:
         return
@@ -437,17 +441,35 @@ def _check_folder(path: Path | None) -> None:
         with TemporaryFile(dir=next(place for place in (path, *path.parents) if place.exists())):
             pass
     except OSError as error:
-        raise ValueError(f"--out {path} is no folder to write to ({error.strerror}); name one that is") from error
+        raise ValueError(f"{option} {path} is no folder to write to ({error.strerror}); name one that is") from error
+
+
+def _check_places(out: Path | None, tearsheet: Path | None) -> None:
+    """Refuse what could not be written, before a run is worked out for it."""
+    _check_folder(out)
+    if tearsheet is not None:
+        check_tearsheet(tearsheet)
+        _check_folder(tearsheet.parent, "--tearsheet")
+
+
+def _keep(result: Result, out: Path | None, tearsheet: Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield from _save(result, out)
+    if tearsheet is not None:
+        yield _write(tearsheet, lambda place: save_tearsheet(result, place), "--tearsheet")
 
 
 def _save(result: Result, folder: Path) -> Iterator[Path]:
     """Write the picture, the tables and the summary of a run, and yield each file that is there."""
-    from .plots import page
+    from .plots import PANELS, page, panel, text
 
     yield _save_picture(page(result), folder / "page.png")
+    yield _save_text("\n".join(text(result, key) for key in PANELS), folder / "pictures.txt")
+    for key in OWN_PICTURES:
+        yield _save_picture(panel(result, key), folder / f"{key}.png")
     for name in FRAMES:
         yield _save_text(getattr(result, name).to_csv(index=name == "equity"), folder / f"{name}.csv")
-    whole = json.dumps(plain({"settings": result.settings, "summary": result.summary}), indent=2)
+    whole = json.dumps(plain({"settings": result.settings, "summary": result.summary, "statistics": result.statistics}), indent=2)
     if result.baseline is not None:
         yield _save_text(result.baseline.to_csv(), folder / "baseline.csv")
     if result.bounds is not None:
@@ -465,7 +487,7 @@ def _save_picture(figure: "Figure", path: Path) -> Path:
     return _write(path, lambda place: save(figure, place))
 
 
-def _write(path: Path, save: Callable[[Path], Any]) -> Path:
+def _write(path: Path, save: Callable[[Path], Any], option: str = "--out") -> Path:
     """Write a file whole or not at all: of two runs that write the same file it is of one."""
     from secrets import token_hex
 
@@ -476,7 +498,7 @@ def _write(path: Path, save: Callable[[Path], Any]) -> Path:
         save(draft)
         draft.replace(path)
     except OSError as error:
-        raise ValueError(f"cannot write {path} ({error.strerror}); name another folder with --out") from error
+        raise ValueError(f"cannot write {path} ({error.strerror}); name another folder with {option}") from error
     finally:
         draft.unlink(missing_ok=True)
         for place in missing:

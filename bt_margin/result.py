@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, pairwise
-from math import inf, isfinite, isnan, nan
+from math import fsum, inf, isfinite, isnan, nan
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,13 +18,23 @@ from .core.account import Position
 from .core.contract import Contract
 from .core.funding import FundingSchedule
 from .core.ledger import CROSS, Journal, Row, wallet_of
-from .core.liquidation import is_paid_for, joint_liquidation_price, jumps, liquidation_price
-from .core.terms import terms_at
+from .core.liquidation import (
+    bankruptcy_price,
+    is_paid_for,
+    joint_liquidation_price,
+    jumps,
+    liquidation_price,
+    shared_bankruptcy_price,
+)
+from .core.terms import Holding, terms_at
 from .core.tiers import Bracket, TierSchedule, maintenance_margin
-from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
+from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, positions_of, sharpe, without_flows
+from .measures import iso as iso
 from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FlowRow, FundingRow, LiquidationRow, Record, RefusalRow, TopUpRow, WarningRow
+from .traces import ExcursionRow, Held, StopRow, excursions, slippage, stop_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 EQUITY_COLUMNS = (
@@ -54,10 +64,12 @@ TRADE_COLUMNS = (
     "net_pnl",
     "liquidated",
 )
-POSITION_COLUMNS = ("time", "symbol", "size", "entry_price", "mark_price", "liquidation_price")
+POSITION_COLUMNS = ("time", "symbol", "size", "entry_price", "mark_price", "liquidation_price", "bankruptcy_price")
+TIER_COLUMNS = ("time", "symbol", "notional", "tier", "cap", "rate", "max_leverage", "leverage")
 LONGEST_FUNDING_INTERVAL = 8 * 3600.0  # seconds; no venue of ours settles more rarely
 DTYPES = {float | None: float}  # what stands for a NamedTuple's type in a frame, where that is another
 DEAD_SHARE = 1e-6  # of all that was paid in: with less an account is dead, where no lot says so
+NOT_A_TIME = -(2**63)  # among numpy's instants
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01
 
 
@@ -120,8 +132,10 @@ class _Holding:
         self.wallet_balance, self.is_isolated = wallet_balance, bool(is_isolated)
         self.contract: Contract = slot.position.offered.at(terms_since)
         self.brackets: Sequence[Bracket] = self.contract.tiers.at(terms_since).brackets
+        self.kept_fee = 0.0  # for closing, beside the margin
         if not slot.position.is_plain:
-            self.brackets = self._position(leverage, terms_since, set_aside).brackets
+            position = self._position(leverage, terms_since, set_aside)
+            self.brackets, self.kept_fee = position.brackets, position.reserved_fee
 
     def _position(self, leverage: float, terms_since: float, set_aside: float) -> Position:
         then: Position = replace(
@@ -165,6 +179,17 @@ class _Holding:
             mark_price=self.mark_price,
         )
         return nan if price is None else price
+
+    def bankruptcy_price(self, collateral: float) -> float:
+        """Return the bankruptcy price with this much behind the position, NaN where there is none."""
+        contract = self.contract
+        terms: Any = {"size": self.size, "entry_price": self.entry_price, "multiplier": contract.multiplier, "kind": contract.kind}
+        price = bankruptcy_price(collateral=collateral - self.kept_fee, **terms)
+        return nan if price is None else price
+
+    def as_holding(self) -> Holding:
+        """Return as much of the position as a bankruptcy price depends on."""
+        return Holding(self.size, self.entry_price, None, kind=self.contract.kind, multiplier=self.contract.multiplier)
 
 
 class Result:
@@ -241,10 +266,9 @@ class Result:
         - ``journal_imbalance`` largest unbalanced entry relative to turnover; ``flags`` the policies that were used
         """
         record, times, start = self._record, self._times, self._start_cash
-        equity, lowest = without_flows(start, record.column("equity"), record.column("lowest_equity"), self.flows)
+        equity, lowest = self.levels
         total_return = equity[-1] / start - 1
         died = self.died
-        opened = [time - self.bar_seconds for time in times]
         trips, open_trips = self._round_trips
         balances = self._ledger.balances()
         return {
@@ -253,11 +277,13 @@ class Result:
             "died": None if died is None else iso(died),
             "net_deposits": sum((flow.amount for flow in self.flows), 0.0),
             "total_return": total_return,
-            "annual_return": annual_return(total_return, times[-1] - opened[0]) if died is None or total_return <= -1 else None,
+            "annual_return": annual_return(total_return, times[-1] - times[0] + self.bar_seconds)
+            if died is None or total_return <= -1
+            else None,
             "max_drawdown": max_drawdown(start, equity, lowest),
-            "sharpe": sharpe(daily_returns(start, opened, equity)) if died is None else None,
+            "sharpe": sharpe(self._returns) if died is None else None,
             "trades": len(trips),
-            "open_trades": open_trips,
+            "open_trades": len(open_trips),
             "orders_refused": len(record.refusals),
             "win_rate": sum(trip.net_pnl > 0 for trip in trips) / len(trips) if trips else None,
             "fees": -balances.get("fees", 0.0) + 0.0,
@@ -276,6 +302,47 @@ class Result:
             "journal_imbalance": self._ledger.imbalance(),
             "flags": self._flags(),
         }
+
+    @cached_property
+    def statistics(self) -> dict[str, Any]:
+        """The numbers of a tear sheet, by the names of ``tearsheet.STATISTICS``, which has their units and definitions."""
+        from .tearsheet import statistics
+
+        return statistics(self)
+
+    @cached_property
+    def levels(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Equity and its lowest inside each bar as if nothing had been paid in or out after the start: what returns are of."""
+        record = self._record
+        return without_flows(self._start_cash, record.column("equity"), record.column("lowest_equity"), self.flows)
+
+    @cached_property
+    def _returns(self) -> list[float]:
+        return daily_returns(self._start_cash, [time - self.bar_seconds for time in self._times], self.levels[0])
+
+    @cached_property
+    def daily_returns(self) -> "pd.Series":
+        """The return of each UTC day from the first bar's to the last's, by the day's midnight, as tear-sheet libraries take it.
+
+        A bar belongs to the day it opens on; money paid in or out is no return; a day without a bar returned 0.
+        """
+        import pandas as pd
+
+        first = (self._times[0] - self.bar_seconds) // DAY * DAY
+        days = _instants([first + row * DAY for row in range(len(self._returns))], name="day")
+        return pd.Series(self._returns, index=pd.DatetimeIndex(days, freq="D"), name="return", dtype=float)
+
+    @cached_property
+    def price_profit(self) -> float:
+        """What prices brought, before fees and funding: realized by fills that were not forced, and open at the last close."""
+        realized = fsum(fill.realized_pnl for fill in self._record.fills if not fill.liquidation)
+        return realized + self._record.column("equity")[-1] - self._record.column("wallet_balance")[-1]
+
+    @cached_property
+    def traded_notional(self) -> float:
+        """Notional of all fills at their prices, forced ones too."""
+        slots = self._broker.slots
+        return fsum(slots[fill.symbol].position.contract.notional(fill.size, fill.price) for fill in self._record.fills)
 
     def _added_money(self) -> dict[str, float]:
         topped_up = [row.amount for row in self._record.top_ups]
@@ -345,9 +412,9 @@ class Result:
         return False
 
     @cached_property
-    def _round_trips(self) -> tuple[list[RoundTrip], int]:
+    def _round_trips(self) -> tuple[list[RoundTrip], list[RoundTrip]]:
         slots = self._broker.slots.values()
-        return round_trips(
+        return positions_of(
             self._record.fills, self._record.funding, {slot.symbol for slot in slots if slot.position.contract.kind == "inverse"}
         )
 
@@ -467,10 +534,10 @@ class Result:
 
     @cached_property
     def positions(self) -> "pd.DataFrame":
-        """What was held at the close of each bar: size (signed), entry, closing mark, liquidation price (NaN where none).
+        """What was held at the close of each bar: size (signed), entry, closing mark, liquidation and bankruptcy price (NaN where none).
 
-        The liquidation price is the mark at which the position's wallet would fail, the other marks as at that close. In hedge
-        mode each leg is a row; in cross both have one price.
+        The liquidation price is the mark at which the position's wallet would fail, the bankruptcy price the one at which its
+        equity would be 0, the other marks as at that close. In hedge mode each leg is a row; in cross both have one price.
         """
         import numpy as np
         import pandas as pd
@@ -478,37 +545,45 @@ class Result:
         rows = self._record.holdings()
         row, number, size, entry_price, mark_price = rows.T[:5]
         symbols = np.array([slot.symbol for slot in self._broker.slots.values()], dtype=object)
+        prices = np.array(list(self._position_prices(rows.tolist()))).reshape(-1, 2)
         columns = {
             "time": _instants(np.array(self._times)[row.astype(int)]),
             "symbol": pd.Series(symbols[number.astype(int)], dtype=str),
             "size": size,
             "entry_price": entry_price,
             "mark_price": mark_price,
-            "liquidation_price": np.fromiter(self._liquidation_prices(rows.tolist()), dtype="float64", count=len(rows)),
+            "liquidation_price": prices[:, 0],
+            "bankruptcy_price": prices[:, 1],
         }
         return pd.DataFrame(columns)[list(POSITION_COLUMNS)]
 
-    def _liquidation_prices(self, rows: "list[list[float]]") -> Iterator[float]:
-        """Yield the liquidation price of each holding; those of one bar and the cross wallet carry each other."""
+    def _position_prices(self, rows: "list[list[float]]") -> Iterator[tuple[float, float]]:
+        """Yield liquidation and bankruptcy price of each holding; those of one bar and the cross wallet carry each other."""
         slots = list(self._broker.slots.values())
-        solved: dict[int, tuple[Any, float]] = {}  # by contract: the last problem and its answer, for most bars repeat it
+        solved: dict[int, tuple[Any, tuple[float, float]]] = {}  # by contract: the last problem and its answer, most bars repeat it
         for _, bar in groupby(rows, key=lambda holding: holding[0]):
             held = [_Holding(slots[int(number)], *rest) for _, number, *rest in bar]
-            shared = sum(holding.headroom for holding in held if not holding.is_isolated) if len(held) > 1 else 0.0
+            shared = [holding for holding in held if not holding.is_isolated] if len(held) > 1 else []
+            headroom, profit = sum(holding.headroom for holding in shared), sum(holding.profit for holding in shared)
             for holding in held:
-                joint = [other for other in held if other.slot.name == holding.slot.name] if not holding.is_isolated else [holding]
-                carried = shared - sum(other.headroom for other in joint) if len(held) > 1 and not holding.is_isolated else 0.0
-                collateral, number = holding.wallet_balance + carried, holding.slot.number
+                joint = [holding] if holding.is_isolated else [other for other in held if other.slot.name == holding.slot.name]
+                collateral = worth = holding.wallet_balance
+                if len(held) > 1 and not holding.is_isolated:
+                    collateral += headroom - sum(other.headroom for other in joint)
+                    worth += profit - sum(other.profit for other in joint)
+                number = holding.slot.number
                 if len(joint) > 1:
                     price = joint_liquidation_price(joint, collateral=collateral, mark_price=holding.mark_price)
-                    yield nan if price is None else price
+                    worth -= sum(other.kept_fee for other in joint)
+                    bankrupt = shared_bankruptcy_price([other.as_holding() for other in joint], collateral=worth)
+                    yield nan if price is None else price, nan if bankrupt is None else bankrupt
                     continue
-                problem = holding.problem(collateral)
                 if holding.contract.kind == "spot" and _owes_nothing(holding, held):
-                    yield nan  # nothing is borrowed, nothing can be called
+                    yield nan, nan  # nothing is borrowed, nothing can be called
                     continue
+                problem = (*holding.problem(collateral), worth)
                 if number not in solved or solved[number][0] != problem:
-                    solved[number] = (problem, holding.liquidation_price(collateral))
+                    solved[number] = problem, (holding.liquidation_price(collateral), holding.bankruptcy_price(worth))
                 yield solved[number][1]
 
     @cached_property
@@ -533,6 +608,18 @@ class Result:
         ratios = (wallets["maintenance"] / equity.where(equity > 0)).unstack("wallet")
         order = [name for name in (CROSS.removeprefix("wallet:"), *self._broker.slots) if name in ratios]
         return ratios.reindex(range(len(self._times)))[order].set_index(self.equity.index)
+
+    @cached_property
+    def judged_ratios(self) -> "pd.DataFrame":
+        """The margin ratios that decide, by bar and NaN while flat: of each wallet, or where all is in cross of the 'account'.
+
+        A wallet is liquidated by what it holds itself.
+        """
+        modes, held = self.settings["margin_mode"], self.margin_ratios
+        if any(modes[symbol] == "isolated" or any(leg in held for leg in self.legs(symbol)) for symbol in self.symbols):
+            return held
+        ratio = self.equity["margin_ratio"]
+        return ratio.where(ratio >= 0).to_frame("account")
 
     @cached_property
     def fills(self) -> "pd.DataFrame":
@@ -598,6 +685,99 @@ class Result:
         prices = {name: list(getattr(data, name).get(size=size)) for name in ("open", "high", "low", "close")}
         return pd.DataFrame(prices, index=_instants(times, name="time"))
 
+    def marks(self, symbol: str | None = None) -> "pd.DataFrame":
+        """Return a contract's mark candles by the times of ``candles``; the candles themselves where no marks were given."""
+        import numpy as np
+
+        candles, slot = self.candles(symbol), self._broker.contracts[self.symbols[0] if symbol is None else symbol][0]
+        series = slot.series
+        if not slot.has_own_mark or candles.empty:
+            return candles
+        ends = np.searchsorted(np.array(series.stamps), _seconds(candles.index), side="right")
+        first = np.minimum(np.concatenate([[max(ends[0] - 1, 0)], ends[:-1]]), ends - 1)
+        opens, highs, lows, closes = (np.array(getattr(series, f"mark_{name}")) for name in candles.columns)
+        merged = {"open": opens[first], "high": np.maximum.reduceat(highs, first), "low": np.minimum.reduceat(lows, first)}
+        if first[-1] < ends[-1] < len(highs):  # the last bar ends before the series does
+            merged["high"][-1], merged["low"][-1] = highs[first[-1] : ends[-1]].max(), lows[first[-1] : ends[-1]].min()
+        return candles.assign(**merged, close=closes[ends - 1])
+
+    def _bar_rows(self, symbol: str, times: Any) -> "np.ndarray":
+        """Return which row of ``candles`` each closing instant belongs to; feeds of the host may be stamped at the open."""
+        import numpy as np
+
+        slot = self._broker.contracts[symbol][0]
+        side: Any = "left" if slot.stamps_are_opens and slot.series is None else "right"
+        return (np.searchsorted(_seconds(self.candles(symbol).index), times, side=side) - 1).clip(min=0)
+
+    # -- what orders and bars tell beyond the record -----------------------------------------------------------------
+
+    @cached_property
+    def stops(self) -> "pd.DataFrame":
+        """One row for each price at which a stop order rested, see ``traces.StopRow``; none where the host checks no orders."""
+        names = {id(leg.data): symbol for symbol, legs in self._broker.contracts.items() for leg in legs}
+        known = [order for order in self._broker.orders if id(order.data) in names]
+        rows = stop_rows(known, _of_host, lambda order: names[id(order.data)], self._times[-1])
+        return _frame(StopRow, rows)
+
+    @cached_property
+    def slippage(self) -> "pd.Series":
+        """What slippage took by each fill, a number for each row of ``fills``: money, negative; it is inside the fills' prices.
+
+        None is known where the host checks no orders (``checksubmit=False``), for it keeps none then.
+        """
+        import pandas as pd
+
+        fills, params = self._record.fills, self._broker.p
+        if not (params.slip_perc or params.slip_fixed):
+            return pd.Series(0.0, index=self.fills.index, name="slippage")
+        orders = {order.ref: order for order in self._broker.orders}
+        legs = {leg.symbol: symbol for symbol, legs in self._broker.contracts.items() for leg in legs}
+        bars = {symbol: self.candles(symbol) for symbol in set(legs.values())}
+        taken = []
+        for fill in fills:
+            symbol = legs[fill.symbol]
+            bar = bars[symbol].iloc[int(self._bar_rows(symbol, fill.time))].to_dict()
+            contract = self._broker.slots[fill.symbol].position.contract
+            taken.append(slippage(fill, orders.get(fill.order_ref), contract, bar, is_at_close=params.coc))
+        return pd.Series(taken, index=self.fills.index, name="slippage", dtype=float)
+
+    @cached_property
+    def excursions(self) -> "pd.DataFrame":
+        """One row for each position: how far its mark went against it, and how far its liquidation was; see ``traces.ExcursionRow``."""
+        held, positions = {}, self.positions
+        for symbol in self.symbols:
+            marks = self.marks(symbol)
+            lows, highs = marks["low"].to_numpy(), marks["high"].to_numpy()
+            for leg in self.legs(symbol):
+                rows = positions[positions["symbol"] == leg]
+                times = _seconds(rows["time"])
+                bars = self._bar_rows(symbol, times)
+                sizes, entries, ends = (rows[name].to_numpy() for name in ("size", "entry_price", "liquidation_price"))
+                held[leg] = Held(times, sizes, entries, ends, lows[bars], highs[bars])
+        deaths = {(row.symbol, row.time): row.mark_price for row in self._record.liquidations}
+        return _frame(ExcursionRow, list(excursions(*self._round_trips, held, deaths)))
+
+    @cached_property
+    def tiers(self) -> "pd.DataFrame":
+        """The tier of each row of ``positions``, spot left out: number (from 1), cap, maintenance rate, largest leverage; the leverage set.
+
+        ``notional`` is at the closing mark; ``cap`` counts what the table does (quote money, coins or contracts), inf where open.
+        """
+        import numpy as np
+        import pandas as pd
+
+        slots = list(self._broker.slots.values())
+        held = pd.DataFrame(self._record.holdings(), columns=list(HOLDING_COLUMNS))
+        on_margin = np.array([slot.position.contract.kind != "spot" for slot in slots])
+        held = held[on_margin[held["number"].astype(int)]]
+        frame = pd.DataFrame(0.0, index=held.index, columns=["notional", "tier", "cap", "rate", "max_leverage"])
+        for (number, since), rows in held.groupby(["number", "terms_since"]):
+            frame.loc[rows.index] = _tiers_of(slots[int(number)], since, rows)
+        symbols = np.array([slot.symbol for slot in slots], dtype=object)[held["number"].astype(int)]
+        times = _instants(np.array(self._times)[held["row"].astype(int)])
+        frame = frame.assign(leverage=held["leverage"], tier=frame["tier"].astype(int), symbol=pd.Series(symbols, held.index, dtype=str))
+        return frame.reset_index(drop=True).assign(time=times)[list(TIER_COLUMNS)]
+
     # -- for machines ------------------------------------------------------------------------------------------------
 
     def to_json(self, *, indent: int | None = None) -> str:
@@ -612,6 +792,7 @@ class Result:
         whole = {
             "settings": self.settings,
             "summary": self.summary,
+            "statistics": self.statistics,
             **{name: records(frame) for name, frame in tables.items()},
             "equity": _columns(self.equity),
             "positions": _columns(self.positions),
@@ -664,19 +845,33 @@ def _frame(kind: Any, rows: Sequence[Sequence[Any]]) -> "pd.DataFrame":
     for name, values in zip(kind._fields, columns, strict=True):
         frame[name] = (
             _instants(values)
-            if name == "time"
+            if name in ("time", "placed", "ended", "opened", "closed")
             else pd.Series(list(values), dtype=DTYPES.get(kind.__annotations__[name], kind.__annotations__[name]))
         )
     return pd.DataFrame(frame)
 
 
 def _instants(seconds: Iterable[float], *, name: str | None = None) -> "pd.DatetimeIndex":
-    """Return seconds since 1970 as UTC instants, to the microsecond."""
+    """Return seconds since 1970 as UTC instants, to the microsecond; NaN is no time (NaT)."""
     import numpy as np
     import pandas as pd
 
-    micros = np.rint(np.fromiter(seconds, dtype="float64") * 1e6).astype("int64")
+    known = np.fromiter(seconds, dtype="float64")
+    micros = np.where(np.isnan(known), NOT_A_TIME, np.rint(np.nan_to_num(known) * 1e6).astype("int64"))
     return pd.DatetimeIndex(micros.view("datetime64[us]"), name=name).tz_localize("UTC")
+
+
+def _seconds(times: Any) -> "np.ndarray":
+    """Return UTC instants as seconds since 1970."""
+    import numpy as np
+    import pandas as pd
+
+    return np.asarray(pd.DatetimeIndex(times).as_unit("us").asi8) / 1e6
+
+
+def _of_host(day_number: float) -> float:
+    """Return the host's day number as seconds since 1970."""
+    return round((day_number - EPOCH) * DAY, 3)
 
 
 def _postings(journal: Journal) -> Iterator[tuple[float, str, str, str, float, int]]:
@@ -685,13 +880,25 @@ def _postings(journal: Journal) -> Iterator[tuple[float, str, str, str, float, i
             yield time, kind, symbol, account, amount, entry_id
 
 
-def iso(time: float) -> str:
-    """Return an instant in seconds as ISO 8601 text, UTC."""
-    return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
-
-
 def _day(time: float) -> str:
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d}"
+
+
+def _tiers_of(slot: Any, since: float, rows: "pd.DataFrame") -> Any:
+    """Return notional, tier number, cap, rate and largest leverage of holdings of one contract under the same dated terms, a row each."""
+    import numpy as np
+
+    contract, terms = slot.position.offered.at(since), terms_at(slot.position.rules, since)
+    table, is_inverse = contract.tiers.at(since), contract.kind == "inverse"
+    sizes, entries, marks = (rows[name].to_numpy() for name in ("size", "entry_price", "mark_price"))
+    coins = abs(sizes) * contract.multiplier
+    judged = entries if terms.maintenance_basis == "entry" else marks
+    notionals, basis = (coins / price if is_inverse else coins * price for price in (marks, judged))
+    moves = table.unit == ("base" if is_inverse else "quote")
+    measures = abs(sizes) if table.unit == "contracts" else basis if moves else coins
+    terms_of = np.array([(tier.cap, tier.rate, tier.max_leverage) for tier in table.tiers])
+    numbers = np.searchsorted(terms_of[:, 0], measures).clip(max=len(terms_of) - 1)
+    return np.column_stack([notionals, numbers + 1, terms_of[numbers]])
 
 
 def _profit_and_maintenance(slot: Any, rows: "pd.DataFrame") -> Any:

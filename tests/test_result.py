@@ -15,7 +15,7 @@ from playing import CALM, Action, Script, buy, close, frame, play, rate_column, 
 from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierSchedule, TierTable, measures
 from bt_margin.measures import annual_return, daily_returns, max_drawdown, round_trips, sharpe, without_flows
 from bt_margin.record import FillRow, FlowRow, FundingRow
-from bt_margin.result import EQUITY_COLUMNS, TRADE_COLUMNS, Result
+from bt_margin.result import EQUITY_COLUMNS, POSITION_COLUMNS, TRADE_COLUMNS, Result
 
 CRASH = (100, 100, 80, 85)
 COSTS = {"commission": 0.001, "liquidation_fee": 0.005}
@@ -495,10 +495,11 @@ def test_positions_are_what_was_held_at_each_close():
     assert list(rows["mark_price"]) == [100, 103]
     assert list(rows["size"]) == [1, 1]
     assert list(rows["liquidation_price"]) == pytest.approx([LIQUIDATION_PRICE] * 2)
+    assert list(rows["bankruptcy_price"]) == pytest.approx([90] * 2)  # 100 - its 10 of margin
 
 
 def test_without_positions_the_frame_keeps_its_shape(idle):
-    assert list(idle.positions.columns) == ["time", "symbol", "size", "entry_price", "mark_price", "liquidation_price"]
+    assert list(idle.positions.columns) == list(POSITION_COLUMNS)
     assert idle.positions.empty
 
 

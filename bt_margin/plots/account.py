@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import log10
 from typing import TYPE_CHECKING, Any
 
-from ..measures import without_flows
+from ..panels import drawdowns, judged_wallets, kept_rows, kept_with_gaps, money_currency, panel
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -18,13 +18,13 @@ from .drawing import (
     INK,
     ORANGE,
     PALE,
+    PURPLE,
     RED,
     SKY,
     End,
+    amount,
     date_number,
     height_in_points,
-    kept_rows,
-    kept_with_gaps,
     legible,
     mark_deaths,
     money,
@@ -35,6 +35,7 @@ from .drawing import (
     plainly,
     say,
     say_freely,
+    unit_axis,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def draw_equity(axes: "Axes", result: Result, start: "pd.Timestamp", *, whole: b
     frame, stock, start_cash = result.equity.loc[start:], _stock(result, start), result.summary["start_cash"]
     equity, lowest, wallet = (frame[name].to_numpy() for name in ("equity", "lowest_equity", "wallet_balance"))
     band = None if result.bounds is None else result.bounds.equity.loc[start:]
+    unit_axis(axes, money_currency(result))
     drawn = [*equity, *lowest, *([] if stock is None else stock), *([*wallet, start_cash] if whole else [])]
     drawn += [] if band is None else band.to_numpy().ravel().tolist()
     bends = scale_money(axes, start_cash, lowest=min(drawn), highest=max(drawn))
@@ -190,6 +192,7 @@ def draw_margin_ratio(axes: "Axes", result: Result, start: "pd.Timestamp") -> No
     """Draw maintenance margin / equity at the close of each bar, of the wallet where it is highest; a liquidation stands at 1."""
     import numpy as np
 
+    unit_axis(axes, "ratio")
     ratios, whose = _judged(result)
     ratios = ratios.loc[start:]
     index, ratio = ratios.index, ratios.max(axis=1).to_numpy(dtype=float)
@@ -216,18 +219,12 @@ def draw_margin_ratio(axes: "Axes", result: Result, start: "pd.Timestamp") -> No
 
 
 def _judged(result: Result) -> "tuple[pd.DataFrame, str]":
-    """Return the margin ratios that decide, by bar and NaN while flat, and whose the highest of them is.
-
-    A wallet is liquidated by what it holds itself. Where all is in cross that is the account; elsewhere it is each wallet.
-    """
-    frame, modes = result.equity, result.settings["margin_mode"]
-    held = result.margin_ratios
-    isolated = [symbol for symbol in result.symbols if modes[symbol] == "isolated" or any(leg in held for leg in result.legs(symbol))]
-    if not isolated:
-        ratio = frame["margin_ratio"]
-        return ratio.where(ratio >= 0).to_frame(), "the account"
-    names = list(held) or isolated
-    return held, f"the {names[0]} wallet" if len(names) == 1 else f"the wallet nearest to liquidation: {named(names, 'or')}"
+    """Return the margin ratios that decide, by bar and NaN while flat, and whose the highest of them is."""
+    names = judged_wallets(result)
+    if not names:
+        return result.judged_ratios, "the account"
+    whose = f"the {names[0]} wallet" if len(names) == 1 else f"the wallet nearest to liquidation: {named(names, 'or')}"
+    return result.judged_ratios, whose
 
 
 def _draw_thresholds(axes: "Axes") -> None:
@@ -248,25 +245,14 @@ def _draw_thresholds(axes: "Axes") -> None:
 # -- drawdown --------------------------------------------------------------------------------------------------------
 
 
-def levels(result: Result) -> "tuple[np.ndarray, np.ndarray]":
-    """Return equity and its lowest inside each bar as if nothing had been paid in or out after the start."""
-    import numpy as np
-
-    frame = result.equity
-    equity, lowest = without_flows(result.summary["start_cash"], frame["equity"].tolist(), frame["lowest_equity"].tolist(), result.flows)
-    return np.array(equity), np.array(lowest)
-
-
 def draw_drawdown(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
     """Draw how far equity is below its highest so far, deposits and withdrawals taken out: at closes and inside bars."""
-    import numpy as np
     from matplotlib.ticker import FuncFormatter
 
-    equity, lowest = levels(result)
-    peaks = np.maximum.accumulate([result.summary["start_cash"], *equity])
+    unit_axis(axes, "of the highest")
     first = int(result.equity.index.searchsorted(start))
     index = result.equity.index[first:]
-    closes, inside = (equity / peaks[1:] - 1)[first:], np.minimum(lowest / peaks[:-1] - 1, 0)[first:]
+    closes, inside = (series[first:] for series in drawdowns(result))
     rows = kept_rows(inside, closes)
     times = naive(index)[rows]
     axes.fill_between(times, inside[rows], 0, color=SKY, alpha=0.6, linewidth=0.8)
@@ -288,42 +274,31 @@ def draw_drawdown(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
 
 
 def draw_costs(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
-    """Draw what trading fees, funding and liquidations have come to so far, as the account sees it: paid is negative."""
+    """Draw what trading fees, funding, slippage and liquidations have come to so far, as the account sees it: paid is negative."""
+    import pandas as pd
     from matplotlib.ticker import FuncFormatter
 
-    index, start_cash = result.equity.index, result.summary["start_cash"]
-    fees, deaths = result.journal[result.journal["account"] == "fees"], result.liquidations
-    sources = [
-        ("trading fees", GREEN, fees["time"], -fees["amount"]),
-        ("funding", BLUE, result.funding["time"], result.funding["amount"]),
-        ("liquidations", RED, deaths["time"], deaths["realized_pnl"] - deaths["fee"] - deaths["forfeited"]),
-    ]
-    drawn, ends = [], []
-    for name, color, times, amounts in sources:
-        if amounts.abs().max() > 0:
-            series = _sums_by_bar(index, times, amounts)
-            drawn.append(series[int(index.searchsorted(start)) :])
-            ends.append(End(index[-1], float(series[-1]), f"{name} {money(series[-1], start_cash)}", color))
+    unit_axis(axes, money_currency(result))
+    start_cash, shown = result.summary["start_cash"], panel(result, "costs", start=start)
+    names = {"fees": "trading fees", "liquidation_fees": "liquidation fees", "liquidations": "liquidations", "funding": "funding"}
+    colors = {"fees": GREEN, "funding": BLUE, "liquidations": RED, "liquidation_fees": PURPLE, "slippage": ORANGE}
+    drawn, ends = [line.values for line in shown.lines], []
+    for line in shown.lines:
+        last, final = pd.Timestamp(line.times[-1], unit="s", tz="UTC"), float(line.values[-1])
+        ends.append(End(last, final, f"{names.get(line.key, line.key)} {amount(final, start_cash)}", colors[line.key]))
     bends = _scale_costs(axes, drawn, start_cash)
     axes.yaxis.set_major_formatter(FuncFormatter(plainly))
     axes.axhline(0, color=INK, linewidth=1, zorder=2)
-    for series, end in zip(drawn, ends, strict=True):
-        rows = kept_rows(series, series)
-        times = naive(index[-len(series) :])[rows]
-        axes.plot(times, series[rows], color=end.color, linewidth=2, drawstyle="steps-post", marker=_dot(rows), zorder=3)
+    for line, end in zip(shown.lines, ends, strict=True):
+        times = pd.to_datetime(line.times, unit="s").to_numpy()
+        is_inside = line.key in ("slippage", "liquidation_fees")  # of prices, of what liquidations lost: no sum of its own
+        style: dict[str, Any] = {"linestyle": (0, (3, 1.5)) if is_inside else "-", "drawstyle": "steps-post", "marker": _dot(times)}
+        axes.plot(times, line.values, color=end.color, linewidth=2, zorder=3, **style)
     name_ends(axes, ends, size=13)
-    panel_title(axes, f"Paid (below 0) and received so far{bends}")
+    told = {"liquidation_fees": ("┄ inside the loss of liquidations", PURPLE), "slippage": ("┄ inside the prices of fills", ORANGE)}
+    panel_title(axes, f"Paid (below 0) and received so far{bends}", *(told[line.key] for line in shown.lines if line.key in told))
     if not drawn:
         axes.text(0.5, 0.25, "no fee, no funding, no liquidation", transform=axes.transAxes, ha="center", size=14, color=GREY)
-
-
-def _sums_by_bar(index: "pd.DatetimeIndex", times: "pd.Series", amounts: "pd.Series") -> "np.ndarray":
-    """Return what amounts come to at the close of each bar; one between two bars counts in the later."""
-    import numpy as np
-
-    sums = np.zeros(len(index))
-    np.add.at(sums, index.searchsorted(times).clip(max=len(index) - 1), amounts.to_numpy(dtype=float))
-    return sums.cumsum()
 
 
 def _scale_costs(axes: "Axes", drawn: "Sequence[np.ndarray]", start_cash: float) -> str:
@@ -342,4 +317,4 @@ def _scale_costs(axes: "Axes", drawn: "Sequence[np.ndarray]", start_cash: float)
     decades = [sign * threshold * 10**power for sign in (-1, 1) for power in range(6)]
     axes.set_yticks([0, *(step for step in decades if bottom <= step <= top)])
     axes.set_yticks([], minor=True)
-    return f", log scale beyond ±{money(threshold, start_cash)}"
+    return f", log scale beyond ±{amount(threshold, start_cash)}"

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import pairwise
 from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..panels import STEPS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,12 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, GREY, PALE, GRID = "#222222", "#6B6B6B", "#C9C9C9", "#EDEDED"
-BLUE, SKY, GREEN, ORANGE, RED = "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#C8102E"
+BLUE, SKY, GREEN, ORANGE, RED, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#C8102E", "#CC79A7"
 BLUSH = "#FDEDEA"  # behind what is impossible or fatal
-STEPS = 1_200  # across a panel, about one for each pixel
 TITLE, LABEL, SMALL, GAP = 14.0, 15, 13, 14  # points
 WIDTH = 16.0  # inches, of every picture
-LEFT, RIGHT = 0.07, 0.85  # where panels begin and end across; names of curves stand right of them
+LEFT, RIGHT = 0.08, 0.85  # where panels begin and end across; names of curves stand right of them
 MOST_FOOTNOTES = 4  # lines at the bottom
 FEW_BARS = 160  # up to here they are drawn as candles
 SUFFIXES = (".png", ".svg")
@@ -51,29 +51,6 @@ class End(NamedTuple):
     height: float
     text: str
     color: str
-
-
-def kept_rows(low: "np.ndarray", high: "np.ndarray", steps: int = STEPS) -> "np.ndarray":
-    """Return the rows that a picture ``steps`` wide needs: the lowest low and highest high of each step, and both ends."""
-    import numpy as np
-
-    if len(low) <= 2 * steps:
-        return np.arange(len(low))
-    edges = np.linspace(0, len(low), steps + 1).astype(int)
-    kept = [0, len(low) - 1]
-    for first, end in pairwise(edges):
-        kept += [first + int(low[first:end].argmin()), first + int(high[first:end].argmax())]
-    return np.unique(kept)
-
-
-def kept_with_gaps(values: "np.ndarray", steps: int = STEPS) -> "np.ndarray":
-    """Return ``kept_rows`` of a series with NaN in it, and the rows on both sides of each gap, so that gaps stay gaps."""
-    import numpy as np
-
-    blank = np.isnan(values)
-    edges = np.flatnonzero(np.diff(blank.astype(int)))
-    kept = kept_rows(np.where(blank, np.inf, values), np.where(blank, -np.inf, values), steps)
-    return np.unique(np.concatenate([kept, edges, edges + 1]).astype(int))
 
 
 def spread(wanted: "Sequence[float]", heights: "Sequence[float]", room: float) -> "list[float]":
@@ -131,6 +108,16 @@ def money(value: float, scale: float) -> str:
     digits = 0 if scale >= 100 or scale <= 0 else 2 - floor(log10(scale))
     text = f"{value:,.{digits}f}"
     return (text[1:] if text.startswith("-") and float(text.replace(",", "")) == 0 else text).replace("-", "\N{MINUS SIGN}")
+
+
+def amount(value: float, scale: float) -> str:
+    """Return ``money``; what would be said to be nothing and is not is said to its own digits.
+
+    >>> amount(0.187, 10_000), amount(0.0, 10_000), amount(1234.5, 10_000)
+    ('0.187', '0', '1,234')
+    """
+    said = money(value, scale)
+    return money(value, abs(value)) if value and not said.strip("0.\N{MINUS SIGN}") else said
 
 
 def plainly(value: float, _: Any = None) -> str:
@@ -286,6 +273,11 @@ def dress(panels: "Iterable[Axes]") -> None:
         axes.set_axisbelow(True)
 
 
+def unit_axis(axes: "Axes", unit: str) -> None:
+    """Say beside a panel what its numbers count."""
+    axes.set_ylabel(legible(unit), size=SMALL, color=GREY, parse_math=False)
+
+
 def date_axis(axes: "Axes", times: "pd.DatetimeIndex", *, most: int = 13) -> None:
     """Show the time from the first of ``times`` to the last, with room for whole candles and marks; say it is UTC."""
     import pandas as pd
@@ -340,7 +332,8 @@ def panel_title(axes: "Axes", text: str, *more: tuple[str, str]) -> None:
     figure: Any = axes.figure
     text, more = legible(text), tuple((legible(piece), color) for piece, color in more)
     room = (0.99 - axes.get_position().x0) * WIDTH
-    wide = sum(text_width(figure, piece, TITLE) + GAP / 72 for piece, _ in ((text, GREY), *more))
+    wide, gaps = sum(text_width(figure, piece, TITLE) for piece in (text, *(piece for piece, _ in more))), len(more) * GAP / 72
+    room = 0.97 * room - gaps  # what is drawn piece by piece is a little wider than what is measured
     size = min(TITLE, TITLE * room / wide)
     before: Any = axes.set_title(text, loc="left", size=size, color=GREY, parse_math=False)
     for piece, color in more:
