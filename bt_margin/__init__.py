@@ -18,6 +18,7 @@ from .core.top_up import TopUp
 from .feeds import PerpData
 from .hostplot import plot
 from .plug import plug
+from .report import Report
 from .result import Result, version_of
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "OrderTerms",
     "PerpCommInfo",
     "PerpData",
+    "Report",
     "Result",
     "Risk",
     "Tier",

@@ -139,6 +139,9 @@ def run(
     refill: Annotated[float | None, typer.Option(help="Equity that a refill after a liquidation pays up to.")] = None,
     warn_at: Annotated[str | None, typer.Option(metavar="SHARE", help="Warn so near to liquidation, 0.05 or 5% of the mark.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the report page, run.html: one file, opens offline.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
     """Run a Backtrader strategy on candle files under a venue's margin rules."""
@@ -149,7 +152,8 @@ def run(
     how = (param or (), sizer, fee, intrabar, unfunded, filters, baseline, stamp, detail or (), bounds)
     plan = Plan(*whence, *how, on_liquidation, refill, warn_at)
     _check_folder(out)
-    result, written = _carry_out(plan, lambda result: iter(()) if out is None else _save(result, out), is_quiet=as_json)
+    _check_folder(report, "--report")
+    result, written = _carry_out(plan, lambda result: _keep(result, plan, out, report), is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json)
     _stop_if_cut_short(result, plan)
 
@@ -157,16 +161,24 @@ def run(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path(),
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the report page, run.html: one file, opens offline.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
     """See a 20x trend strategy live and die on real prices."""
     from .plots import overview
 
     _check_folder(out)
+    _check_folder(report, "--report")
     plan = demo_plan()
-    result, written = _carry_out(
-        plan, lambda result: iter([_save_picture(overview(result, note=DEMO_NOTE), out / DEMO_PICTURE)]), is_quiet=as_json
-    )
+
+    def keep(result: Result) -> Iterator[Path]:
+        yield _save_picture(overview(result, note=DEMO_NOTE), out / DEMO_PICTURE)
+        if report is not None:
+            yield from _save_report(result, report, f"{NAME} demo", note=DEMO_NOTE)
+
+    result, written = _carry_out(plan, keep, is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json, note=DEMO_NOTE)
     _stop_if_cut_short(result, plan)
 
@@ -427,7 +439,7 @@ def _warned(result: Result) -> str:
     return f"Warnings: {len(warnings)}, the first {first['time']:%Y-%m-%d %H:%M} UTC, {whose}."
 
 
-def _check_folder(path: Path | None) -> None:
+def _check_folder(path: Path | None, option: str = "--out") -> None:
     """Try to write in the folder, or in the nearest one above it that is there, before a run is worked out that could not be kept."""
     if path is None:
         return
@@ -437,7 +449,7 @@ def _check_folder(path: Path | None) -> None:
         with TemporaryFile(dir=next(place for place in (path, *path.parents) if place.exists())):
             pass
     except OSError as error:
-        raise ValueError(f"--out {path} is no folder to write to ({error.strerror}); name one that is") from error
+        raise ValueError(f"{option} {path} is no folder to write to ({error.strerror}); name one that is") from error
 
 
 def _save(result: Result, folder: Path) -> Iterator[Path]:
@@ -455,17 +467,38 @@ def _save(result: Result, folder: Path) -> Iterator[Path]:
     yield _save_text(whole + "\n", folder / "summary.json")
 
 
-def _save_text(text: str, path: Path) -> Path:
-    return _write(path, lambda place: place.write_text(text, "utf-8"))
+def _keep(result: Result, plan: Plan, out: Path | None, report: Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield from _save(result, out)
+    if report is not None:
+        yield from _save_report(result, report, plan.command())
 
 
-def _save_picture(figure: "Figure", path: Path) -> Path:
+def _save_report(result: Result, folder: Path, command: str, *, note: str = "") -> Iterator[Path]:
+    """Write the report page, and yield it; where what it is made with is not installed say so, and write the still picture."""
+    from .plots import page
+    from .report import MissingExtraError, Report
+
+    try:
+        text = Report(result, command=command, note=note).html()
+    except MissingExtraError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        yield _save_picture(page(result, note=note), folder / "page.png", "--report")
+        return
+    yield _save_text(text, folder / "run.html", "--report")
+
+
+def _save_text(text: str, path: Path, option: str = "--out") -> Path:
+    return _write(path, lambda place: place.write_text(text, "utf-8"), option)
+
+
+def _save_picture(figure: "Figure", path: Path, option: str = "--out") -> Path:
     from .plots import save
 
-    return _write(path, lambda place: save(figure, place))
+    return _write(path, lambda place: save(figure, place), option)
 
 
-def _write(path: Path, save: Callable[[Path], Any]) -> Path:
+def _write(path: Path, save: Callable[[Path], Any], option: str) -> Path:
     """Write a file whole or not at all: of two runs that write the same file it is of one."""
     from secrets import token_hex
 
@@ -476,7 +509,7 @@ def _write(path: Path, save: Callable[[Path], Any]) -> Path:
         save(draft)
         draft.replace(path)
     except OSError as error:
-        raise ValueError(f"cannot write {path} ({error.strerror}); name another folder with --out") from error
+        raise ValueError(f"cannot write {path} ({error.strerror}); name another folder with {option}") from error
     finally:
         draft.unlink(missing_ok=True)
         for place in missing:
