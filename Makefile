@@ -2,6 +2,7 @@
 # make test    the whole suite, slow tests too
 # make check   format, lint, types, floors
 # make pictures  draw the README's pictures anew
+# make gallery  build docs/gallery from exchange records: make gallery ARGS=FOLDER
 # make bench   measure, and rewrite benchmarks/RESULTS.md
 #
 # Everything is installed into $(VENV) on first use, and again when the versions asked for change. Another interpreter:
@@ -13,7 +14,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 ASKED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test check format lint types floors pictures bench gate dist clean
+.PHONY: demo test check format lint types floors pictures gallery bench gate dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/bt-margin demo $(ARGS)
@@ -39,6 +40,9 @@ format: $(VENV)/installed-dev
 
 pictures: $(VENV)/installed
 	$(BIN)/python docs/pictures.py
+
+gallery: $(VENV)/installed-report
+	$(BIN)/python docs/gallery.py $(ARGS)
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(ARGS)
@@ -67,6 +71,9 @@ $(VENV)/installed: $(ASKED) | $(BIN)/python
 
 $(VENV)/installed-test: $(ASKED) | $(VENV)/installed
 	$(call install,[test])
+
+$(VENV)/installed-report: $(ASKED) | $(VENV)/installed
+	$(call install,[parquet,report])
 
 $(VENV)/installed-dev: $(ASKED) | $(VENV)/installed
 	$(call install,[dev])

@@ -320,7 +320,7 @@ def _held_lines(view: View, column: str, role: str) -> list[Line]:
     if held.empty:
         return []
     by_leg = held.pivot(index="time", columns="symbol", values=column)
-    if by_leg.nunique(axis=1).max() < 2:
+    if not (by_leg.max(axis=1) > by_leg.min(axis=1)).any():
         by_leg = by_leg.max(axis=1).to_frame(view.symbol)
     prices = by_leg.reindex(view.equity.index)
     name = column.replace("_", " ")

@@ -272,10 +272,11 @@ function candleTrace(pane, width) {
 }
 
 function markTrace(pane, marks, scale, width, height) {
+  const early = pane.candles ? page.bar / 2 : 0; // into the middle of its candle
   const t = array(marks.t), v = array(marks.v), rows = spots(marks, scale, width, height);
   const isCrowded = rows.length > width / 18 && !marks.fatal;
   return {
-    type: "scatter", mode: "markers", showlegend: false, x: rows.map((row) => stamp(t[row])), y: rows.map((row) => v[row]),
+    type: "scatter", mode: "markers", showlegend: false, x: rows.map((row) => stamp(t[row] - early)), y: rows.map((row) => v[row]),
     text: rows.map((row) => (marks.texts ? plain(marks.texts[row]) : plain(marks.label))), hovertemplate: "%{text}<extra></extra>",
     hoverlabel: { bgcolor: colour("card"), bordercolor: colour(marks.color), font: { color: colour("ink") } },
     marker: {
@@ -410,7 +411,7 @@ function drawPanes() {
   const turn = ++drawing, isSeen = (pane) => { const { top, bottom } = pane.box.getBoundingClientRect(); return bottom > 0 && top < innerHeight; };
   const queue = [...panes.filter(isSeen), ...panes.filter((pane) => !isSeen(pane))];
   const step = () => {
-    if (turn !== drawing || !queue.length) { if (turn === drawing) { document.body.dataset.drawn = String(turn); readOut(null); } return; }
+    if (turn !== drawing || !queue.length) { if (turn === drawing) { document.body.dataset.drawn = String(turn); if ($(".cross").hidden) readOut(null); } return; }
     const pane = queue.shift();
     if (isReady) drawPane(pane); else sketch(pane);
     if (isReady && !printing) setTimeout(step, 0); else step();
@@ -438,7 +439,7 @@ function readOut(time) {
   panes.forEach((pane) => {
     const places = new Map($$(`#pane-${pane.key} [data-value]`).map((place) => [place.dataset.value, place]));
     pane.lines.forEach((line) => { const place = places.get(line.key); if (place) place.textContent = shown(valueAt(array(line.t), array(line.v), at), pane.form); });
-    if (pane.shade && places.has("shade")) places.get("shade").textContent = groups(valueAt(array(pane.shade.t), array(pane.shade.v), at) || 0, 8);
+    if (pane.shade && places.has("shade")) places.get("shade").textContent = groups(Number((valueAt(array(pane.shade.t), array(pane.shade.v), at) || 0).toPrecision(6)), 8);
     if (pane.candles && places.has("candles")) {
       const t = array(pane.candles.t), row = Math.min(lowerBound(t, at), t.length - 1);
       places.get("candles").textContent = time === null ? shown(array(pane.candles.c)[row], "price")
@@ -491,9 +492,9 @@ function drawAll() {
 /** Show the bars around an instant, as many before as after. */
 function zoomTo(time) {
   setSpan(time - 18 * page.bar, time + 12 * page.bar);
-  cross(time);
-  const pane = $("#pane-price") || $(".pane");
-  if (pane) pane.scrollIntoView({ behavior: "auto", block: "start" });
+  cross(time - page.bar / 2);
+  const chosen = $("#chosen");
+  (chosen.hidden ? $(".pane") : chosen).scrollIntoView({ behavior: "auto", block: "start" });
 }
 
 $$("[data-span]").forEach((button) => button.addEventListener("click", () => {
@@ -515,7 +516,7 @@ $$("tr[data-time]").forEach((row) => row.addEventListener("click", () => {
   $$("tr.chosen").forEach((other) => other.classList.remove("chosen"));
   row.classList.add("chosen");
   const detail = $("#chosen"), name = document.createElement("strong");
-  name.textContent = `${$(".when", row).textContent} UTC, ${words.saved}:`;
+  name.textContent = words.saved.replace("{time}", $(".when button", row).textContent);
   detail.replaceChildren(name, ...[...$(".saved", row).childNodes].map((node) => node.cloneNode(true)));
   detail.hidden = false;
   zoomTo(Number(row.dataset.time));

@@ -112,7 +112,7 @@ EN = {
     "again_command": "The exact command:",
     "again_python": "The call in Python, with the data by their hash:",
     "copy_button": "copy",
-    "saved": "would have prevented it",
+    "saved": "Liquidated in the bar that closed at {time} UTC. What would have prevented it:",
     "impossible": "impossible: no venue lets an account fall below zero",
     "fact_strategy": "strategy",
     "fact_contracts": "contracts",
