@@ -24,6 +24,7 @@ from .result import Result, iso
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
 SUMMARY_KEYS = (
     "start_cash",
@@ -249,7 +250,18 @@ class Equity(AccountAnalyzer):
       - ``lowest_equity``, ``lowest_equity_time``: money, at the worst inside a bar
       - ``daily``: equity at the end of each UTC day ('2024-01-31'), from the first bar's day to the last's; a bar belongs
         to the day it opens on, and a day without one keeps the equity of the day before
+      - ``returns``: by the same days, the return of each, ``Result.daily_returns``; 0 on a day without a bar
+
+    ``daily_returns()`` gives these as a pandas Series, which ``quantstats`` and ``empyrical`` take as it is.
     """
+
+    def daily_returns(self) -> "pd.Series":
+        """Return the return of each UTC day, by the day's midnight."""
+        import pandas as pd
+
+        returns = self.get_analysis()["returns"]
+        index = pd.DatetimeIndex(list(returns), tz="UTC", name="day").as_unit("us")
+        return pd.Series(list(returns.values()), index=index, name="return", dtype=float)
 
     def summary(self, broker: MarginBroker) -> dict[str, Any]:
         """Return the figures of the account's equity."""
@@ -259,7 +271,15 @@ class Equity(AccountAnalyzer):
         if not len(record):
             cash = broker.startingcash
             nothing = dict.fromkeys(SUMMARY_KEYS, 0.0) | {"annual_return": None, "sharpe": None, "died": None, "refills": 0}
-            return {**nothing, "start_cash": cash, "final_equity": cash, "lowest_equity": cash, "lowest_equity_time": None, "daily": {}}
+            return {
+                **nothing,
+                "start_cash": cash,
+                "final_equity": cash,
+                "lowest_equity": cash,
+                "lowest_equity_time": None,
+                "daily": {},
+                "returns": {},
+            }
         result = Result(self.strategy)
         lowest, lowest_time = _extreme(np.argmin, _column(record, "lowest_equity"), _column(record, "time"))
         return {
@@ -267,6 +287,7 @@ class Equity(AccountAnalyzer):
             "lowest_equity": lowest,
             "lowest_equity_time": lowest_time,
             "daily": _daily(record, result.bar_seconds),
+            "returns": {f"{day:%Y-%m-%d}": value for day, value in result.daily_returns.items()},
         }
 
 

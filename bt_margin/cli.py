@@ -23,6 +23,8 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from . import calc
 from .interrupt import INTERRUPTED, NAME, Interrupted, lift
 from .result import Result, plain, records, version_of
+from .tearsheet import check as check_tearsheet
+from .tearsheet import save as save_tearsheet
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -138,10 +140,11 @@ def run(
     on_liquidation: Annotated[str, typer.Option(help="continue, stop, or refill the account to --refill.")] = Plan.on_liquidation,
     refill: Annotated[float | None, typer.Option(help="Equity that a refill after a liquidation pays up to.")] = None,
     warn_at: Annotated[str | None, typer.Option(metavar="SHARE", help="Warn so near to liquidation, 0.05 or 5% of the mark.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the picture and the tables.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures and the tables.")] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the report page, run.html: one file, opens offline.")
     ] = None,
+    tearsheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Tear sheet of daily UTC returns, HTML, by quantstats.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
     """Run a Backtrader strategy on candle files under a venue's margin rules."""
@@ -151,9 +154,8 @@ def run(
     whence = (strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end)
     how = (param or (), sizer, fee, intrabar, unfunded, filters, baseline, stamp, detail or (), bounds)
     plan = Plan(*whence, *how, on_liquidation, refill, warn_at)
-    _check_folder(out)
-    _check_folder(report, "--report")
-    result, written = _carry_out(plan, lambda result: _keep(result, plan, out, report), is_quiet=as_json)
+    _check_places(out, tearsheet, report)
+    result, written = _carry_out(plan, lambda result: _keep(result, plan, out, tearsheet, report), is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json)
     _stop_if_cut_short(result, plan)
 
@@ -452,6 +454,24 @@ def _check_folder(path: Path | None, option: str = "--out") -> None:
         raise ValueError(f"{option} {path} is no folder to write to ({error.strerror}); name one that is") from error
 
 
+def _check_places(out: Path | None, tearsheet: Path | None, report: Path | None) -> None:
+    """Refuse what could not be written, before a run is worked out for it."""
+    _check_folder(out)
+    _check_folder(report, "--report")
+    if tearsheet is not None:
+        check_tearsheet(tearsheet)
+        _check_folder(tearsheet.parent, "--tearsheet")
+
+
+def _keep(result: Result, plan: Plan, out: Path | None, tearsheet: Path | None, report: Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield from _save(result, out)
+    if tearsheet is not None:
+        yield _write(tearsheet, lambda place: save_tearsheet(result, place), "--tearsheet")
+    if report is not None:
+        yield from _save_report(result, report, plan.command())
+
+
 def _save(result: Result, folder: Path) -> Iterator[Path]:
     """Write the picture, the tables and the summary of a run, and yield each file that is there."""
     from .plots import page
@@ -465,13 +485,6 @@ def _save(result: Result, folder: Path) -> Iterator[Path]:
     if result.bounds is not None:
         yield _save_text(result.bounds.equity.to_csv(), folder / "bounds.csv")
     yield _save_text(whole + "\n", folder / "summary.json")
-
-
-def _keep(result: Result, plan: Plan, out: Path | None, report: Path | None) -> Iterator[Path]:
-    if out is not None:
-        yield from _save(result, out)
-    if report is not None:
-        yield from _save_report(result, report, plan.command())
 
 
 def _save_report(result: Result, folder: Path, command: str, *, note: str = "") -> Iterator[Path]:
@@ -498,7 +511,7 @@ def _save_picture(figure: "Figure", path: Path, option: str = "--out") -> Path:
     return _write(path, lambda place: save(figure, place), option)
 
 
-def _write(path: Path, save: Callable[[Path], Any], option: str) -> Path:
+def _write(path: Path, save: Callable[[Path], Any], option: str = "--out") -> Path:
     """Write a file whole or not at all: of two runs that write the same file it is of one."""
     from secrets import token_hex
 

@@ -5,14 +5,21 @@ Money series are one number a bar. Fractions are plain (0.25 = 25 %), times are 
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import groupby, pairwise
 from math import inf, sqrt
+from typing import NamedTuple
 
 from .core.contract import RESIDUE, average_entry, split_fill
 from .record import SPECK, FillRow, FlowRow, FundingRow
 
 DAY = 86_400.0
 DAYS_A_YEAR = 365
+
+
+def iso(time: float) -> str:
+    """Return an instant in seconds as ISO 8601 text, UTC."""
+    return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
 
 
 def without_flows(
@@ -105,6 +112,78 @@ def sharpe(returns: Sequence[float], *, periods: int = DAYS_A_YEAR) -> float | N
 
     deviation = stdev(returns) if len(returns) > 1 else 0.0
     return fmean(returns) / deviation * sqrt(periods) if deviation > 0 else None
+
+
+def volatility(returns: Sequence[float], *, periods: int = DAYS_A_YEAR) -> float | None:
+    """Return the sample standard deviation x sqrt(periods); None of fewer than two returns.
+
+    >>> round(volatility([0.01, 0.03]), 4)                                  # 0.01414 x 19.105
+    0.2702
+    """
+    from statistics import stdev
+
+    return stdev(returns) * sqrt(periods) if len(returns) > 1 else None
+
+
+def sortino(returns: Sequence[float], *, periods: int = DAYS_A_YEAR) -> float | None:
+    """Return mean / root mean square of the losses x sqrt(periods), gains counted as 0; None of fewer than two, or without a loss.
+
+    >>> round(sortino([0.03, -0.01]), 4)                                    # 0.01 / sqrt(0.0001 / 2) x 19.105
+    27.0185
+    """
+    from statistics import fmean
+
+    downside = sqrt(fmean(min(value, 0.0) ** 2 for value in returns)) if len(returns) > 1 else 0.0
+    return fmean(returns) / downside * sqrt(periods) if downside > 0 else None
+
+
+def daily_drawdown(returns: Sequence[float]) -> float:
+    """Return the largest fall from a peak of what returns compound to, as a positive fraction; the start is a peak too.
+
+    >>> round(daily_drawdown([0.1, -0.5, 0.2]), 12)                         # 1 - 0.55 / 1.1
+    0.5
+    """
+    level = peak = 1.0
+    worst = 0.0
+    for value in returns:
+        level *= 1 + value
+        peak = max(peak, level)
+        worst = max(worst, 1 - level / peak)
+    return worst
+
+
+class Dip(NamedTuple):
+    """One time under water: from the instant of a peak until equity is back at it, or the end where it never is."""
+
+    begun: float
+    ended: float
+    depth: float
+    is_over: bool
+
+    @property
+    def days(self) -> float:
+        """How long it lasted."""
+        return (self.ended - self.begun) / DAY
+
+
+def dips(start: float, opened: float, times: Sequence[float], equity: Sequence[float], lowest: Sequence[float]) -> list[Dip]:
+    """Return every time under water, in their order; ``depth`` is a positive fraction, looking inside bars as ``max_drawdown`` does.
+
+    A peak is of closes (``start`` at the instant ``opened`` is the first). A bar whose close is back at the peak ends a dip.
+
+    >>> dips(100.0, 0.0, [1.0, 2.0, 3.0, 4.0], [120.0, 110.0, 120.0, 90.0], [99.0, 60.0, 100.0, 90.0])
+    [Dip(begun=0.0, ended=1.0, depth=0.010000000000000009, is_over=True), Dip(begun=1.0, ended=3.0, depth=0.5, is_over=True), \
+Dip(begun=3.0, ended=4.0, depth=0.25, is_over=False)]
+    """
+    found: list[Dip] = []
+    peak, since, depth, last = start, opened, 0.0, opened
+    for time, value, low in zip(times, equity, lowest, strict=True):
+        depth, last = max(depth, 1 - low / peak), time
+        if value >= peak:
+            if depth > 0:
+                found.append(Dip(since, time, depth, is_over=True))
+            peak, since, depth = value, time, 0.0
+    return [*found, Dip(since, last, depth, is_over=False)] if depth > 0 else found
 
 
 def annual_return(total_return: float, seconds: float) -> float | None:

@@ -8,12 +8,11 @@ lost are negative), shares and ratios are plain numbers (0.25 = 25 %). NaN in a 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from itertools import pairwise
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from .measures import without_flows
+from .measures import iso
 from .result import Result
 
 if TYPE_CHECKING:
@@ -342,16 +341,20 @@ def _size_line(view: View) -> Line:
 
 
 def _stop_lines(view: View) -> list[Line]:
-    """Return the stop orders of the contract as one line, broken where none rests."""
+    """Return the stop orders of the contract, broken where none rests; those that rest at once are lines of their own."""
     import numpy as np
 
-    rows = view.result.stops
-    rows = rows[rows["symbol"] == view.symbol]
-    values = np.full(len(view.equity), np.nan)
-    index = view.equity.index
-    for row in rows.itertuples():
-        values[index.searchsorted(row.placed) : index.searchsorted(row.ended)] = row.price
-    return [] if np.isnan(values).all() else [_line(view, "stop", "stop order", values, is_step=True, role="beside")]
+    rows, index = view.result.stops, view.equity.index
+    lanes: list[np.ndarray] = []
+    for row in rows[rows["symbol"] == view.symbol].itertuples():
+        first, end = (int(index.searchsorted(edge)) for edge in (row.placed, row.ended))
+        lane = next((lane for lane in lanes if np.isnan(lane[first:end]).all()), None)
+        if lane is None:
+            lanes.append(lane := np.full(len(index), np.nan))
+        lane[first:end] = row.price
+    drawn = [lane for lane in lanes if not np.isnan(lane).all()]
+    names = [("stop", "stop order"), *((f"stop:{number}", f"stop order {number}") for number in range(2, len(drawn) + 1))]
+    return [_line(view, key, label, lane, is_step=True, role="beside") for (key, label), lane in zip(names, drawn, strict=False)]
 
 
 def _fill_marks(view: View) -> list[Marks]:
@@ -411,7 +414,7 @@ def _price_table(candles: "pd.DataFrame", times: "np.ndarray", unit: str) -> Tab
         return Table(title, columns, ())
     low, high = int(candles["low"].to_numpy().argmin()), int(candles["high"].to_numpy().argmax())
     picks = [("first open", "open", 0), ("highest", "high", high), ("lowest", "low", low), ("last close", "close", -1)]
-    return Table(title, columns, tuple((name, float(candles[column].iloc[row]), iso_of(times[row])) for name, column, row in picks))
+    return Table(title, columns, tuple((name, float(candles[column].iloc[row]), iso(times[row])) for name, column, row in picks))
 
 
 # -- equity, margin, drawdown, leverage ------------------------------------------------------------------------------
@@ -463,23 +466,16 @@ def _flow_marks(view: View) -> list[Marks]:
     return [Marks("flow", "paid in or out", times[rows], equity[rows], texts)]
 
 
-def judged_ratios(result: Result) -> "tuple[pd.DataFrame, list[str]]":
-    """Return the margin ratios that decide, by bar and NaN while flat, and the wallets they are of ([]: the account).
-
-    A wallet is liquidated by what it holds itself. Where all is in cross that is the account; elsewhere it is each wallet.
-    """
-    frame, modes = result.equity, result.settings["margin_mode"]
-    held = result.margin_ratios
-    isolated = [symbol for symbol in result.symbols if modes[symbol] == "isolated" or any(leg in held for leg in result.legs(symbol))]
-    if not isolated:
-        ratio = frame["margin_ratio"]
-        return ratio.where(ratio >= 0).to_frame(), []
-    return held, list(held) or isolated
+def judged_wallets(result: Result) -> list[str]:
+    """Return the wallets that ``Result.judged_ratios`` are of, [] where they are the account's."""
+    ratios, modes = result.judged_ratios, result.settings["margin_mode"]
+    isolated = [symbol for symbol in result.symbols if modes[symbol] == "isolated"]
+    return [] if list(ratios) == ["account"] else list(ratios) or isolated
 
 
 def _margin_ratio(view: View) -> Panel:
-    ratios, names = judged_ratios(view.result)
-    highest = ratios.max(axis=1).iloc[view.span].to_numpy(dtype=float)
+    names = judged_wallets(view.result)
+    highest = view.result.judged_ratios.max(axis=1).iloc[view.span].to_numpy(dtype=float)
     lines = [_line(view, "margin_ratio", "margin ratio at closes", highest, is_step=True)]
     deaths = view.shown(view.result.liquidations)
     marks = [*_deaths_at(deaths, deaths["mark_price"].to_numpy(dtype=float) * 0 + 1), *_warning_marks(view, highest)]
@@ -516,20 +512,11 @@ def _time_above_table(view: View, ratio: "np.ndarray") -> Table:
     return Table("Time near liquidation", (("margin ratio", ""), ("time", "hours")), rows)
 
 
-def levels(result: Result) -> "tuple[np.ndarray, np.ndarray]":
-    """Return equity and its lowest inside each bar as if nothing had been paid in or out after the start."""
-    import numpy as np
-
-    frame = result.equity
-    equity, lowest = without_flows(result.summary["start_cash"], frame["equity"].tolist(), frame["lowest_equity"].tolist(), result.flows)
-    return np.array(equity), np.array(lowest)
-
-
 def drawdowns(result: Result) -> "tuple[np.ndarray, np.ndarray]":
     """Return how far equity is below its highest close so far, 0 or negative: at closes, and at the lowest inside bars."""
     import numpy as np
 
-    equity, lowest = levels(result)
+    equity, lowest = (np.asarray(series) for series in result.levels)
     peaks = np.maximum.accumulate([result.summary["start_cash"], *equity])
     return equity / peaks[1:] - 1, np.minimum(lowest / peaks[:-1] - 1, 0)
 
@@ -628,15 +615,12 @@ def _money(view: View) -> Panel:
 def money_steps(result: Result) -> list[tuple[str, str, float]]:
     """Return what led from the first deposit to the final equity, each with its key, its name and its amount.
 
-    The price profit is what fills realized that were not forced, and what is open at the end; forced ones are in the liquidation
-    loss with their fees and what was forfeited. The amounts between start and end add up to their difference.
+    Those between start and end add up to their difference.
     """
-    summary, fills, frame = result.summary, result.fills, result.equity
-    realized = float(fills.loc[~fills["liquidation"], "realized_pnl"].sum())
-    profit = realized + float(frame["unrealized_pnl"].iloc[-1])
+    summary = result.summary
     steps = [
         ("start", "start", summary["start_cash"]),
-        ("price", "price profit and loss", profit),
+        ("price", "price profit and loss", result.price_profit),
         ("fees", "trading fees", summary["fees"]),
         ("funding", "funding", summary["funding"]),
         ("liquidations", "lost in liquidations", summary["liquidation_loss"]),
@@ -701,11 +685,6 @@ def seconds_of(times: Any) -> "np.ndarray":
     return np.asarray(pd.DatetimeIndex(times).as_unit("us").asi8) / 1e6
 
 
-def iso_of(time: float) -> str:
-    """Return an instant as ISO 8601 text, UTC."""
-    return datetime.fromtimestamp(float(time), UTC).isoformat().replace("+00:00", "Z")
-
-
 def _span(index: "pd.DatetimeIndex") -> str:
     return f"{index[0]:%Y-%m-%d %H:%M} to {index[-1]:%Y-%m-%d %H:%M}"
 
@@ -756,8 +735,8 @@ def _line_table(lines: Sequence[Line], unit: str) -> Table:
         ends = line.values[known]
         rows.append(
             (
-                *(line.label, float(ends[0]), float(low[least]), iso_of(line.times[least])),
-                *(float(high[most]), iso_of(line.times[most]), float(ends[-1])),
+                *(line.label, float(ends[0]), float(low[least]), iso(line.times[least])),
+                *(float(high[most]), iso(line.times[most]), float(ends[-1])),
             )
         )
     return Table("Lines", names, tuple(rows))
@@ -770,7 +749,7 @@ def _mark_tables(marks: Sequence[Marks], unit: str) -> list[Table]:
         count = len(group.times)
         title = f"{group.label} ({count})" + (f", the first {MOST_ROWS}" if count > MOST_ROWS else "")
         rows = zip(group.times[:MOST_ROWS], group.values[:MOST_ROWS], group.texts[:MOST_ROWS], strict=True)
-        told = tuple((iso_of(time), float(value), text) for time, value, text in rows)
+        told = tuple((iso(time), float(value), text) for time, value, text in rows)
         tables.append(Table(title, (("when", "UTC"), ("height", unit), ("what", "")), told))
     return tables
 

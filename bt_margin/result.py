@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, pairwise
-from math import inf, isfinite, isnan, nan
+from math import fsum, inf, isfinite, isnan, nan
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +29,7 @@ from .core.liquidation import (
 from .core.terms import Holding, terms_at
 from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, positions_of, sharpe, without_flows
+from .measures import iso as iso
 from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FlowRow, FundingRow, LiquidationRow, Record, RefusalRow, TopUpRow, WarningRow
 from .traces import ExcursionRow, Held, StopRow, excursions, slippage, stop_rows
 
@@ -265,10 +266,9 @@ class Result:
         - ``journal_imbalance`` largest unbalanced entry relative to turnover; ``flags`` the policies that were used
         """
         record, times, start = self._record, self._times, self._start_cash
-        equity, lowest = without_flows(start, record.column("equity"), record.column("lowest_equity"), self.flows)
+        equity, lowest = self.levels
         total_return = equity[-1] / start - 1
         died = self.died
-        opened = [time - self.bar_seconds for time in times]
         trips, open_trips = self._round_trips
         balances = self._ledger.balances()
         return {
@@ -277,9 +277,11 @@ class Result:
             "died": None if died is None else iso(died),
             "net_deposits": sum((flow.amount for flow in self.flows), 0.0),
             "total_return": total_return,
-            "annual_return": annual_return(total_return, times[-1] - opened[0]) if died is None or total_return <= -1 else None,
+            "annual_return": annual_return(total_return, times[-1] - times[0] + self.bar_seconds)
+            if died is None or total_return <= -1
+            else None,
             "max_drawdown": max_drawdown(start, equity, lowest),
-            "sharpe": sharpe(daily_returns(start, opened, equity)) if died is None else None,
+            "sharpe": sharpe(self._returns) if died is None else None,
             "trades": len(trips),
             "open_trades": len(open_trips),
             "orders_refused": len(record.refusals),
@@ -300,6 +302,47 @@ class Result:
             "journal_imbalance": self._ledger.imbalance(),
             "flags": self._flags(),
         }
+
+    @cached_property
+    def statistics(self) -> dict[str, Any]:
+        """The numbers of a tear sheet, by the names of ``tearsheet.STATISTICS``, which has their units and definitions."""
+        from .tearsheet import statistics
+
+        return statistics(self)
+
+    @cached_property
+    def levels(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Equity and its lowest inside each bar as if nothing had been paid in or out after the start: what returns are of."""
+        record = self._record
+        return without_flows(self._start_cash, record.column("equity"), record.column("lowest_equity"), self.flows)
+
+    @cached_property
+    def _returns(self) -> list[float]:
+        return daily_returns(self._start_cash, [time - self.bar_seconds for time in self._times], self.levels[0])
+
+    @cached_property
+    def daily_returns(self) -> "pd.Series":
+        """The return of each UTC day from the first bar's to the last's, by the day's midnight, as tear-sheet libraries take it.
+
+        A bar belongs to the day it opens on; money paid in or out is no return; a day without a bar returned 0.
+        """
+        import pandas as pd
+
+        first = (self._times[0] - self.bar_seconds) // DAY * DAY
+        days = _instants([first + row * DAY for row in range(len(self._returns))], name="day")
+        return pd.Series(self._returns, index=pd.DatetimeIndex(days, freq="D"), name="return", dtype=float)
+
+    @cached_property
+    def price_profit(self) -> float:
+        """What prices brought, before fees and funding: realized by fills that were not forced, and open at the last close."""
+        realized = fsum(fill.realized_pnl for fill in self._record.fills if not fill.liquidation)
+        return realized + self._record.column("equity")[-1] - self._record.column("wallet_balance")[-1]
+
+    @cached_property
+    def traded_notional(self) -> float:
+        """Notional of all fills at their prices, forced ones too."""
+        slots = self._broker.slots
+        return fsum(slots[fill.symbol].position.contract.notional(fill.size, fill.price) for fill in self._record.fills)
 
     def _added_money(self) -> dict[str, float]:
         topped_up = [row.amount for row in self._record.top_ups]
@@ -568,6 +611,18 @@ class Result:
         return ratios.reindex(range(len(self._times)))[order].set_index(self.equity.index)
 
     @cached_property
+    def judged_ratios(self) -> "pd.DataFrame":
+        """The margin ratios that decide, by bar and NaN while flat: of each wallet, or where all is in cross of the 'account'.
+
+        A wallet is liquidated by what it holds itself.
+        """
+        modes, held = self.settings["margin_mode"], self.margin_ratios
+        if any(modes[symbol] == "isolated" or any(leg in held for leg in self.legs(symbol)) for symbol in self.symbols):
+            return held
+        ratio = self.equity["margin_ratio"]
+        return ratio.where(ratio >= 0).to_frame("account")
+
+    @cached_property
     def fills(self) -> "pd.DataFrame":
         """One row for each execution."""
         return _frame(FillRow, self._record.fills)
@@ -824,11 +879,6 @@ def _postings(journal: Journal) -> Iterator[tuple[float, str, str, str, float, i
     for entry_id, (time, kind, symbol, postings) in enumerate(journal.entries):
         for account, amount in postings:
             yield time, kind, symbol, account, amount, entry_id
-
-
-def iso(time: float) -> str:
-    """Return an instant in seconds as ISO 8601 text, UTC."""
-    return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _day(time: float) -> str:

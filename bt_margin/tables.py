@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from .panels import price_currency
 from .result import Result
 
 if TYPE_CHECKING:
@@ -37,28 +38,30 @@ def _minute(iso: str) -> str:
 
 
 def summary_table(result: Result) -> Table:
-    """Return what the account came to; beside it stock Backtrader's claim where it was run, a dash where it does not know."""
+    """Return what the account came to; beside it stock Backtrader's claim where it was run, a dash where it does not know.
+
+    Every number has its unit. What each is made of stands in ``tearsheet.STATISTICS``.
+    """
     summary, stock = result.summary, result.baseline
     start, money = summary["start_cash"], partial(_money, result)
-    claims = ("", "", "") if stock is None else (f"{stock.iloc[-1]:,.0f}", f"{stock.iloc[-1] / start - 1:+.1%}", f"{stock.min():,.0f}")
+    claims = ("", "", "")
+    if stock is not None:
+        final, lowest = (f"{value:,.0f}{_unit(result)}" for value in (stock.iloc[-1], stock.min()))
+        claims = final, f"{stock.iloc[-1] / start - 1:+.1%}", lowest
     rows = [
         *([] if summary["died"] is None else [("the account", DASH, f"[red]DEAD since {_minute(summary['died'])} UTC[/red]")]),
         ("final equity", claims[0], money(summary["final_equity"])),
         ("return", claims[1], f"{summary['total_return']:+.1%}"),
         ("lowest equity", claims[2], money(result.equity["lowest_equity"].min())),
-        ("max drawdown", DASH, f"{summary['max_drawdown']:.1%}"),
-        ("Sharpe ratio", DASH, _number(summary["sharpe"], ".2f")),
-        ("trades, won", DASH, f"{summary['trades']}, {_number(summary['win_rate'], '.0%')}"),
-        ("orders refused", DASH, refused_orders(result)),
+        *((name, DASH, said) for name, said in _returns_told(result)),
+        *((name, DASH, said) for name, said in _trades_told(result)),
         ("liquidations", DASH, f"{summary['liquidations']}"),
         *_ends(result),
         ("lost in them", DASH, money(summary["liquidation_loss"])),
         *([("topped up by rule", DASH, _often(summary["top_ups"], money(summary["topped_up"])))] if result.settings["top_up"] else []),
         *([("refilled after them", DASH, _often(summary["refills"], money(summary["refilled"])))] if result.settings["refill"] else []),
-        ("closest call", DASH, "liquidated" if summary["liquidations"] else _closest(summary["closest_call"])),
-        ("trading fees", DASH, money(summary["fees"])),
-        ("funding", DASH, money(summary["funding"])),
-        ("time in market", DASH, f"{summary['time_in_market']:.1%}"),
+        *((name, DASH, said) for name, said in _margin_told(result)),
+        *((name, DASH, said) for name, said in _costs_told(result)),
     ]
     table = Table(title=f"From {money(start, is_rough=True)}", title_justify="left")
     table.add_column("")
@@ -68,6 +71,48 @@ def summary_table(result: Result) -> Table:
     for name, claim, truth in rows:
         table.add_row(name, *((claim,) if stock is not None else ()), truth)
     return table
+
+
+def _returns_told(result: Result) -> list[tuple[str, str]]:
+    numbers = result.statistics
+    fall = f"{numbers['max_drawdown']:.1%}"
+    if numbers["max_drawdown_from"] is not None:
+        end = "not over" if numbers["max_drawdown_over"] is None else f"over after {_days(numbers['max_drawdown_days'])}"
+        fall += f" from {_minute(numbers['max_drawdown_from'])[:10]}, {end}"
+    return [
+        ("a year: return, volatility", f"{_number(numbers['annual_return'], '+.1%')}, {_number(numbers['volatility'], '.1%')}"),
+        ("Sharpe, Sortino, Calmar ratio", ", ".join(_number(numbers[name], ".2f") for name in ("sharpe", "sortino", "calmar"))),
+        ("max drawdown", fall),
+        ("longest time under water", _days(numbers["longest_drawdown_days"])),
+    ]
+
+
+def _trades_told(result: Result) -> list[tuple[str, str]]:
+    numbers = result.statistics
+    expectancy = DASH if numbers["expectancy"] is None else f"{_money(result, numbers['expectancy'])} a trade"
+    return [
+        ("trades, won", f"{numbers['trades']}, {_number(numbers['win_rate'], '.0%')}"),
+        ("payoff ratio, expectancy", f"{_number(numbers['payoff'], '.2f')}, {expectancy}"),
+        ("orders refused", refused_orders(result)),
+    ]
+
+
+def _margin_told(result: Result) -> list[tuple[str, str]]:
+    numbers, summary = result.statistics, result.summary
+    leverage = ", ".join(_number(numbers[name], ".3g", "x") for name in ("leverage_mean", "leverage_95", "leverage_highest"))
+    return [
+        ("closest call", "liquidated" if summary["liquidations"] else _closest(summary["closest_call"])),
+        ("margin ratio above 0.5, 0.8", f"{numbers['hours_above_50']:,.4g} h, {numbers['hours_above_80']:,.4g} h"),
+        ("effective leverage, mean, 95 %, top", leverage),
+        ("time in market", f"{summary['time_in_market']:.1%}"),
+        ("turnover", DASH if numbers["turnover"] is None else f"{numbers['turnover']:,.3g} x equity a year"),
+    ]
+
+
+def _costs_told(result: Result) -> list[tuple[str, str]]:
+    numbers, money = result.statistics, partial(_money, result)
+    rows = [("trading fees", money(numbers["fees"])), ("funding", money(numbers["funding"]))]
+    return [*rows, *([("slippage, inside prices", money(numbers["slippage"]))] if numbers["slippage"] else [])]
 
 
 def _ends(result: Result) -> list[tuple[str, str, str]]:
@@ -90,8 +135,17 @@ def refused_orders(result: Result) -> str:
 
 
 def _money(result: Result, amount: float, *, is_rough: bool = False) -> str:
-    """Return an amount with its decimals; a rough one of quote money without."""
-    return f"{amount:,.{0 if is_rough and result.decimals == 2 else result.decimals}f}"
+    """Return an amount with its decimals, a rough one of quote money without, and what it is counted in."""
+    return f"{amount:,.{0 if is_rough and result.decimals == 2 else result.decimals}f}{_unit(result)}"
+
+
+def _unit(result: Result) -> str:
+    currency = result.settings["currency"]
+    return f" {currency}" if currency else ""
+
+
+def _days(count: float) -> str:
+    return f"{count:,.1f} days" if count >= 1 or not count else f"{count * 24:,.3g} hours"
 
 
 def _closest(share: float | None) -> str:
@@ -102,8 +156,8 @@ def _often(count: int, amount: str) -> str:
     return f"{amount}, {'once' if count == 1 else f'{count} times'}" if count else "never"
 
 
-def _number(value: float | None, form: str) -> str:
-    return DASH if value is None else format(value, form)
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return DASH if value is None else format(value, form) + unit
 
 
 def liquidation_table(result: Result, most: int) -> Table:
@@ -113,7 +167,9 @@ def liquidation_table(result: Result, most: int) -> Table:
     """
     rows, several = result.liquidations, sum(len(result.legs(symbol)) for symbol in result.symbols) > 1
     unsure = not (rows["certainty"] == "certain").all()
-    table = Table(title=f"Liquidations ({len(rows)})", title_justify="left", caption=_caption(rows, most), caption_justify="left")
+    prices = " and ".join(dict.fromkeys(price_currency(result, symbol) for symbol in result.symbols))
+    title = f"Liquidations ({len(rows)}): sizes in contracts, prices in {prices}"
+    table = Table(title=title, title_justify="left", caption=_caption(rows, most), caption_justify="left")
     texts, numbers = ["UTC", *(["symbol"] if several else [])], ["size", "entry", "mark", "lost", "prevented by"]
     for name in [*texts, *numbers, *(["how sure"] if unsure else [])]:
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
@@ -121,7 +177,7 @@ def liquidation_table(result: Result, most: int) -> Table:
         lost = f"[red]{_money(result, row.realized_pnl - row.fee - row.forfeited, is_rough=True)}[/red]"
         table.add_row(
             f"{row.time:%Y-%m-%d %H:%M}", *([row.symbol] if several else []), f"{row.size:g}", f"{row.entry_price:,.6g}",
-            f"{row.mark_price:,.6g}", lost, _prevention(row, result.decimals), *([row.certainty] if unsure else []),
+            f"{row.mark_price:,.6g}", lost, _prevention(row, result.decimals, _unit(result)), *([row.certainty] if unsure else []),
         )  # fmt: skip
     return table
 
@@ -136,9 +192,9 @@ def _caption(rows: "pd.DataFrame", most: int) -> str:
     return ". ".join(told)
 
 
-def _prevention(row: Any, decimals: int) -> str:
+def _prevention(row: Any, decimals: int, unit: str) -> str:
     """Return the margin rounded up and the leverage rounded down: rounded the other way they would not prevent."""
-    more = f"+{ceil(row.margin_to_add * 10**decimals) / 10**decimals:,.{decimals}f}"
+    more = f"+{ceil(row.margin_to_add * 10**decimals) / 10**decimals:,.{decimals}f}{unit}"
     kind = "x eff." if row.margin_mode == "cross" else "x"
     return more if isnan(row.safe_leverage) else f"{more} or {floor(row.safe_leverage * 10) / 10:,.1f}{kind}"
 
@@ -157,10 +213,10 @@ def spark_line(values: "Sequence[float]", width: int = SPARK_WIDTH) -> str:
 
 
 def equity_line(result: Result) -> str:
-    """Return the equity curve as a spark line, with where it began, its lowest and where it ended."""
-    lowest, summary = result.equity["lowest_equity"].tolist(), result.summary
+    """Return the equity curve as a spark line, with where it began, its lowest and when (UTC) and where it ended."""
+    lowest, summary = result.equity["lowest_equity"], result.summary
     start, final, least = (
-        _money(result, amount, is_rough=True) for amount in (summary["start_cash"], summary["final_equity"], min(lowest))
+        _money(result, amount, is_rough=True) for amount in (summary["start_cash"], summary["final_equity"], lowest.min())
     )
-    ends = f"{start} to {final}, lowest {least}"
-    return f"equity {spark_line([summary['start_cash'], *lowest])} {ends}"
+    when = f"{lowest.idxmin():%Y-%m-%d %H:%M} UTC"
+    return f"equity {spark_line([summary['start_cash'], *lowest.tolist()])} {start} to {final}, lowest {least} on {when}"

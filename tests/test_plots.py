@@ -15,9 +15,10 @@ from playing import CALM, frame
 
 from bt_margin import plots
 from bt_margin.backtest import run
+from bt_margin.panels import kept_rows, kept_with_gaps
 from bt_margin.plots import drawing, equity, headlines, overview, page, save
 from bt_margin.plots.account import IMPOSSIBLE
-from bt_margin.plots.drawing import BLUE, RED, kept_rows, kept_with_gaps, spread
+from bt_margin.plots.drawing import BLUE, RED, spread
 from bt_margin.plots.price import CROWDED
 
 

@@ -49,6 +49,7 @@ FLOORS = {
     "plots": 3,
     "report": 3,
     "result": 3,
+    "tearsheet": 3,
     "traces": 3,
     "backtest": 4,
     "calc": 4,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import log10
 from typing import TYPE_CHECKING, Any
 
-from ..measures import without_flows
+from ..panels import drawdowns, judged_wallets, kept_rows, kept_with_gaps, sums_by_bar
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -23,8 +23,6 @@ from .drawing import (
     End,
     date_number,
     height_in_points,
-    kept_rows,
-    kept_with_gaps,
     legible,
     mark_deaths,
     money,
@@ -216,18 +214,12 @@ def draw_margin_ratio(axes: "Axes", result: Result, start: "pd.Timestamp") -> No
 
 
 def _judged(result: Result) -> "tuple[pd.DataFrame, str]":
-    """Return the margin ratios that decide, by bar and NaN while flat, and whose the highest of them is.
-
-    A wallet is liquidated by what it holds itself. Where all is in cross that is the account; elsewhere it is each wallet.
-    """
-    frame, modes = result.equity, result.settings["margin_mode"]
-    held = result.margin_ratios
-    isolated = [symbol for symbol in result.symbols if modes[symbol] == "isolated" or any(leg in held for leg in result.legs(symbol))]
-    if not isolated:
-        ratio = frame["margin_ratio"]
-        return ratio.where(ratio >= 0).to_frame(), "the account"
-    names = list(held) or isolated
-    return held, f"the {names[0]} wallet" if len(names) == 1 else f"the wallet nearest to liquidation: {named(names, 'or')}"
+    """Return the margin ratios that decide, by bar and NaN while flat, and whose the highest of them is."""
+    names = judged_wallets(result)
+    if not names:
+        return result.judged_ratios, "the account"
+    whose = f"the {names[0]} wallet" if len(names) == 1 else f"the wallet nearest to liquidation: {named(names, 'or')}"
+    return result.judged_ratios, whose
 
 
 def _draw_thresholds(axes: "Axes") -> None:
@@ -248,25 +240,13 @@ def _draw_thresholds(axes: "Axes") -> None:
 # -- drawdown --------------------------------------------------------------------------------------------------------
 
 
-def levels(result: Result) -> "tuple[np.ndarray, np.ndarray]":
-    """Return equity and its lowest inside each bar as if nothing had been paid in or out after the start."""
-    import numpy as np
-
-    frame = result.equity
-    equity, lowest = without_flows(result.summary["start_cash"], frame["equity"].tolist(), frame["lowest_equity"].tolist(), result.flows)
-    return np.array(equity), np.array(lowest)
-
-
 def draw_drawdown(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
     """Draw how far equity is below its highest so far, deposits and withdrawals taken out: at closes and inside bars."""
-    import numpy as np
     from matplotlib.ticker import FuncFormatter
 
-    equity, lowest = levels(result)
-    peaks = np.maximum.accumulate([result.summary["start_cash"], *equity])
     first = int(result.equity.index.searchsorted(start))
     index = result.equity.index[first:]
-    closes, inside = (equity / peaks[1:] - 1)[first:], np.minimum(lowest / peaks[:-1] - 1, 0)[first:]
+    closes, inside = (series[first:] for series in drawdowns(result))
     rows = kept_rows(inside, closes)
     times = naive(index)[rows]
     axes.fill_between(times, inside[rows], 0, color=SKY, alpha=0.6, linewidth=0.8)
@@ -301,7 +281,7 @@ def draw_costs(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
     drawn, ends = [], []
     for name, color, times, amounts in sources:
         if amounts.abs().max() > 0:
-            series = _sums_by_bar(index, times, amounts)
+            series = sums_by_bar(index, times, amounts)
             drawn.append(series[int(index.searchsorted(start)) :])
             ends.append(End(index[-1], float(series[-1]), f"{name} {money(series[-1], start_cash)}", color))
     bends = _scale_costs(axes, drawn, start_cash)
@@ -315,15 +295,6 @@ def draw_costs(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
     panel_title(axes, f"Paid (below 0) and received so far{bends}")
     if not drawn:
         axes.text(0.5, 0.25, "no fee, no funding, no liquidation", transform=axes.transAxes, ha="center", size=14, color=GREY)
-
-
-def _sums_by_bar(index: "pd.DatetimeIndex", times: "pd.Series", amounts: "pd.Series") -> "np.ndarray":
-    """Return what amounts come to at the close of each bar; one between two bars counts in the later."""
-    import numpy as np
-
-    sums = np.zeros(len(index))
-    np.add.at(sums, index.searchsorted(times).clip(max=len(index) - 1), amounts.to_numpy(dtype=float))
-    return sums.cumsum()
 
 
 def _scale_costs(axes: "Axes", drawn: "Sequence[np.ndarray]", start_cash: float) -> str:

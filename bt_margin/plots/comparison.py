@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..panels import kept_rows
 from ..result import Result
-from .account import levels, scale_money
+from .account import scale_money
 from .drawing import (
     BLUE,
     GREY,
@@ -21,7 +22,6 @@ from .drawing import (
     date_axis,
     dress,
     fitted,
-    kept_rows,
     legible,
     lettering,
     mark_deaths,
@@ -201,8 +201,10 @@ def _laid_out(runs: list[_Run]) -> tuple[list[_Run], int, str]:
 
 
 def _run(label: str, result: Result) -> _Run:
+    import numpy as np
+
     start = result.summary["start_cash"]
-    equity, lowest = levels(result)
+    equity, lowest = (np.asarray(series) for series in result.levels)
     return _Run(label, result, naive(result.equity.index), equity / start, lowest / start)
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import pairwise
 from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..panels import STEPS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 INK, GREY, PALE, GRID = "#222222", "#6B6B6B", "#C9C9C9", "#EDEDED"
 BLUE, SKY, GREEN, ORANGE, RED = "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#C8102E"
 BLUSH = "#FDEDEA"  # behind what is impossible or fatal
-STEPS = 1_200  # across a panel, about one for each pixel
 TITLE, LABEL, SMALL, GAP = 14.0, 15, 13, 14  # points
 WIDTH = 16.0  # inches, of every picture
 LEFT, RIGHT = 0.07, 0.85  # where panels begin and end across; names of curves stand right of them
@@ -51,29 +51,6 @@ class End(NamedTuple):
     height: float
     text: str
     color: str
-
-
-def kept_rows(low: "np.ndarray", high: "np.ndarray", steps: int = STEPS) -> "np.ndarray":
-    """Return the rows that a picture ``steps`` wide needs: the lowest low and highest high of each step, and both ends."""
-    import numpy as np
-
-    if len(low) <= 2 * steps:
-        return np.arange(len(low))
-    edges = np.linspace(0, len(low), steps + 1).astype(int)
-    kept = [0, len(low) - 1]
-    for first, end in pairwise(edges):
-        kept += [first + int(low[first:end].argmin()), first + int(high[first:end].argmax())]
-    return np.unique(kept)
-
-
-def kept_with_gaps(values: "np.ndarray", steps: int = STEPS) -> "np.ndarray":
-    """Return ``kept_rows`` of a series with NaN in it, and the rows on both sides of each gap, so that gaps stay gaps."""
-    import numpy as np
-
-    blank = np.isnan(values)
-    edges = np.flatnonzero(np.diff(blank.astype(int)))
-    kept = kept_rows(np.where(blank, np.inf, values), np.where(blank, -np.inf, values), steps)
-    return np.unique(np.concatenate([kept, edges, edges + 1]).astype(int))
 
 
 def spread(wanted: "Sequence[float]", heights: "Sequence[float]", room: float) -> "list[float]":

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..core.ledger import CROSS, wallet_of
+from ..panels import kept_rows, kept_with_gaps
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -19,8 +20,6 @@ from .drawing import (
     End,
     date_number,
     date_ticks,
-    kept_rows,
-    kept_with_gaps,
     legible,
     mark_deaths,
     mark_warnings,

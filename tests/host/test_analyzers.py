@@ -336,6 +336,7 @@ NOTHING = {
         "lowest_equity": 1_000,
         "lowest_equity_time": None,
         "daily": {},
+        "returns": {},
     },
 }
 
