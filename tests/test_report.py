@@ -15,7 +15,7 @@ import pytest
 from looking import CRASH, RUNS, Once, Stubborn, calm, died_once, idle
 from playing import CALM, frame
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, Report, cli
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, Report, cli, sizers
 from bt_margin.backtest import run
 from bt_margin.panels import Line
 from bt_margin.report import MissingExtraError
@@ -191,6 +191,13 @@ def test_json_cannot_end_its_script_element():
 def test_the_call_and_the_command_are_on_the_page():
     assert "bt_margin.run( Stubborn, {&#39;BTCUSDT&#39;: candles}," in " ".join(page_of("died once").split())
     assert "bt-margin run mine.py --cash 5" in read(Report(calm(), command="bt-margin run mine.py --cash 5").html()).text
+
+
+def test_the_call_names_the_sizer_as_run_takes_it():
+    assert "sizer=50," in page_of("died once")
+    candles = {"AAAUSDT": frame([CALM] * 3)}
+    result = run(Once, candles, venue="generic", cash=1_000, sizer=(sizers.EquityFraction, {"fraction": 0.5}))
+    assert "sizer=(EquityFraction, {&#39;fraction&#39;: 0.5})" in Report(result).html()
 
 
 def test_the_data_hash_is_of_the_prices():

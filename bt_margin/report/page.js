@@ -156,7 +156,8 @@ function extent(pane) {
   pane.lines.filter((line) => !line.reach).forEach(scan);
   pane.marks.filter((marks) => !pane.candles || marks.fatal).forEach((marks) => inSight(marks, (row, value) => take(value)));
   if (low > high) [low, high] = [0, 1];
-  const reach = 0.4 * (high - low || Math.abs(high) || 1), near = [low - reach, high + reach];
+  const isWide = low > 0 && high > pane.wide * low, times = Math.pow(high / low, 0.4);
+  const reach = 0.4 * (high - low || Math.abs(high) || 1), near = isWide ? [low / times, high * times] : [low - reach, high + reach];
   pane.isBeyond = "";
   pane.lines.filter((line) => line.reach).forEach((line) => inSight(line, (row, value) => {
     if (value >= near[0] && value <= near[1]) take(value); else if (line.names) pane.isBeyond = line.label;

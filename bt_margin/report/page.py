@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..panels import drawdowns, panel, panels, seconds_of, thinned
 from ..result import Result, plain
+from ..tearsheet import STATISTICS
 from .frame import Numbers, document, packed
 from .pictures import pane, scatter, waterfall
 from .series import Store
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_PRICES = 4  # contracts whose price is drawn
 MOST_DEATHS = 300  # rows of the table of liquidations
+MANY_BARS = 200  # more than candles that a chart has room for
 MOST_ROWS = 20_000  # of a file to download
 DAY = 86_400
 SPANS = ((365 * DAY, "span_year"), (90 * DAY, "span_quarter"), (30 * DAY, "span_month"), (7 * DAY, "span_week"), (DAY, "span_day"))
@@ -81,7 +83,7 @@ class _Page:
             panes=[said for _, said in panes],
             charts=[said for _, said in charts],
             deaths=self._deaths(),
-            numbers=[],
+            numbers=self._numbers(),
             assumptions=[*([self.note_said] if self.note_said else []), *self.result.summary["flags"]],
             again={"how": words["again_command" if self.command else "again_python"], "command": self.command or call_of(self.result)},
             facts=self._facts(),
@@ -101,6 +103,9 @@ class _Page:
             pane(price, self.store, words, key="price" if not number else f"price{number}", candles=self.candles(symbol))
             for number, (symbol, price) in enumerate(zip(shown, prices, strict=True))
         ]
+        if len(self.times) > MANY_BARS:
+            for _, said in panes:
+                said["note"] = words["prices_merged"]
         if len(shown) < len(result.symbols):
             panes[-1][1]["note"] = words.say("prices_left_out", shown=len(shown), count=len(result.symbols))
         panes += [pane(found[key], self.store, words, key=key) for key in TIME_PANELS]
@@ -243,11 +248,44 @@ class _Page:
 
     def _trades_tile(self) -> dict[str, Any]:
         summary = self.result.summary
-        held, sharpe = percent(summary["time_in_market"]), summary["sharpe"]
+        held = percent(summary["time_in_market"])
         if summary["win_rate"] is None:
             return self._tile("trades", f"{summary['trades']:,}", self.words.say("tile_trades_idle", held=held))
-        told = {"won": percent(summary["win_rate"]), "held": held, "sharpe": "\N{EN DASH}" if sharpe is None else minus(f"{sharpe:.2f}")}
-        return self._tile("trades", f"{summary['trades']:,}", self.words.say("tile_trades_more", **told))
+        return self._tile(
+            "trades", f"{summary['trades']:,}", self.words.say("tile_trades_more", won=percent(summary["win_rate"]), held=held)
+        )
+
+    # -- the run in numbers ------------------------------------------------------------------------------------------
+
+    def _numbers(self) -> list[dict[str, Any]]:
+        """Return the numbers of a tear sheet as two tables, each number with what it is made of."""
+        words, values = self.words, self.result.statistics
+        columns = [{"name": words[f"col_{name}"], "unit": "", "is_text": name != "value"} for name in ("number", "value", "meaning")]
+        rows = [
+            [
+                words.label(number.name, number.label),
+                self._number(values[number.name], number.unit),
+                words.say_of(number.name, number.definition),
+            ]
+            for number in STATISTICS
+        ]
+        half = [number.name for number in STATISTICS].index("exposure")
+        titles = (words["numbers_first"], words["numbers_second"])
+        return [{"title": title, "columns": columns, "rows": part} for title, part in zip(titles, (rows[:half], rows[half:]), strict=True)]
+
+    def _number(self, value: Any, unit: str) -> str:
+        """Return a number of the tear sheet with its unit."""
+        words = self.words
+        if value is None or isinstance(value, str):
+            return cell(value)
+        if unit == "money":
+            return f"{self._money(value)} {self.unit}".rstrip()
+        yearly = words["unit_year"] if unit.endswith("a year") else ""
+        if unit.startswith("share"):
+            return percent(value) + yearly
+        if unit.startswith("times"):
+            return f"{cell(float(f'{value:.3g}'))}x{yearly}"
+        return cell(float(f"{value:.4g}")) + {"days": words["unit_days"], "hours": words["unit_hours"]}.get(unit, "")
 
     # -- liquidations ------------------------------------------------------------------------------------------------
 
@@ -406,6 +444,7 @@ def call_of(result: Result) -> str:
         "margin_mode": _common(settings["margin_mode"]),
         "cash": settings["cash"],
         "params": settings["params"],
+        "sizer": _sizer(result.strategy),
         "intrabar": settings["intrabar"],
         "position_mode": settings["position_mode"],
         "on_liquidation": settings["on_liquidation"],
@@ -413,8 +452,26 @@ def call_of(result: Result) -> str:
         "filters": settings["filters"],
         "baseline": result.baseline is not None,
     }
-    told = ",\n    ".join(f"{name}={value!r}" for name, value in given.items())
+    told = ",\n    ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
     return f"bt_margin.run(\n    {settings['strategy']},\n    {{{data}}},\n    {told},\n)"
+
+
+def _sizer(strategy: Any) -> Any:
+    """Return a strategy's sizer as ``bt_margin.run`` takes it: a number, or a class and its params; None for the host's own of 1."""
+    sizer = strategy.getsizer()
+    params = dict(sizer.p._getkwargs())
+    if type(sizer).__name__ == "FixedSize" and set(params) <= {"stake", "tranches"}:
+        return params["stake"] if params["stake"] != 1 else None
+    return _Named(f"({type(sizer).__name__}, {params!r})")
+
+
+class _Named(str):
+    """Text that stands in a call as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def _common(values: dict[str, Any]) -> Any:

@@ -189,7 +189,7 @@ def _said(panel: Panel, words: Words, key: str) -> dict[str, Any]:
         "unit": panel.unit,
         "unit_said": words.unit(panel.unit),
         "height": HEIGHTS[panel.key],
-        "note": words.note(panel.key, panel.note),
+        "note": "" if panel.key == "price" else words.note(panel.key, panel.note),
         "tables": tables,
         "said": _alternative(panel, title, words),
     }

@@ -57,11 +57,11 @@ EN = {
     "tile_closest_dead_more": "the mark reached the liquidation price",
     "tile_closest_more": "of the mark from a liquidation price",
     "tile_closest_never": "nothing could have liquidated it",
-    "tile_costs": "Costs",
-    "tile_costs_more": "fees {fees}, funding {funding}",
+    "tile_costs": "Fees and funding",
+    "tile_costs_more": "paid \u2212, received +: fees {fees}, funding {funding}",
     "tile_costs_share": "{share} of the price profit; fees {fees}, funding {funding}",
-    "tile_trades": "Trades",
-    "tile_trades_more": "{won} won; in the market {held} of the time; Sharpe {sharpe}",
+    "tile_trades": "Closed trades",
+    "tile_trades_more": "{won} won; in the market {held} of the time",
     "tile_trades_idle": "in the market {held} of the time",
     "deaths_title": "Liquidations ({count})",
     "deaths_none_title": "Liquidations",
@@ -106,6 +106,15 @@ EN = {
     "axis_adverse": "mark against it, % of entry",
     "how_scatter": "Each mark is one position, at the moment when it stood nearest to its liquidation; on the dashed line the two meet. Click a mark to see its hour above.",
     "numbers_title": "The run in numbers",
+    "col_number": "number",
+    "col_value": "value",
+    "col_meaning": "what it is",
+    "numbers_first": "Growth, risk and trades",
+    "numbers_second": "Exposure, margin and costs",
+    "unit_year": " a year",
+    "unit_days": " days",
+    "unit_hours": " h",
+    "prices_merged": "Where bars are many a candle stands for several of them, with their highest and lowest.",
     "assumptions_title": "What was assumed",
     "tiers_title": "Tiers that were used",
     "again_title": "To run it again",
@@ -159,6 +168,10 @@ class Words(dict[str, str]):
     def note(self, key: str, text: str) -> str:
         """Return what a panel says beside its picture."""
         return text
+
+    def say_of(self, key: str, text: str) -> str:
+        """Return what a number is made of."""
+        return self.get(f"definition:{key}", text)
 
     def table(self, text: str) -> str:
         """Return a table's title."""
