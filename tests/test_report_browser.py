@@ -14,6 +14,7 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
+import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
@@ -114,6 +115,19 @@ def screenshot(browser: Any, path: Path) -> np.ndarray:
     raw = base64.b64decode(browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
     path.write_bytes(raw)
     return imread(BytesIO(raw))[:, :, :3]
+
+
+class Turning(bt.Strategy):
+    """Goes long and short by turns, two days each."""
+
+    def next(self):
+        if len(self) % 2_880 == 1:
+            if self.position:
+                self.close()
+            elif len(self) // 2_880 % 4 == 0:
+                self.buy()
+            else:
+                self.sell()
 
 
 def crash(reference: Path) -> Any:
@@ -284,10 +298,8 @@ def test_a_year_of_minutes_is_drawn_in_time_and_small(browser, tmp_path, shots):
     )
     index = pd.date_range("2023-01-01", periods=count, freq="min", tz="UTC")
     candles = pd.DataFrame({"open": begin, "high": high, "low": low, "close": close, "volume": 1.0}, index=index)
-    from strategies.sma_cross import SmaCross
-
-    terms = {"params": {"fast": 500, "slow": 2_000}, "sizer": (sizers.MarginFraction, {"fraction": 0.3}), "funding": 0.0001}
-    result = run(SmaCross, {"BTCUSDT": candles}, leverage=25, margin_mode="isolated", **terms)
+    terms = {"sizer": (sizers.MarginFraction, {"fraction": 0.3}), "funding": 0.0001}
+    result = run(Turning, {"BTCUSDT": candles}, leverage=25, margin_mode="isolated", **terms)
     page = Report(result).save(tmp_path / "minutes.html")
     took = show(browser, page)
     screenshot(browser, shots / "minutes.png")

@@ -306,7 +306,7 @@ def waterfall(panel: Panel, words: Words, money: Callable[[float], str]) -> tupl
     }
     values = [value for step in panel.steps for value in (step.before, step.after)]
     low, high = min(0.0, *values), max(0.0, *values)
-    room = 0.16 * (high - low or 1.0)
+    room = 0.24 * (high - low or 1.0)
     layout = {
         "xaxis": {
             "title": {"text": _plain(words.unit(panel.unit))},
