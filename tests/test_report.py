@@ -18,9 +18,10 @@ from playing import CALM, frame
 from bt_margin import MarginBroker, PerpCommInfo, PerpData, Report, cli, sizers
 from bt_margin.backtest import run
 from bt_margin.panels import Line
-from bt_margin.report import MissingExtraError
+from bt_margin.report import MissingExtraError, words
 from bt_margin.report.frame import Numbers, script_json
 from bt_margin.report.series import BUCKETS, WHOLE, Store
+from bt_margin.tearsheet import STATISTICS
 
 pytest.importorskip("jinja2", reason="the report page needs the extra: pip install -e '.[report]'")
 pytest.importorskip("plotly", reason="the report page needs the extra: pip install -e '.[report]'")
@@ -216,6 +217,30 @@ def test_files_of_the_page_are_those_of_the_result():
     assert len(file_of(html, "liquidations.csv").splitlines()) == 1 + len(result.liquidations)
 
 
+# -- another language ------------------------------------------------------------------------------------------------
+
+
+def names_in(text: str) -> set[str]:
+    return set(re.findall(r"\{(\w+)\}", text))
+
+
+def test_every_sentence_is_there_in_chinese_with_the_same_values():
+    assert set(words.ZH) == set(words.EN)
+    assert [key for key in words.EN if not names_in(words.ZH[key]) <= names_in(words.EN[key])] == []
+    assert [statistic.label for statistic in STATISTICS if statistic.label not in words.PHRASES] == []
+    assert [statistic.definition for statistic in STATISTICS if statistic.definition not in words.PHRASES] == []
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_titles_keys_and_tables_of_a_chinese_page_are_chinese(name):
+    page = ours(Report(RUNS[name](), lang="zh").html())
+    assert '<html lang="zh">' in page
+    titles = re.findall(r"<h[123][^>]*>(.*?)(?:<span|</h)", page, re.DOTALL)
+    labels = re.findall(r"</svg>(.*?)(?:<b|</li)", page, re.DOTALL)
+    captions = re.findall(r"<caption>(.*?)</caption>", page, re.DOTALL)
+    assert [text for text in titles + labels + captions if not re.search("[\u4e00-\u9fff]", text)] == []
+
+
 # -- thinning --------------------------------------------------------------------------------------------------------
 
 
@@ -302,7 +327,7 @@ def test_several_strategies_of_one_account_have_one_page(tmp_path):
     ("use", "said"),
     [
         (lambda: Report(5), r"Report\(\) draws a Result, was int"),
-        (lambda: Report(calm(), lang="xx"), "written in en.*, was 'xx'"),
+        (lambda: Report(calm(), lang="xx"), "written in en or zh, was 'xx'"),
         (lambda: Report("run.html").html(), r"use Report\(result\)"),
         (lambda: Report(calm()).plot(calm().strategy), r"cerebro.plot\(Report\('run.html'\)\)"),
         (lambda: Report("run.html").plot(object()), "whole strategy"),

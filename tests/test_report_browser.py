@@ -207,6 +207,8 @@ def test_a_click_on_a_liquidation_moves_every_pane_to_its_hour(browser, made, sh
     assert was_first <= first < died < last <= was_last
     assert last - first == pytest.approx(30 * HOUR)
     assert browser.execute_script("return document.querySelector('#pane-price').getBoundingClientRect().top < innerHeight / 2")
+    low, high = browser.execute_script("return document.querySelector('#plot-price').layout.yaxis.range")
+    assert high < 2 * low  # of a log scale its logarithms: the hour fills the pane, whatever lies far from it in time
     assert "margin added" in browser.find_element("id", "chosen").text
 
 

@@ -138,10 +138,11 @@ function spanSaid() {
 
 // -- what a pane shows -----------------------------------------------------------------------------------------------
 
-/** Call `take` with the row of each known value of a line in sight. */
+/** Call `take` with the row of each known value of a line or of marks in sight; of a line that began before, with its last one too. */
 function inSight(line, take) {
-  const t = array(line.t), v = array(line.v), [begin, end] = rowsOf(t, from, to);
-  for (let row = begin; row < end; row++) if (!Number.isNaN(v[row])) take(row, v[row]);
+  const t = array(line.t), v = array(line.v), begin = lowerBound(t, from), end = lowerBound(t, to + 0.5);
+  const before = line.symbol || t[begin] === from ? begin : Math.max(begin - 1, 0);
+  for (let row = before; row < end; row++) if (!Number.isNaN(v[row])) take(row, v[row]);
 }
 
 /** Return the lowest and highest of what a pane shows; of a line that may lie far away only what is near the rest. */
@@ -335,7 +336,7 @@ function paneLayout(pane, { low, high, isLog }) {
     ...axisForm(pane.form), ...(isLog ? { tickvals: logTicks(low, high) } : {}),
   };
   layout.annotations.push(note(`${pane.unit}${isLog ? words.log_scale : ""}`, 0, 1, { xanchor: "right", yanchor: "bottom", xshift: pane.unit.length > 8 || isLog ? 40 : -4, yshift: 2 }));
-  layout.annotations.push(note("UTC", 0, 0, { xanchor: "right", yanchor: "top", xshift: -6, yshift: -4 }));
+  layout.annotations.push(note("UTC", 0, 0, { xanchor: "left", yanchor: "top", xshift: 2 - layout.margin.l, yshift: -4 }));
   if (low < 0 && high > 0) layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: colour("muted"), width: 1 }, layer: "below" });
   pane.bands.forEach(({ from: begin, to: end, color, label }) => {
     layout.shapes.push({

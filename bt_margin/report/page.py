@@ -263,9 +263,9 @@ class _Page:
         columns = [{"name": words[f"col_{name}"], "unit": "", "is_text": name != "value"} for name in ("number", "value", "meaning")]
         rows = [
             [
-                words.label(number.name, number.label),
+                words.told(number.label),
                 self._number(values[number.name], number.unit),
-                words.say_of(number.name, number.definition),
+                words.told(number.definition),
             ]
             for number in STATISTICS
         ]
@@ -325,7 +325,7 @@ class _Page:
             cell(row.mark_price),
             self.words[f"trigger_{row.trigger}"],
             self._money(loss),
-            row.certainty,
+            self.words[f"certainty_{row.certainty}"],
             {"ways": self._ways(row), "bar": " ".join(self._bar_said(row))},
         ]
 

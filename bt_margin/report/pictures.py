@@ -114,7 +114,7 @@ def pane(panel: Panel, store: Store, words: Words, *, key: str, candles: Any = N
     drawn: dict[str, Any] = {
         "key": key,
         "form": panel.form,
-        "unit": words.unit(_axis_unit(panel)),
+        "unit": words.told(_axis_unit(panel)),
         "height": HEIGHTS[panel.key],
         "lines": lines,
         "marks": [_marks(marks, store) for marks in panel.marks],
@@ -140,7 +140,7 @@ def _line(line: Line, store: Store, words: Words) -> dict[str, Any]:
     return {
         **store.line(line),
         "key": line.key,
-        "label": words.label(line.key, line.label),
+        "label": words.told(line.label),
         "color": look.color,
         "width": look.width,
         "dash": look.dash,
@@ -156,7 +156,7 @@ def _marks(marks: Marks, store: Store) -> dict[str, Any]:
 
 def _level(level: Level, words: Words) -> dict[str, Any]:
     color = {"ratio_1": "red", "ratio_0.8": "orange"}.get(level.key, "muted")
-    return {"value": level.value, "label": words.label(level.key, level.label), "color": color}
+    return {"value": level.value, "label": words.told(level.label), "color": color}
 
 
 def _bands(panel: Panel, words: Words) -> list[dict[str, Any]]:
@@ -182,14 +182,14 @@ def _axis_unit(panel: Panel) -> str:
 
 def _said(panel: Panel, words: Words, key: str) -> dict[str, Any]:
     tables = [told(table, words) for table in panel.tables if table.rows]
-    title = words.title(panel.key, panel.title)
+    title = words.told(panel.title)
     return {
         "key": key,
         "title": title,
         "unit": panel.unit,
-        "unit_said": words.unit(panel.unit),
+        "unit_said": words.told(panel.unit),
         "height": HEIGHTS[panel.key],
-        "note": "" if panel.key == "price" else words.note(panel.key, panel.note),
+        "note": "" if panel.key == "price" else words.told(panel.note),
         "tables": tables,
         "said": _alternative(panel, title, words),
     }
@@ -201,12 +201,12 @@ def _alternative(panel: Panel, title: str, words: Words) -> str:
     for line in panel.lines:
         known = line.values[~(line.values != line.values)]
         if len(known):
-            name = words.label(line.key, line.label)
+            name = words.told(line.label)
             parts.append(
                 words.say("line_said", name=name, low=cell(float(known.min())), high=cell(float(known.max())), last=cell(float(known[-1])))
             )
-    parts += [f"{words.label(marks.key, marks.label)}: {len(marks.times)}" for marks in panel.marks]
-    parts += [f"{words.label(step.key, step.label)} {cell(step.amount)}" for step in panel.steps]
+    parts += [f"{words.told(marks.label)}: {len(marks.times)}" for marks in panel.marks]
+    parts += [f"{words.told(step.label)} {cell(step.amount)}" for step in panel.steps]
     if panel.kind == "scatter":
         parts.append(words.say("points_said", count=len(panel.points), dead=sum(point.is_liquidated for point in panel.points)))
     return ". ".join(parts) + "."
@@ -216,12 +216,12 @@ def told(table: Table, words: Words) -> dict[str, Any]:
     """Return a table of a panel with every cell as text; a column of words stands on the left."""
     kinds = [any(isinstance(row[place], str) and not _is_time(row[place]) for row in table.rows) for place in range(len(table.columns))]
     columns = [
-        {"name": words.column(name), "unit": words.unit(unit), "is_text": is_text or place == 0}
+        {"name": words.told(name), "unit": words.told(unit), "is_text": is_text or place == 0}
         for place, ((name, unit), is_text) in enumerate(zip(table.columns, kinds, strict=True))
     ]
     shares = ["share" in unit for _, unit in table.columns]
     rows = [[cell(value, is_share=is_share) for value, is_share in zip(row, shares, strict=True)] for row in table.rows]
-    return {"title": words.table(table.title), "columns": columns, "rows": rows}
+    return {"title": words.told(table.title), "columns": columns, "rows": rows}
 
 
 def _is_time(text: str) -> bool:
@@ -238,15 +238,13 @@ def legend(panel: Panel, words: Words, has_candles: bool) -> list[dict[str, Any]
         entries.append({"look": _candle_swatch(), "label": words.say("candles"), "value": "candles"})
     for line in panel.lines:
         if len(line.times):
-            label = words.label(line.key, line.label)
+            label = words.told(line.label)
             entries.append({"look": _line_swatch(look_of(line), has_edges=line.low is not None), "label": label, "value": line.key})
     for marks in panel.marks:
         count = f" ({len(marks.times):,})" if marks.key == "liquidation" else ""
-        entries.append(
-            {"look": mark_swatch(MARKS.get(marks.key, PLAIN_MARK)), "label": words.label(marks.key, marks.label) + count, "value": ""}
-        )
+        entries.append({"look": mark_swatch(MARKS.get(marks.key, PLAIN_MARK)), "label": words.told(marks.label) + count, "value": ""})
     if panel.shade is not None and panel.shade.values.any():
-        entries.append({"look": _shade_swatch(), "label": words.label("size", panel.shade.label), "value": "shade"})
+        entries.append({"look": _shade_swatch(), "label": words.told(panel.shade.label), "value": "shade"})
     return entries
 
 
@@ -287,7 +285,7 @@ def _shade_swatch() -> "Markup":
 
 def waterfall(panel: Panel, words: Words, money: Callable[[float], str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the bars from what was paid in to what is left; ``money`` writes an amount."""
-    labels = [words.label(step.key, step.label) for step in panel.steps]
+    labels = [words.told(step.label) for step in panel.steps]
     trace = {
         "type": "waterfall",
         "orientation": "h",
@@ -309,7 +307,7 @@ def waterfall(panel: Panel, words: Words, money: Callable[[float], str]) -> tupl
     room = 0.24 * (high - low or 1.0)
     layout = {
         "xaxis": {
-            "title": {"text": _plain(words.unit(panel.unit))},
+            "title": {"text": _plain(words.told(panel.unit))},
             "tickformat": ",.6~r",
             "range": [low - room, high + room],
             "nticks": 6,

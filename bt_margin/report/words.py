@@ -1,13 +1,14 @@
 """Every sentence of a page in one table by language, and numbers as a reader sees them.
 
 ``Words`` looks texts up by key. What a panel brings with it (titles, names of lines, units) is English; another language
-has its own text by the same key or, for the wordings of tables and units, by the English text, and shows English where it has none.
+has its own words by that text, and shows English where it has none.
 """
 
 from math import floor, isfinite, log10
+from re import fullmatch
 from typing import Any
 
-LANGUAGES = ("en",)
+from .zh import PATTERNS, PHRASES, ZH
 
 EN = {
     "theme": "Light / dark",
@@ -16,11 +17,11 @@ EN = {
     "earlier": "earlier",
     "later": "later",
     "span_all": "All",
-    "span_year": "1 year",
-    "span_quarter": "90 days",
-    "span_month": "30 days",
-    "span_week": "7 days",
-    "span_day": "1 day",
+    "span_year": "1 y",
+    "span_quarter": "90 d",
+    "span_month": "30 d",
+    "span_week": "7 d",
+    "span_day": "1 d",
     "how_to_zoom": "Drag across a chart to zoom and double-click for everything; on a touch screen use the buttons above. All charts over time move together. Times are UTC.",
     "beyond": "The {name} is partly too far away for this chart; its value stands in the key above.",
     "log_scale": " (log)",
@@ -78,6 +79,8 @@ EN = {
     "col_lost": "lost",
     "col_certainty": "how sure",
     "col_saved": "would have prevented it",
+    "certainty_certain": "certain",
+    "certainty_possible": "possible",
     "trigger_gap": "gap at the open",
     "trigger_funding": "funding",
     "trigger_fill": "a fill",
@@ -116,16 +119,12 @@ EN = {
     "unit_hours": " h",
     "prices_merged": "Where bars are many a candle stands for several of them, with their highest and lowest.",
     "assumptions_title": "What was assumed",
-    "tiers_title": "Tiers that were used",
     "again_title": "To run it again",
     "again_command": "The exact command:",
     "again_python": "The call in Python, with the data by their hash:",
     "copy_button": "copy",
     "saved": "Liquidated in the bar that closed at {time} UTC. What would have prevented it:",
     "impossible": "impossible: no venue lets an account fall below zero",
-    "fact_strategy": "strategy",
-    "fact_contracts": "contracts",
-    "fact_venue": "venue rules",
     "fact_span": "data",
     "fact_hash": "data hash (SHA-256 of times, open, high, low, close)",
     "fact_funding_hash": "funding hash (SHA-256 of what was settled)",
@@ -141,49 +140,34 @@ EN = {
     "prices_left_out": "Charts of {shown} of {count} contracts are shown, those with the most fills.",
 }
 
-TABLES: dict[str, dict[str, str]] = {"en": EN}
+TEXTS = {"en": EN, "zh": EN | ZH}
 
 
 class Words(dict[str, str]):
-    """The texts of one language by key, and what it calls the names that panels bring."""
+    """The texts of one language by key, and what it says for the English names that panels bring."""
 
     def __init__(self, lang: str = "en") -> None:
-        if lang not in TABLES:
-            raise ValueError(f"a report page is written in {' or '.join(TABLES)}, was {lang!r}")
-        super().__init__(TABLES["en"] | TABLES[lang])
+        if lang not in TEXTS:
+            raise ValueError(f"a report page is written in {' or '.join(TEXTS)}, was {lang!r}")
+        super().__init__(TEXTS[lang])
         self.lang = lang
 
     def say(self, key: str, **values: Any) -> str:
         """Return a text with its values."""
         return self[key].format(**values)
 
-    def label(self, key: str, text: str) -> str:
-        """Return the name of a line, of marks or of a step."""
-        return self.get(f"label:{key}", text)
-
-    def title(self, key: str, text: str) -> str:
-        """Return a panel's title."""
-        return self.get(f"title:{key}", text)
-
-    def note(self, key: str, text: str) -> str:
-        """Return what a panel says beside its picture."""
+    def told(self, text: str) -> str:
+        """Return what this language says for an English text of a panel, the text itself where it has nothing."""
+        if self.lang == "en" or text in PHRASES:
+            return text if self.lang == "en" else PHRASES[text]
+        for pattern, template in PATTERNS:
+            if found := fullmatch(pattern, text):
+                return template.format(*(self._listed(part) for part in found.groups("")))
         return text
 
-    def say_of(self, key: str, text: str) -> str:
-        """Return what a number is made of."""
-        return self.get(f"definition:{key}", text)
-
-    def table(self, text: str) -> str:
-        """Return a table's title."""
-        return self.get(f"table:{text}", text)
-
-    def column(self, text: str) -> str:
-        """Return a column's name."""
-        return self.get(f"column:{text}", text)
-
-    def unit(self, text: str) -> str:
-        """Return a unit."""
-        return self.get(f"unit:{text}", text)
+    def _listed(self, text: str) -> str:
+        """Return the words of a list, which may contain commas of their own, each in this language."""
+        return "\N{FULLWIDTH SEMICOLON}".join(PHRASES.get(part, part) for part in text.split("; "))
 
     def times(self, count: int) -> str:
         """Return how often."""
@@ -193,8 +177,8 @@ class Words(dict[str, str]):
 def cell(value: Any, *, is_share: bool = False) -> str:
     """Return a value of a table as text: money and prices to what can be told apart, times to the minute, a dash for none.
 
-    >>> cell(12345.678), cell(0.012345678), cell(None), cell("2020-03-12T10:00:00Z"), cell(0.1234, is_share=True)
-    ('12,345.7', '0.0123457', '\u2013', '2020-03-12 10:00', '12.34 %')
+    >>> cell(12345.678), cell(0.012345678), cell("2020-03-12T10:00:00Z"), cell(0.1234, is_share=True)
+    ('12,345.7', '0.0123457', '2020-03-12 10:00', '12.3 %')
     """
     if value is None or (isinstance(value, float) and not isfinite(value)):
         return "\N{EN DASH}"
