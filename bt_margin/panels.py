@@ -480,12 +480,14 @@ def _margin_ratio(view: View) -> Panel:
     deaths = view.shown(view.result.liquidations)
     marks = [*_deaths_at(deaths, deaths["mark_price"].to_numpy(dtype=float) * 0 + 1), *_warning_marks(view, highest)]
     whose = "the account" if not names else f"the {names[0]} wallet" if len(names) == 1 else "the wallet nearest to liquidation"
-    title = f"Margin ratio of {whose}: maintenance margin / equity, liquidated at 1"
+    title = f"Margin ratio of {whose}, liquidated at 1"
     told = {1.0: "liquidated here"}
     levels = tuple(Level(f"ratio_{level:g}", told.get(level, f"{level:g}"), level) for level in RATIO_LEVELS)
     note = "At the closes of bars; a liquidation between two closes stands at 1." if len(deaths) else "At the closes of bars."
     tables = (_line_table(lines, "ratio"), _time_above_table(view, highest), *_mark_tables(marks, "ratio"))
-    return Panel("margin_ratio", title, "time", "ratio", "ratio", tuple(lines), tuple(marks), levels, note=note, tables=tables)
+    return Panel(
+        "margin_ratio", title, "time", "maintenance margin / equity", "ratio", tuple(lines), tuple(marks), levels, note=note, tables=tables
+    )
 
 
 def _warning_marks(view: View, ratio: "np.ndarray") -> list[Marks]:
@@ -582,7 +584,7 @@ def _leverage(view: View) -> Panel:
         ):
             values = by_bar[key].to_numpy(dtype=float)
             lines.append(_line(view, key, label, np.where(np.isfinite(values), values, np.nan), is_step=True, role=role))
-    title = "Effective leverage, beside what was set and what the tier of the position allows"
+    title = "Effective leverage, the leverage set and what the tier allows"
     note = "" if len(tiers) else f"{view.symbol} was never held at a close under a tier."
     tables = (_line_table(lines, "times"), _tier_table(view, tiers))
     return Panel("leverage", title, "time", "times equity", "times", tuple(lines), note=note, tables=tables)
@@ -658,7 +660,7 @@ def _close_calls(view: View) -> Panel:
 
 
 def _call_said(row: Any) -> str:
-    fate = "LIQUIDATED" if row.liquidated else f"{row.left:.2%} left"
+    fate = "LIQUIDATED" if row.liquidated else f"{100 * row.left:.2g}% left"
     return f"{row.symbol} {row.side} of {row.opened:%Y-%m-%d %H:%M}: {fate} on {row.time:%Y-%m-%d %H:%M} UTC"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import log10
 from typing import TYPE_CHECKING, Any
 
-from ..panels import drawdowns, judged_wallets, kept_rows, kept_with_gaps, sums_by_bar
+from ..panels import drawdowns, judged_wallets, kept_rows, kept_with_gaps, panel
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -18,6 +18,7 @@ from .drawing import (
     INK,
     ORANGE,
     PALE,
+    PURPLE,
     RED,
     SKY,
     End,
@@ -268,31 +269,28 @@ def draw_drawdown(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
 
 
 def draw_costs(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
-    """Draw what trading fees, funding and liquidations have come to so far, as the account sees it: paid is negative."""
+    """Draw what trading fees, funding, slippage and liquidations have come to so far, as the account sees it: paid is negative."""
+    import pandas as pd
     from matplotlib.ticker import FuncFormatter
 
-    index, start_cash = result.equity.index, result.summary["start_cash"]
-    fees, deaths = result.journal[result.journal["account"] == "fees"], result.liquidations
-    sources = [
-        ("trading fees", GREEN, fees["time"], -fees["amount"]),
-        ("funding", BLUE, result.funding["time"], result.funding["amount"]),
-        ("liquidations", RED, deaths["time"], deaths["realized_pnl"] - deaths["fee"] - deaths["forfeited"]),
-    ]
-    drawn, ends = [], []
-    for name, color, times, amounts in sources:
-        if amounts.abs().max() > 0:
-            series = sums_by_bar(index, times, amounts)
-            drawn.append(series[int(index.searchsorted(start)) :])
-            ends.append(End(index[-1], float(series[-1]), f"{name} {money(series[-1], start_cash)}", color))
+    start_cash, shown = result.summary["start_cash"], panel(result, "costs", start=start)
+    names = {"fees": "trading fees", "liquidation_fees": "liquidation fees", "liquidations": "liquidations", "funding": "funding"}
+    colors = {"fees": GREEN, "funding": BLUE, "liquidations": RED, "liquidation_fees": PURPLE, "slippage": ORANGE}
+    drawn, ends = [line.values for line in shown.lines], []
+    for line in shown.lines:
+        last, final = pd.Timestamp(line.times[-1], unit="s", tz="UTC"), float(line.values[-1])
+        ends.append(End(last, final, f"{names.get(line.key, line.key)} {money(final, start_cash)}", colors[line.key]))
     bends = _scale_costs(axes, drawn, start_cash)
     axes.yaxis.set_major_formatter(FuncFormatter(plainly))
     axes.axhline(0, color=INK, linewidth=1, zorder=2)
-    for series, end in zip(drawn, ends, strict=True):
-        rows = kept_rows(series, series)
-        times = naive(index[-len(series) :])[rows]
-        axes.plot(times, series[rows], color=end.color, linewidth=2, drawstyle="steps-post", marker=_dot(rows), zorder=3)
+    for line, end in zip(shown.lines, ends, strict=True):
+        times = pd.to_datetime(line.times, unit="s").to_numpy()
+        is_inside = line.key in ("slippage", "liquidation_fees")  # of prices, of what liquidations lost: no sum of its own
+        style: dict[str, Any] = {"linestyle": (0, (3, 1.5)) if is_inside else "-", "drawstyle": "steps-post", "marker": _dot(times)}
+        axes.plot(times, line.values, color=end.color, linewidth=2, zorder=3, **style)
     name_ends(axes, ends, size=13)
-    panel_title(axes, f"Paid (below 0) and received so far{bends}")
+    told = {"liquidation_fees": ("┄ inside the loss of liquidations", PURPLE), "slippage": ("┄ inside the prices of fills", ORANGE)}
+    panel_title(axes, f"Paid (below 0) and received so far{bends}", *(told[line.key] for line in shown.lines if line.key in told))
     if not drawn:
         axes.text(0.5, 0.25, "no fee, no funding, no liquidation", transform=axes.transAxes, ha="center", size=14, color=GREY)
 

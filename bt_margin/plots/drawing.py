@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, GREY, PALE, GRID = "#222222", "#6B6B6B", "#C9C9C9", "#EDEDED"
-BLUE, SKY, GREEN, ORANGE, RED = "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#C8102E"
+BLUE, SKY, GREEN, ORANGE, RED, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#C8102E", "#CC79A7"
 BLUSH = "#FDEDEA"  # behind what is impossible or fatal
 TITLE, LABEL, SMALL, GAP = 14.0, 15, 13, 14  # points
 WIDTH = 16.0  # inches, of every picture
@@ -263,6 +263,11 @@ def dress(panels: "Iterable[Axes]") -> None:
         axes.set_axisbelow(True)
 
 
+def unit_axis(axes: "Axes", unit: str) -> None:
+    """Say beside a panel what its numbers count."""
+    axes.set_ylabel(legible(unit), size=SMALL, color=GREY, parse_math=False)
+
+
 def date_axis(axes: "Axes", times: "pd.DatetimeIndex", *, most: int = 13) -> None:
     """Show the time from the first of ``times`` to the last, with room for whole candles and marks; say it is UTC."""
     import pandas as pd
@@ -317,8 +322,8 @@ def panel_title(axes: "Axes", text: str, *more: tuple[str, str]) -> None:
     figure: Any = axes.figure
     text, more = legible(text), tuple((legible(piece), color) for piece, color in more)
     room = (0.99 - axes.get_position().x0) * WIDTH
-    wide = sum(text_width(figure, piece, TITLE) + GAP / 72 for piece, _ in ((text, GREY), *more))
-    size = min(TITLE, TITLE * room / wide)
+    wide, gaps = sum(text_width(figure, piece, TITLE) for piece in (text, *(piece for piece, _ in more))), len(more) * GAP / 72
+    size = TITLE if wide + gaps <= room else 0.98 * TITLE * (room - gaps) / wide
     before: Any = axes.set_title(text, loc="left", size=size, color=GREY, parse_math=False)
     for piece, color in more:
         style: dict[str, Any] = {"xytext": (GAP, 0), "textcoords": "offset points", "size": size, "color": color, "va": "bottom"}

@@ -4,10 +4,30 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from .. import panels
 from ..result import Result
 from .account import draw_costs, draw_drawdown, draw_equity, draw_margin_ratio
-from .drawing import FEW_BARS, GREY, INK, LEFT, RED, RIGHT, cut, date_axis, dress, lettering, money, named, sheet, span_said, times_said
+from .drawing import (
+    FEW_BARS,
+    GREY,
+    INK,
+    LEFT,
+    RED,
+    RIGHT,
+    SMALL,
+    cut,
+    date_axis,
+    dress,
+    lettering,
+    money,
+    named,
+    sheet,
+    span_said,
+    times_said,
+    unit_axis,
+)
 from .price import draw_price
+from .risk import draw_close_calls, draw_leverage, draw_money
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +85,49 @@ def page(result: Result, *, symbol: str | None = None, title: str | None = None,
     for axes, draw in zip(panels[2:], (draw_margin_ratio, draw_drawdown, draw_costs), strict=True):
         draw(axes, result, start)
     return figure
+
+
+@lettering()
+def panel(result: Result, key: str, *, symbol: str | None = None, title: str | None = None, note: str = "") -> "Figure":
+    """Return one panel of the run as a picture of its own, by its key in ``panels.PANELS``; the same that the page has.
+
+    'price', 'equity', 'margin_ratio', 'costs', 'drawdown' and 'leverage' over time, 'money' (where it went) and 'close_calls' (how
+    close each position came to its liquidation). ``text`` says the same in words and numbers. ``symbol`` is the contract whose
+    price, stops and tiers are drawn (default: the first); ``title`` and ``note`` as in ``page``.
+    """
+    symbol = _symbol("panel", result, symbol)
+    start = _drawn_from(result)
+    shown = panels.panel(result, key, symbol=symbol, start=start)
+    said = shown.title if title is None else title
+    own = "" if key == "price" else shown.note.rstrip(".")  # there the note is of merged candles, which are not drawn here
+    flags = "; ".join(part for part in (own, note, *result.summary["flags"]) if part)
+    is_square = shown.kind == "scatter"
+    figure, top, bottom = sheet(12 if is_square else 8, [(said, INK)], _subtitle(result, start), flags)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=LEFT, right=RIGHT, top=top, bottom=bottom)
+    dress([axes])
+    if shown.kind == "time":
+        date_axis(axes, result.equity.loc[start:].index)
+    unit_axis(axes, shown.unit)
+    if key in DRAWN_BY_PANEL:
+        DRAWN_BY_PANEL[key](axes, shown)
+    elif key == "price":
+        draw_price(axes, result, symbol, start, liquidation_line=True)
+    elif key == "equity":
+        draw_equity(axes, result, start, whole=True)
+    else:
+        {"margin_ratio": draw_margin_ratio, "costs": draw_costs, "drawdown": draw_drawdown}[key](axes, result, start)
+    if is_square:
+        axes.set_xlabel(shown.unit_across, size=SMALL, color=GREY)
+    return figure
+
+
+def text(result: Result, key: str, *, symbol: str | None = None) -> str:
+    """Return what ``panel`` draws in words and tables of numbers, for who cannot see it."""
+    return panels.panel(checked(result, "text()"), key, symbol=symbol).as_text()
+
+
+DRAWN_BY_PANEL = {"leverage": draw_leverage, "money": draw_money, "close_calls": draw_close_calls}
 
 
 def headlines(result: Result) -> list[str]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..core.ledger import CROSS, wallet_of
-from ..panels import kept_rows, kept_with_gaps
+from ..panels import Panel, kept_rows, kept_with_gaps, panel
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -15,6 +15,7 @@ from .drawing import (
     GREEN,
     GREY,
     INK,
+    ORANGE,
     PALE,
     RED,
     End,
@@ -45,12 +46,14 @@ REACH = 0.35  # of the span of prices: how far beyond them a liquidation price i
 BOX = (0.39, 0.32)  # what is enlarged, as a share of the panel: width, height
 PLACES = [(left, bottom) for bottom in (0.6, 0.12) for left in (0.06, 0.18, 0.3, 0.42, 0.54)]  # of the box's lower left corner
 IVORY = "#FFF8F2"
+SHADE = 0.1  # of the panel: how high the largest size held is drawn
 
 
 def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp", *, liquidation_line: bool = False) -> None:
-    """Draw a contract's candles, its fills and its liquidations; where asked, the price it would be liquidated at too.
+    """Draw a contract's candles, its fills and its liquidations; where asked, also what would have ended it, and its size.
 
-    Of a hedge both legs: one liquidation price in cross, of isolated legs one each.
+    That is the price it would be liquidated at (of a hedge both legs: one price in cross, of isolated legs one each), faintly the
+    one at which its money would be gone, and its stop orders.
     """
     candles = result.candles(symbol).loc[start:]
     if candles.empty:
@@ -74,6 +77,7 @@ def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp",
     key += _mark_warnings(axes, result, symbol, candles)
     if steps is not None:
         key.append(_draw_liquidation_line(axes, candles.index, steps))
+        key += _draw_beside(axes, result, symbol, candles.index)
     mark_deaths(axes, deaths["time"], deaths["mark_price"], 15 if len(deaths) < MANY_FILLS else 10)
     if _is_crowded(deaths["time"], candles.index):
         _enlarge(axes, candles, fills, deaths, steps)
@@ -157,7 +161,7 @@ def _liquidation_steps(result: Result, legs: "list[str]", index: "pd.DatetimeInd
     if held.empty:
         return None
     by_leg = held.pivot(index="time", columns="symbol", values="liquidation_price")
-    if by_leg.nunique(axis=1).max() < 2:
+    if not (by_leg.max(axis=1) > by_leg.min(axis=1)).any():
         by_leg = by_leg.max(axis=1).to_frame()
     return list(by_leg.reindex(index).to_numpy(dtype=float).T)
 
@@ -178,6 +182,50 @@ def _draw_liquidation_line(axes: "Axes", index: "pd.DatetimeIndex", steps: "list
         if not np.isnan(line).all():
             _draw_steps(axes, index, line)
     return "━ liquidation price", RED
+
+
+def _draw_beside(axes: "Axes", result: Result, symbol: str, index: "pd.DatetimeIndex") -> list[tuple[str, str]]:
+    """Draw bankruptcy prices and stops where the panel reaches, and the size held as a shade below; return the key of those there are."""
+    import numpy as np
+    import pandas as pd
+
+    shown = panel(result, "price", symbol=symbol, start=index[0])
+    low, high = axes.get_ylim()
+    key = []
+    for name, color, style, said in (
+        ("bankruptcy_price", RED, (0, (1, 2)), "┈ bankruptcy"),
+        ("stop", ORANGE, (0, (5, 1.5)), "┅ stop"),
+    ):
+        lines = [line for line in shown.lines if line.key.partition(":")[0] == name]
+        seen = False
+        for line in lines:
+            values = np.where((line.values >= low) & (line.values <= high), line.values, np.nan)
+            seen = seen or not np.isnan(values).all()
+            times = pd.to_datetime(line.times, unit="s").to_numpy()
+            axes.plot(times, values, color=color, linewidth=1.3, linestyle=style, drawstyle="steps-post", zorder=3.5)
+        key += [(said, color)] if seen else []
+    return key + _shade_size(axes, shown)
+
+
+def _shade_size(axes: "Axes", shown: Panel) -> list[tuple[str, str]]:
+    """Draw the size held as steps along the bottom, the largest SHADE of the panel high; shorts are hatched."""
+    import numpy as np
+    import pandas as pd
+
+    assert shown.shade is not None
+    sizes, times = shown.shade.values, pd.to_datetime(shown.shade.times, unit="s").to_numpy()
+    largest = float(np.abs(sizes).max()) if len(sizes) else 0.0
+    if not largest:
+        return []
+    key = []
+    told = plainly(float(f"{largest:.6g}"))
+    for is_short, color, hatch, said in ((False, GREEN, None, "▂ held long"), (True, BLUE, "///", "▨ held short")):
+        held = np.where((sizes < 0) == is_short, np.abs(sizes), 0.0)
+        if held.any():
+            look: dict[str, Any] = {"facecolor": color, "edgecolor": color, "alpha": 0.25, "linewidth": 0, "hatch": hatch, "zorder": 1}
+            axes.fill_between(times, 0, SHADE * held / largest, transform=axes.get_xaxis_transform(), step="post", **look)
+            key.append((said, color))
+    return [*key[:-1], (f"{key[-1][0]}, {told} at most", key[-1][1])]
 
 
 def _draw_steps(axes: "Axes", index: "pd.DatetimeIndex", steps: "np.ndarray") -> None:
