@@ -40,6 +40,9 @@ DEMO_PICTURE = "bt_margin_demo.png"
 HOURS_A_DAY = 24
 FRAMES = ("equity", "positions", "trades", "fills", "refusals", "warnings", "top_ups", "funding", "liquidations", "journal")
 
+ReportFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the report page, run.html: one file, opens offline.")]
+Language = Annotated[str, typer.Option(help="Language of the report page: en or zh.")]
+
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
@@ -141,9 +144,8 @@ def run(
     refill: Annotated[float | None, typer.Option(help="Equity that a refill after a liquidation pays up to.")] = None,
     warn_at: Annotated[str | None, typer.Option(metavar="SHARE", help="Warn so near to liquidation, 0.05 or 5% of the mark.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures and the tables.")] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for the report page, run.html: one file, opens offline.")
-    ] = None,
+    report: ReportFolder = None,
+    lang: Language = "en",
     tearsheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Tear sheet of daily UTC returns, HTML, by quantstats.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
@@ -154,8 +156,8 @@ def run(
     whence = (strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end)
     how = (param or (), sizer, fee, intrabar, unfunded, filters, baseline, stamp, detail or (), bounds)
     plan = Plan(*whence, *how, on_liquidation, refill, warn_at)
-    _check_places(out, tearsheet, report)
-    result, written = _carry_out(plan, lambda result: _keep(result, plan, out, tearsheet, report), is_quiet=as_json)
+    _check_places(out, tearsheet, report, lang)
+    result, written = _carry_out(plan, lambda result: _keep(result, plan, out, tearsheet, report, lang), is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json)
     _stop_if_cut_short(result, plan)
 
@@ -163,22 +165,20 @@ def run(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path(),
-    report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for the report page, run.html: one file, opens offline.")
-    ] = None,
+    report: ReportFolder = None,
+    lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
     """See a 20x trend strategy live and die on real prices."""
     from .plots import overview
 
-    _check_folder(out)
-    _check_folder(report, "--report")
+    _check_places(out, None, report, lang)
     plan = demo_plan()
 
     def keep(result: Result) -> Iterator[Path]:
         yield _save_picture(overview(result, note=DEMO_NOTE), out / DEMO_PICTURE)
         if report is not None:
-            yield from _save_report(result, report, f"{NAME} demo", note=DEMO_NOTE)
+            yield from _save_report(result, report, f"{NAME} demo", lang=lang, note=DEMO_NOTE)
 
     result, written = _carry_out(plan, keep, is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json, note=DEMO_NOTE)
@@ -454,22 +454,25 @@ def _check_folder(path: Path | None, option: str = "--out") -> None:
         raise ValueError(f"{option} {path} is no folder to write to ({error.strerror}); name one that is") from error
 
 
-def _check_places(out: Path | None, tearsheet: Path | None, report: Path | None) -> None:
+def _check_places(out: Path | None, tearsheet: Path | None, report: Path | None, lang: str) -> None:
     """Refuse what could not be written, before a run is worked out for it."""
+    from .report import Words
+
     _check_folder(out)
     _check_folder(report, "--report")
+    Words(lang)
     if tearsheet is not None:
         check_tearsheet(tearsheet)
         _check_folder(tearsheet.parent, "--tearsheet")
 
 
-def _keep(result: Result, plan: Plan, out: Path | None, tearsheet: Path | None, report: Path | None) -> Iterator[Path]:
+def _keep(result: Result, plan: Plan, out: Path | None, tearsheet: Path | None, report: Path | None, lang: str) -> Iterator[Path]:
     if out is not None:
         yield from _save(result, out)
     if tearsheet is not None:
         yield _write(tearsheet, lambda place: save_tearsheet(result, place), "--tearsheet")
     if report is not None:
-        yield from _save_report(result, report, plan.command())
+        yield from _save_report(result, report, plan.command(), lang=lang)
 
 
 def _save(result: Result, folder: Path) -> Iterator[Path]:
@@ -487,13 +490,13 @@ def _save(result: Result, folder: Path) -> Iterator[Path]:
     yield _save_text(whole + "\n", folder / "summary.json")
 
 
-def _save_report(result: Result, folder: Path, command: str, *, note: str = "") -> Iterator[Path]:
+def _save_report(result: Result, folder: Path, command: str, *, lang: str, note: str = "") -> Iterator[Path]:
     """Write the report page, and yield it; where what it is made with is not installed say so, and write the still picture."""
     from .plots import page
     from .report import MissingExtraError, Report
 
     try:
-        text = Report(result, command=command, note=note).html()
+        text = Report(result, command=command, note=note, lang=lang).html()
     except MissingExtraError as error:
         print(f"{NAME}: {error}", file=sys.stderr)
         yield _save_picture(page(result, note=note), folder / "page.png", "--report")

@@ -383,6 +383,16 @@ def test_the_command_line_writes_the_page_with_its_exact_command(folder, capsys)
     assert "bt-margin run once.py --data BTCUSDT-1h.csv --leverage 10 --cash 1000.0 --sizer 50" in text
 
 
+def test_the_command_line_writes_the_page_in_chinese_and_knows_its_languages(folder, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*COMMAND, "--lang", "zh"])
+    assert '<html lang="zh">' in (folder / "pages" / "run.html").read_text("utf-8")
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*COMMAND, "--lang", "xx"])
+    assert ended.value.code == 2
+    assert "written in en or zh, was 'xx'" in capsys.readouterr().err
+
+
 def test_without_plotly_the_command_line_says_so_and_writes_the_still_picture(folder, without_plotly, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(COMMAND)

@@ -14,7 +14,7 @@ from .frame import MissingExtraError, check_extra
 from .page import run_page
 from .words import Words
 
-__all__ = ["MissingExtraError", "Report"]
+__all__ = ["MissingExtraError", "Report", "Words"]
 
 
 class Report:

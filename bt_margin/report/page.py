@@ -28,11 +28,11 @@ TIME_PANELS = ("equity", "margin_ratio", "costs", "drawdown", "leverage")
 FILES = ("liquidations", "trades", "fills", "funding", "refusals", "warnings", "top_ups")
 TICKS = (
     {"dtickrange": [None, 60_000], "value": "%H:%M:%S"},
-    {"dtickrange": [60_000, 86_400_000], "value": "%H:%M, %-d %b"},
-    {"dtickrange": [86_400_000, "M1"], "value": "%-d %b %Y"},
-    {"dtickrange": ["M1", "M6"], "value": "%b %Y"},
+    {"dtickrange": [60_000, 86_400_000], "value": "tick_hour"},
+    {"dtickrange": [86_400_000, "M1"], "value": "tick_day"},
+    {"dtickrange": ["M1", "M6"], "value": "tick_month"},
     {"dtickrange": ["M12", None], "value": "%Y"},
-)  # how instants are written below a chart, by how far apart they are
+)  # how instants are written below a chart, a format or its key in the words, by how far apart they are
 
 
 def run_page(result: Result, *, words: Words, title: str, note: str, command: str, span: tuple[float, float] | None) -> str:
@@ -61,7 +61,7 @@ class _Page:
             "span": [first - edge, last] if last == first else [first, last],
             "view": self.view,
             "bar": edge,
-            "ticks": TICKS,
+            "ticks": [{**tick, "value": words.get(tick["value"], tick["value"])} for tick in TICKS],
             "arrays": self.numbers.arrays,
             "panes": [drawn for drawn, _ in panes],
             "charts": [drawn for drawn, _ in charts],
