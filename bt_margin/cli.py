@@ -38,6 +38,7 @@ SHOWN = 10  # liquidations; the rest is in the files and in --json
 DEMO_NOTE = "hourly Binance spot prices stand in for last and mark price of the perpetual; funding at the default 0.01 % per 8 h"
 DEMO_PICTURE = "bt_margin_demo.png"
 HOURS_A_DAY = 24
+OWN_PICTURES = ("leverage", "money", "close_calls")  # the panels that the page has no place for
 FRAMES = ("equity", "positions", "trades", "fills", "refusals", "warnings", "top_ups", "funding", "liquidations", "journal")
 
 ReportFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the report page, run.html: one file, opens offline.")]
@@ -477,9 +478,12 @@ def _keep(result: Result, plan: Plan, out: Path | None, tearsheet: Path | None, 
 
 def _save(result: Result, folder: Path) -> Iterator[Path]:
     """Write the picture, the tables and the summary of a run, and yield each file that is there."""
-    from .plots import page
+    from .plots import PANELS, page, panel, text
 
     yield _save_picture(page(result), folder / "page.png")
+    for key in OWN_PICTURES:
+        yield _save_picture(panel(result, key), folder / f"{key}.png")
+    yield _save_text("\n".join(text(result, key) for key in PANELS), folder / "pictures.txt")
     for name in FRAMES:
         yield _save_text(getattr(result, name).to_csv(index=name == "equity"), folder / f"{name}.csv")
     whole = json.dumps(plain({"settings": result.settings, "summary": result.summary}), indent=2)

@@ -240,7 +240,7 @@ class View:
     @property
     def money(self) -> str:
         """What money is counted in."""
-        return self.result.settings["currency"] or "money"
+        return money_currency(self.result)
 
     def shown(self, frame: "pd.DataFrame") -> "pd.DataFrame":
         """Return the rows of a frame with a ``time`` inside the bars shown."""
@@ -397,6 +397,11 @@ def _deaths_at(deaths: "pd.DataFrame", heights: "np.ndarray") -> list[Marks]:
         for row in deaths.itertuples()
     )
     return [Marks("liquidation", "liquidated", seconds_of(deaths["time"]), heights, texts)]
+
+
+def money_currency(result: Result) -> str:
+    """Return what the account's money is counted in, 'money' where nothing says."""
+    return result.settings["currency"] or "money"
 
 
 def price_currency(result: Result, symbol: str) -> str:

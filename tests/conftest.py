@@ -10,6 +10,14 @@ settings.register_profile("fixed", derandomize=True)  # the same cases on every 
 settings.load_profile("fixed")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-mpl compare the images it is given, where it is installed; by itself it only draws them."""
+    config.addinivalue_line("markers", "mpl_image_compare: the figure that the test returns is compared with an image, by pytest-mpl")
+    if hasattr(config.option, "mpl"):
+        config.option.mpl = True
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """The folder of real market data and published figures; tests that need it skip where it is absent."""

@@ -137,10 +137,15 @@ def panel_of(figure: Figure, beginning: str) -> Axes:
     return panel
 
 
-def curves_of(panel: Axes, color: str) -> list[pd.Series]:
-    """Return the lines of a colour by time (UTC), marks and lines across the panel left out."""
+def curves_of(panel: Axes, color: str, *, dashed: bool = True) -> list[pd.Series]:
+    """Return the lines of a colour by time (UTC), marks and lines across the panel left out, and where asked dashed ones."""
     lines = [
-        line for line in panel.lines if line.get_color() == color and line.get_marker() in ("", "None", "o") and len(line.get_xdata()) != 2
+        line
+        for line in panel.lines
+        if line.get_color() == color
+        and line.get_marker() in ("", "None", "o")
+        and len(line.get_xdata()) != 2
+        and (dashed or line.get_linestyle() == "-")
     ]
     return [pd.Series(line.get_ydata(), index=pd.DatetimeIndex(line.get_xdata()).tz_localize("UTC")) for line in lines]
 

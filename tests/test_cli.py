@@ -393,7 +393,9 @@ def test_a_run_leaves_its_tables_and_its_picture_and_the_same_run_leaves_the_sam
     files = json.loads(out)["files"]
     names = {Path(name).name for name in files}
     assert code == 0
-    assert names == {"page.png", "summary.json", *(f"{name}.csv" for name in cli.FRAMES)}
+    pictures = {"page.png", "leverage.png", "money.png", "close_calls.png", "pictures.txt"}
+    assert names == {*pictures, "summary.json", *(f"{name}.csv" for name in cli.FRAMES)}
+    assert "Where the money went" in Path("deep/folder/pictures.txt").read_text("utf-8")
     assert {path.name for path in Path("deep/folder").iterdir()} == names
     first = {name: contents(Path(name)) for name in files}
     assert said(capsys, *arguments)[0] == 0

@@ -137,7 +137,7 @@ def test_what_the_host_keeps_among_a_signal_strategys_params_is_not_shown():
 
 def test_the_liquidation_price_is_drawn_from_close_to_close_and_broken_while_flat():
     result = died_often()
-    (line,) = (curve for curve in curves_of(panel_of(drawn("page", "died often"), "Price"), RED) if curve.notna().any())
+    (line,) = (curve for curve in curves_of(panel_of(drawn("page", "died often"), "Price"), RED, dashed=False) if curve.notna().any())
     held = result.positions.set_index("time")["liquidation_price"]
     pd.testing.assert_series_equal(line.dropna(), held.reindex(line.index).dropna(), check_names=False, check_freq=False)
     assert line.isna().any()
@@ -145,7 +145,7 @@ def test_the_liquidation_price_is_drawn_from_close_to_close_and_broken_while_fla
 
 def test_the_liquidation_price_ends_where_the_position_dies():
     result = died_once()
-    (line,) = (curve for curve in curves_of(panel_of(drawn("page", "died once"), "Price"), RED) if curve.notna().any())
+    (line,) = (curve for curve in curves_of(panel_of(drawn("page", "died once"), "Price"), RED, dashed=False) if curve.notna().any())
     death = result.liquidations.iloc[0]
     bar_before = line.index[line.index < death["time"]][-1]
     assert np.isnan(line[death["time"]])

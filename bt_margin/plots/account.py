@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import log10
 from typing import TYPE_CHECKING, Any
 
-from ..panels import drawdowns, judged_wallets, kept_rows, kept_with_gaps, panel
+from ..panels import drawdowns, judged_wallets, kept_rows, kept_with_gaps, money_currency, panel
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -22,6 +22,7 @@ from .drawing import (
     RED,
     SKY,
     End,
+    amount,
     date_number,
     height_in_points,
     legible,
@@ -34,6 +35,7 @@ from .drawing import (
     plainly,
     say,
     say_freely,
+    unit_axis,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def draw_equity(axes: "Axes", result: Result, start: "pd.Timestamp", *, whole: b
     frame, stock, start_cash = result.equity.loc[start:], _stock(result, start), result.summary["start_cash"]
     equity, lowest, wallet = (frame[name].to_numpy() for name in ("equity", "lowest_equity", "wallet_balance"))
     band = None if result.bounds is None else result.bounds.equity.loc[start:]
+    unit_axis(axes, money_currency(result))
     drawn = [*equity, *lowest, *([] if stock is None else stock), *([*wallet, start_cash] if whole else [])]
     drawn += [] if band is None else band.to_numpy().ravel().tolist()
     bends = scale_money(axes, start_cash, lowest=min(drawn), highest=max(drawn))
@@ -189,6 +192,7 @@ def draw_margin_ratio(axes: "Axes", result: Result, start: "pd.Timestamp") -> No
     """Draw maintenance margin / equity at the close of each bar, of the wallet where it is highest; a liquidation stands at 1."""
     import numpy as np
 
+    unit_axis(axes, "ratio")
     ratios, whose = _judged(result)
     ratios = ratios.loc[start:]
     index, ratio = ratios.index, ratios.max(axis=1).to_numpy(dtype=float)
@@ -245,6 +249,7 @@ def draw_drawdown(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
     """Draw how far equity is below its highest so far, deposits and withdrawals taken out: at closes and inside bars."""
     from matplotlib.ticker import FuncFormatter
 
+    unit_axis(axes, "of the highest")
     first = int(result.equity.index.searchsorted(start))
     index = result.equity.index[first:]
     closes, inside = (series[first:] for series in drawdowns(result))
@@ -273,13 +278,14 @@ def draw_costs(axes: "Axes", result: Result, start: "pd.Timestamp") -> None:
     import pandas as pd
     from matplotlib.ticker import FuncFormatter
 
+    unit_axis(axes, money_currency(result))
     start_cash, shown = result.summary["start_cash"], panel(result, "costs", start=start)
     names = {"fees": "trading fees", "liquidation_fees": "liquidation fees", "liquidations": "liquidations", "funding": "funding"}
     colors = {"fees": GREEN, "funding": BLUE, "liquidations": RED, "liquidation_fees": PURPLE, "slippage": ORANGE}
     drawn, ends = [line.values for line in shown.lines], []
     for line in shown.lines:
         last, final = pd.Timestamp(line.times[-1], unit="s", tz="UTC"), float(line.values[-1])
-        ends.append(End(last, final, f"{names.get(line.key, line.key)} {money(final, start_cash)}", colors[line.key]))
+        ends.append(End(last, final, f"{names.get(line.key, line.key)} {amount(final, start_cash)}", colors[line.key]))
     bends = _scale_costs(axes, drawn, start_cash)
     axes.yaxis.set_major_formatter(FuncFormatter(plainly))
     axes.axhline(0, color=INK, linewidth=1, zorder=2)
@@ -311,4 +317,4 @@ def _scale_costs(axes: "Axes", drawn: "Sequence[np.ndarray]", start_cash: float)
     decades = [sign * threshold * 10**power for sign in (-1, 1) for power in range(6)]
     axes.set_yticks([0, *(step for step in decades if bottom <= step <= top)])
     axes.set_yticks([], minor=True)
-    return f", log scale beyond ±{money(threshold, start_cash)}"
+    return f", log scale beyond ±{amount(threshold, start_cash)}"

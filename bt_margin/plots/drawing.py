@@ -20,7 +20,7 @@ BLUE, SKY, GREEN, ORANGE, RED, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#D55E0
 BLUSH = "#FDEDEA"  # behind what is impossible or fatal
 TITLE, LABEL, SMALL, GAP = 14.0, 15, 13, 14  # points
 WIDTH = 16.0  # inches, of every picture
-LEFT, RIGHT = 0.07, 0.85  # where panels begin and end across; names of curves stand right of them
+LEFT, RIGHT = 0.08, 0.85  # where panels begin and end across; names of curves stand right of them
 MOST_FOOTNOTES = 4  # lines at the bottom
 FEW_BARS = 160  # up to here they are drawn as candles
 SUFFIXES = (".png", ".svg")
@@ -108,6 +108,16 @@ def money(value: float, scale: float) -> str:
     digits = 0 if scale >= 100 or scale <= 0 else 2 - floor(log10(scale))
     text = f"{value:,.{digits}f}"
     return (text[1:] if text.startswith("-") and float(text.replace(",", "")) == 0 else text).replace("-", "\N{MINUS SIGN}")
+
+
+def amount(value: float, scale: float) -> str:
+    """Return ``money``; what would be said to be nothing and is not is said to its own digits.
+
+    >>> amount(0.187, 10_000), amount(0.0, 10_000), amount(1234.5, 10_000)
+    ('0.187', '0', '1,234')
+    """
+    said = money(value, scale)
+    return money(value, abs(value)) if value and not said.strip("0.\N{MINUS SIGN}") else said
 
 
 def plainly(value: float, _: Any = None) -> str:
@@ -323,7 +333,8 @@ def panel_title(axes: "Axes", text: str, *more: tuple[str, str]) -> None:
     text, more = legible(text), tuple((legible(piece), color) for piece, color in more)
     room = (0.99 - axes.get_position().x0) * WIDTH
     wide, gaps = sum(text_width(figure, piece, TITLE) for piece in (text, *(piece for piece, _ in more))), len(more) * GAP / 72
-    size = TITLE if wide + gaps <= room else 0.98 * TITLE * (room - gaps) / wide
+    room = 0.97 * room - gaps  # what is drawn piece by piece is a little wider than what is measured
+    size = min(TITLE, TITLE * room / wide)
     before: Any = axes.set_title(text, loc="left", size=size, color=GREY, parse_math=False)
     for piece, color in more:
         style: dict[str, Any] = {"xytext": (GAP, 0), "textcoords": "offset points", "size": size, "color": color, "va": "bottom"}

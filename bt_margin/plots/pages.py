@@ -14,7 +14,6 @@ from .drawing import (
     LEFT,
     RED,
     RIGHT,
-    SMALL,
     cut,
     date_axis,
     dress,
@@ -24,7 +23,6 @@ from .drawing import (
     sheet,
     span_said,
     times_said,
-    unit_axis,
 )
 from .price import draw_price
 from .risk import draw_close_calls, draw_leverage, draw_money
@@ -108,7 +106,6 @@ def panel(result: Result, key: str, *, symbol: str | None = None, title: str | N
     dress([axes])
     if shown.kind == "time":
         date_axis(axes, result.equity.loc[start:].index)
-    unit_axis(axes, shown.unit)
     if key in DRAWN_BY_PANEL:
         DRAWN_BY_PANEL[key](axes, shown)
     elif key == "price":
@@ -117,8 +114,6 @@ def panel(result: Result, key: str, *, symbol: str | None = None, title: str | N
         draw_equity(axes, result, start, whole=True)
     else:
         {"margin_ratio": draw_margin_ratio, "costs": draw_costs, "drawdown": draw_drawdown}[key](axes, result, start)
-    if is_square:
-        axes.set_xlabel(shown.unit_across, size=SMALL, color=GREY)
     return figure
 
 

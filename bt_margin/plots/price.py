@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..core.ledger import CROSS, wallet_of
-from ..panels import Panel, kept_rows, kept_with_gaps, panel
+from ..panels import Panel, kept_rows, kept_with_gaps, panel, price_currency
 from ..result import Result
 from .drawing import (
     BLUE,
@@ -30,6 +30,7 @@ from .drawing import (
     plainly,
     say_freely,
     times_said,
+    unit_axis,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ REACH = 0.35  # of the span of prices: how far beyond them a liquidation price i
 BOX = (0.39, 0.32)  # what is enlarged, as a share of the panel: width, height
 PLACES = [(left, bottom) for bottom in (0.6, 0.12) for left in (0.06, 0.18, 0.3, 0.42, 0.54)]  # of the box's lower left corner
 IVORY = "#FFF8F2"
+NEARBY = 0.15  # of the panel: how far outside of it a bankruptcy price is followed
 SHADE = 0.1  # of the panel: how high the largest size held is drawn
 
 
@@ -63,6 +65,7 @@ def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp",
             parse_math=False,
         )  # fmt: skip
         return
+    unit_axis(axes, price_currency(result, symbol))
     legs = result.legs(symbol)
     deaths = result.liquidations[result.liquidations["symbol"].isin(legs)]
     fills = _fills_with_kind(result.fills, legs)
@@ -190,6 +193,7 @@ def _draw_beside(axes: "Axes", result: Result, symbol: str, index: "pd.DatetimeI
     import pandas as pd
 
     shown = panel(result, "price", symbol=symbol, start=index[0])
+    _widen(axes, [line.values for line in shown.lines if line.key.startswith("bankruptcy_price")])
     low, high = axes.get_ylim()
     key = []
     for name, color, style, said in (
@@ -205,6 +209,21 @@ def _draw_beside(axes: "Axes", result: Result, symbol: str, index: "pd.DatetimeI
             axes.plot(times, values, color=color, linewidth=1.3, linestyle=style, drawstyle="steps-post", zorder=3.5)
         key += [(said, color)] if seen else []
     return key + _shade_size(axes, shown)
+
+
+def _widen(axes: "Axes", curves: "list[np.ndarray]") -> None:
+    """Make room for what of the curves lies a little outside of the panel, no more than NEARBY of its height."""
+    import numpy as np
+
+    forward, back = (np.log, np.exp) if axes.get_yscale() == "log" else (np.positive, np.positive)
+    low, high = (float(forward(limit)) for limit in axes.get_ylim())
+    room = NEARBY * (high - low)
+    known = np.concatenate([curve[curve > 0] for curve in curves]) if curves else np.array([])
+    values = forward(known)
+    near = values[(values > low - room) & (values < high + room)]
+    if len(near):
+        pad = 0.02 * (high - low)
+        axes.set_ylim(float(back(min(low, near.min() - pad))), float(back(max(high, near.max() + pad))))
 
 
 def _shade_size(axes: "Axes", shown: Panel) -> list[tuple[str, str]]:

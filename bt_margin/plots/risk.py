@@ -8,7 +8,24 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from ..panels import Panel, Point, Step
-from .drawing import BLUE, BLUSH, GREEN, GREY, INK, ORANGE, RED, SMALL, End, legible, money, name_ends, panel_title, plainly, say
+from .drawing import (
+    BLUE,
+    BLUSH,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    SMALL,
+    End,
+    amount,
+    legible,
+    name_ends,
+    panel_title,
+    plainly,
+    say,
+    unit_axis,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +49,7 @@ def draw_leverage(axes: "Axes", panel: Panel) -> None:
     import pandas as pd
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+    unit_axis(axes, panel.unit)
     looks = {"max_leverage": (RED, "-", 1.6), "leverage": (GREY, "--", 1.6), "effective_leverage": (BLUE, "-", 1.8)}
     drawn = []
     for line in panel.lines:
@@ -83,6 +101,7 @@ def draw_money(axes: "Axes", panel: Panel) -> None:
     """Draw a bar for each thing that took or brought money, from the start to the end; liquidations are hatched and crossed."""
     from matplotlib.ticker import FuncFormatter
 
+    unit_axis(axes, panel.unit)
     steps, start = panel.steps, panel.steps[0].after
     heights = [level for step in steps for level in (step.before, step.after)]
     low, high = min(*heights, 0.0), max(heights)
@@ -100,10 +119,11 @@ def draw_money(axes: "Axes", panel: Panel) -> None:
         )  # fmt: skip
         if place + 1 < len(steps):
             axes.plot([place, place + 1], [step.after] * 2, color=GREY, linewidth=1, linestyle=":", zorder=2)
-        said = money(step.amount, start) if step.is_total else f"{'+' if step.amount > 0 else ''}{money(step.amount, start)}"
-        share = "" if step.is_total else f"\n{step.amount / start:+.1%}".replace("-", "\N{MINUS SIGN}")
+        sign = "+" if step.amount > 0 and not step.is_total else ""
+        share = "" if step.is_total or not step.amount else f"\n{plainly(float(f'{100 * step.amount / start:.3g}'))}%"
+        said = f"{'✖ ' * is_death}{sign}{amount(step.amount, start)}{share}"
         offset: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "va": "bottom", "weight": "bold"}
-        axes.annotate(f"{'✖ ' * is_death}{said}{share}", (place, top), size=SMALL, color=color, zorder=5, **offset)
+        axes.annotate(said, (place, top), size=SMALL, color=color, zorder=5, **offset)
     axes.set_xticks(range(len(steps)), [_two_lines(step.label) for step in steps], size=SMALL)
     axes.tick_params(axis="x", length=0)
     axes.yaxis.set_major_formatter(FuncFormatter(plainly))
@@ -113,8 +133,8 @@ def draw_money(axes: "Axes", panel: Panel) -> None:
 
 
 def _step_color(step: Step) -> str:
-    if step.is_total:
-        return BLUE
+    if step.is_total or not step.amount:
+        return BLUE if step.is_total else GREY
     return RED if step.key == "liquidations" else GREEN if step.amount >= 0 else ORANGE
 
 
@@ -140,10 +160,18 @@ def draw_close_calls(axes: "Axes", panel: Panel) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(percent)
     axes.grid(axis="x", color="#EDEDED", linewidth=1)
+    unit_axis(axes, panel.unit)
+    axes.set_xlabel(panel.unit_across, size=SMALL, color=GREY)
     points = panel.points
+    if not points:
+        _say_empty(axes, "no position was held that could have been liquidated")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks([])
+        panel_title(axes, "no position to show")
+        return
     across = np.array([min(point.x, FARTHEST) for point in points])
     up = np.array([min(point.y, FARTHEST) for point in points])
-    farthest = float(max([*across, *up, 0.01]))
+    farthest = float(max(across.max(), up.max(), 0.01))
     left, right = _across(across)
     axes.set_xlim(left, right)
     axes.set_ylim(0, farthest * ROOM)
@@ -159,16 +187,14 @@ def draw_close_calls(axes: "Axes", panel: Panel) -> None:
     many = "1 position" if len(points) == 1 else f"{len(points)} positions"
     title = f"{many}, {count} liquidated; below the red line are survivors"
     panel_title(axes, title, *key, *([(f"▶ {beyond} with their liquidation farther away than here", GREY)] if beyond else []))
-    if not points:
-        _say_empty(axes, "no position could have been liquidated")
 
 
 def _across(across: "np.ndarray") -> tuple[float, float]:
     """Return the limits of the distances: from 0, or where they lie close together from a little before the first of them."""
-    low, high = (float(across.min()), float(across.max())) if len(across) else (0.0, 0.01)
+    low, high = float(across.min()), max(float(across.max()), 0.01)
     if low < CLOSE * high:
         return 0.0, high * ROOM
-    pad = max(0.4 * (high - low), 0.02 * high)
+    pad = max(0.4 * (high - low), 0.1 * high)
     return low - pad, high + pad
 
 
@@ -176,8 +202,6 @@ def _plot_points(axes: "Axes", points: "tuple[Point, ...]", across: "np.ndarray"
     """Draw the points; those farther away than the panel reaches are arrows on its edge."""
     import numpy as np
 
-    if not points:
-        return
     dead, short = (
         np.array([getattr(point, name) == value for point in points]) for name, value in (("is_liquidated", True), ("side", "short"))
     )
