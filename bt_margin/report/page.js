@@ -328,7 +328,7 @@ function paneLayout(pane, { low, high, isLog }) {
   const layout = baseLayout(pane.box, pane.height);
   layout.dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
   layout.xaxis = {
-    ...axis, type: "date", range: [stamp(from), stamp(to)], fixedrange: false, showgrid: false, rangeslider: { visible: false }, nticks: isNarrow() ? 4 : 10,
+    ...axis, type: "date", range: [stamp(from), stamp(to)], fixedrange: false, showgrid: false, rangeslider: { visible: false }, nticks: Math.max(2, Math.min(10, Math.floor((pane.box.clientWidth - 80) / 115))), tickangle: 0,
     tickformatstops: page.ticks, hoverformat: "%Y-%m-%d %H:%M",
   };
   layout.yaxis = {

@@ -61,7 +61,7 @@ class _Page:
             "span": [first - edge, last] if last == first else [first, last],
             "view": self.view,
             "bar": edge,
-            "ticks": [{**tick, "value": words.get(tick["value"], tick["value"])} for tick in TICKS],
+            "ticks": [{**tick, "value": words.get(str(tick["value"]), tick["value"])} for tick in TICKS],
             "arrays": self.numbers.arrays,
             "panes": [drawn for drawn, _ in panes],
             "charts": [drawn for drawn, _ in charts],
