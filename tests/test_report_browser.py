@@ -266,6 +266,18 @@ def test_buttons_and_the_other_theme_draw_the_panes_anew(browser, small):
     assert complaints(browser) == []
 
 
+def test_the_scale_of_a_pane_can_be_changed_and_its_button_says_which_it_is(browser, small):
+    show(browser, small)
+    button = browser.find_element("css selector", "#pane-price .log")
+    scale = "return document.querySelector('#plot-price').layout.yaxis.type"
+    before = browser.execute_script(scale)
+    assert button.get_attribute("aria-pressed") == str(before == "log").lower()
+    button.click()
+    after = browser.execute_script(scale)
+    assert {before, after} == {"log", "linear"}
+    assert button.get_attribute("aria-pressed") == str(after == "log").lower()
+
+
 def test_the_page_prints_in_light_colours_on_paper(browser, small, shots):
     show(browser, small, is_dark=True)
     pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])

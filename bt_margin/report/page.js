@@ -245,7 +245,7 @@ function pointsOf(line, rows, cap) {
   return [x, y];
 }
 
-function lineTraces(pane, line, width) {
+function lineTraces(pane, line, width, { low: bottom, isLog }) {
   const t = array(line.t), v = array(line.v), low = array(line.low), high = array(line.high);
   const steps = Math.min(Math.max(width, 300), 1200) / 2;
   const rows = thinned(t, low || v, high || v, rowsOf(t, from, to), from, to, steps);
@@ -259,8 +259,12 @@ function lineTraces(pane, line, width) {
     traces.push({ ...base, y: rows.map((row) => high[row]), line: soft, fill: "tonexty", fillcolor: colour(`${line.color}-soft`) });
   }
   const [times, y] = pointsOf(line, rows, cap);
+  if (line.fill) { // a trace of its own, at the ground where there is a gap: the library would fill across gaps
+    const ground = isLog ? bottom : 0, filled = y.map((value) => (value === null ? ground : value));
+    traces.push({ ...base, x: times.map(stamp), y: filled, line: { width: 0, shape }, fill: "tozeroy", fillcolor: colour(`${line.color}-soft`) });
+  }
   const isAlone = rows.length === 1 ? { mode: "markers", marker: { color: look.color, size: 7 } } : {};
-  traces.push({ ...base, x: times.map(stamp), y, line: look, connectgaps: false, ...(line.fill ? { fill: "tozeroy", fillcolor: colour(`${line.color}-soft`) } : {}), ...isAlone });
+  traces.push({ ...base, x: times.map(stamp), y, line: look, connectgaps: false, ...isAlone });
   return traces;
 }
 
@@ -345,6 +349,7 @@ function paneLayout(pane, { low, high, isLog }) {
   });
   pane.levels.filter(({ value }) => value >= low && value <= high).forEach(({ value, label, color }) => {
     layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, line: { color: colour(color), width: 1.2, dash: "dash" } });
+    if (isLog && value > 0.5 && value < 1) return; // no room between its neighbours
     layout.annotations.push(note(label, 0.004, isLog ? Math.log10(value) : value, { yref: "y", xanchor: "left", yanchor: "bottom", font: { size: fontSize() - 1, color: colour(color) } }));
   });
   if (pane.shade) {
@@ -373,7 +378,7 @@ function drawPane(pane) {
   const traces = [];
   if (pane.shade) traces.push(...shadeTraces(pane.shade, width));
   if (pane.candles) traces.push(candleTrace(pane, width));
-  pane.lines.forEach((line) => traces.push(...lineTraces(pane, line, width)));
+  pane.lines.forEach((line) => traces.push(...lineTraces(pane, line, width, scaled)));
   pane.marks.forEach((marks) => traces.push(markTrace(pane, marks, scale, width, height)));
   if (!pane.isDrawn) pane.box.innerHTML = "";
   Plotly.react(pane.box, traces, paneLayout(pane, scaled), config);
@@ -385,14 +390,17 @@ function drawPane(pane) {
   }
   pane.box.dataset.from = from;
   pane.box.dataset.to = to;
-  sayBeyond(pane);
+  sayBeyond(pane, isLog);
 }
 
-function sayBeyond(pane) {
+function sayBeyond(pane, isLog) {
   const place = $(`#pane-${pane.key} .beyond`);
   if (place) place.textContent = pane.isBeyond ? words.beyond.replace("{name}", pane.isBeyond) : "";
   const button = $(`#pane-${pane.key} .log`);
-  if (button) button.hidden = !pane.mayLog;
+  if (button) {
+    button.hidden = !pane.mayLog;
+    button.setAttribute("aria-pressed", String(isLog));
+  }
 }
 
 function onRelayout(change) {
@@ -511,7 +519,6 @@ $$("[data-move]").forEach((button) => button.addEventListener("click", () => {
 $$(".log").forEach((button) => button.addEventListener("click", () => {
   const pane = panes.find(({ key }) => key === button.dataset.pane);
   pane.isLog = button.getAttribute("aria-pressed") !== "true";
-  button.setAttribute("aria-pressed", String(pane.isLog));
   if (isReady) drawPane(pane);
 }));
 $$("tr[data-time]").forEach((row) => row.addEventListener("click", () => {

@@ -71,7 +71,7 @@ EN = {
     "deaths_none_title": "Liquidations",
     "deaths_none": "Nothing was liquidated.",
     "deaths_note": "Click a row: all charts zoom to its hour. “Would have prevented it” is about the bar in which it happened; what came later is another matter.",
-    "deaths_caption": "{count} steps of liquidations, in order of time, UTC.",
+    "deaths_caption": "Steps of liquidations in order of time, UTC: {count}.",
     "deaths_cut": "The first {shown} of {count} steps, in order of time, UTC; all are in liquidations.csv.",
     "col_when": "bar closing at",
     "col_contract": "contract",
