@@ -4,6 +4,7 @@ import builtins
 import doctest
 import json
 from importlib.util import find_spec
+from pathlib import Path
 
 import backtrader as bt
 import numpy as np
@@ -237,6 +238,13 @@ def test_every_statistic_says_its_unit_and_what_it_is_made_of():
     assert {statistic.unit for statistic in tearsheet.STATISTICS} == units
     assert all(statistic.label and len(statistic.definition) > 7 for statistic in tearsheet.STATISTICS)
     assert len(tearsheet.BY_NAME) == len(tearsheet.STATISTICS)
+
+
+def test_the_document_has_every_number_with_its_unit_and_definition():
+    page = (Path(__file__).parents[1] / "docs" / "numbers.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    known = [f"| `{number.name}` | {number.label} | {number.unit} | {number.definition} |" for number in tearsheet.STATISTICS]
+    assert rows == known
 
 
 # -- the command line ------------------------------------------------------------------------------------------------

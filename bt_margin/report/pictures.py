@@ -46,7 +46,7 @@ LINES = {
     "margin_ratio": Look("blue", 1.4, fill=True),
     "fees": Look("green", 1.8),
     "funding": Look("blue", 1.8),
-    "slippage": Look("orange", 1.8),
+    "slippage": Look("orange", 1.6, "dot"),
     "liquidation_fees": Look("purple", 1.6, "dot"),
     "liquidations": Look("red", 1.8, "dash"),
     "drawdown": Look("blue", 1.4, fill=True),
