@@ -481,12 +481,12 @@ def _save(result: Result, folder: Path) -> Iterator[Path]:
     from .plots import PANELS, page, panel, text
 
     yield _save_picture(page(result), folder / "page.png")
+    yield _save_text("\n".join(text(result, key) for key in PANELS), folder / "pictures.txt")
     for key in OWN_PICTURES:
         yield _save_picture(panel(result, key), folder / f"{key}.png")
-    yield _save_text("\n".join(text(result, key) for key in PANELS), folder / "pictures.txt")
     for name in FRAMES:
         yield _save_text(getattr(result, name).to_csv(index=name == "equity"), folder / f"{name}.csv")
-    whole = json.dumps(plain({"settings": result.settings, "summary": result.summary}), indent=2)
+    whole = json.dumps(plain({"settings": result.settings, "summary": result.summary, "statistics": result.statistics}), indent=2)
     if result.baseline is not None:
         yield _save_text(result.baseline.to_csv(), folder / "baseline.csv")
     if result.bounds is not None:

@@ -722,7 +722,10 @@ class Result:
 
     @cached_property
     def slippage(self) -> "pd.Series":
-        """What slippage took by each fill, a number for each row of ``fills``: money, negative; it is inside the fills' prices."""
+        """What slippage took by each fill, a number for each row of ``fills``: money, negative; it is inside the fills' prices.
+
+        None is known where the host checks no orders (``checksubmit=False``), for it keeps none then.
+        """
         import pandas as pd
 
         fills, params = self._record.fills, self._broker.p
@@ -761,24 +764,20 @@ class Result:
 
         ``notional`` is at the closing mark; ``cap`` counts what the table does (quote money, coins or contracts), inf where open.
         """
+        import numpy as np
         import pandas as pd
 
-        slots, rows = list(self._broker.slots.values()), []
-        held = self._record.holdings
-        for start in range(0, len(held), len(HOLDING_COLUMNS)):
-            row, which, size, entry_price, mark_price, _, _, leverage, since, _ = held[start : start + len(HOLDING_COLUMNS)]
-            slot = slots[int(which)]
-            contract = slot.position.offered.at(since)
-            if contract.kind == "spot":
-                continue
-            table, terms = contract.tiers.at(since), terms_at(slot.position.rules, since)
-            holding = Holding(size, entry_price, table, kind=contract.kind, multiplier=contract.multiplier, terms=terms)
-            number = table.tier_of(holding.measure(holding.basis_price(mark_price)))
-            tier, notional = table.tiers[number - 1], contract.notional(size, mark_price)
-            rows.append((self._times[int(row)], slot.symbol, notional, number, tier.cap, tier.rate, tier.max_leverage, leverage))
-        columns = list(zip(*rows, strict=True)) or [()] * len(TIER_COLUMNS)
-        frame = pd.DataFrame({name: list(values) for name, values in zip(TIER_COLUMNS, columns, strict=True)})
-        return frame.assign(time=_instants(columns[0]), symbol=frame["symbol"].astype(str))
+        slots = list(self._broker.slots.values())
+        held = pd.DataFrame(np.array(self._record.holdings).reshape(-1, len(HOLDING_COLUMNS)), columns=list(HOLDING_COLUMNS))
+        on_margin = np.array([slot.position.contract.kind != "spot" for slot in slots])
+        held = held[on_margin[held["number"].astype(int)]]
+        frame = pd.DataFrame(0.0, index=held.index, columns=["notional", "tier", "cap", "rate", "max_leverage"])
+        for (number, since), rows in held.groupby(["number", "terms_since"]):
+            frame.loc[rows.index] = _tiers_of(slots[int(number)], since, rows)
+        symbols = np.array([slot.symbol for slot in slots], dtype=object)[held["number"].astype(int)]
+        times = _instants(np.array(self._times)[held["row"].astype(int)])
+        frame = frame.assign(leverage=held["leverage"], tier=frame["tier"].astype(int), symbol=pd.Series(symbols, held.index, dtype=str))
+        return frame.reset_index(drop=True).assign(time=times)[list(TIER_COLUMNS)]
 
     # -- for machines ------------------------------------------------------------------------------------------------
 
@@ -794,6 +793,7 @@ class Result:
         whole = {
             "settings": self.settings,
             "summary": self.summary,
+            "statistics": self.statistics,
             **{name: records(frame) for name, frame in tables.items()},
             "equity": _columns(self.equity),
             "positions": _columns(self.positions),
@@ -883,6 +883,23 @@ def _postings(journal: Journal) -> Iterator[tuple[float, str, str, str, float, i
 
 def _day(time: float) -> str:
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d}"
+
+
+def _tiers_of(slot: Any, since: float, rows: "pd.DataFrame") -> Any:
+    """Return notional, tier number, cap, rate and largest leverage of holdings of one contract under the same dated terms, a row each."""
+    import numpy as np
+
+    contract, terms = slot.position.offered.at(since), terms_at(slot.position.rules, since)
+    table, is_inverse = contract.tiers.at(since), contract.kind == "inverse"
+    sizes, entries, marks = (rows[name].to_numpy() for name in ("size", "entry_price", "mark_price"))
+    coins = abs(sizes) * contract.multiplier
+    judged = entries if terms.maintenance_basis == "entry" else marks
+    notionals, basis = (coins / price if is_inverse else coins * price for price in (marks, judged))
+    moves = table.unit == ("base" if is_inverse else "quote")
+    measures = abs(sizes) if table.unit == "contracts" else basis if moves else coins
+    terms_of = np.array([(tier.cap, tier.rate, tier.max_leverage) for tier in table.tiers])
+    numbers = np.searchsorted(terms_of[:, 0], measures).clip(max=len(terms_of) - 1)
+    return np.column_stack([notionals, numbers + 1, terms_of[numbers]])
 
 
 def _profit_and_maintenance(slot: Any, rows: "pd.DataFrame") -> Any:

@@ -168,16 +168,18 @@ def liquidation_table(result: Result, most: int) -> Table:
     rows, several = result.liquidations, sum(len(result.legs(symbol)) for symbol in result.symbols) > 1
     unsure = not (rows["certainty"] == "certain").all()
     prices = " and ".join(dict.fromkeys(price_currency(result, symbol) for symbol in result.symbols))
-    title = f"Liquidations ({len(rows)}): sizes in contracts, prices in {prices}"
+    money = result.settings["currency"]
+    units = f"prices and money in {money}" if money == prices else f"prices in {prices}" + (f", money in {money}" if money else "")
+    title = f"Liquidations ({len(rows)}): sizes in contracts, {units}"
     table = Table(title=title, title_justify="left", caption=_caption(rows, most), caption_justify="left")
     texts, numbers = ["UTC", *(["symbol"] if several else [])], ["size", "entry", "mark", "lost", "prevented by"]
     for name in [*texts, *numbers, *(["how sure"] if unsure else [])]:
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     for row in rows.head(most).itertuples():
-        lost = f"[red]{_money(result, row.realized_pnl - row.fee - row.forfeited, is_rough=True)}[/red]"
+        lost = f"[red]{_money(result, row.realized_pnl - row.fee - row.forfeited, is_rough=True).removesuffix(_unit(result))}[/red]"
         table.add_row(
             f"{row.time:%Y-%m-%d %H:%M}", *([row.symbol] if several else []), f"{row.size:g}", f"{row.entry_price:,.6g}",
-            f"{row.mark_price:,.6g}", lost, _prevention(row, result.decimals, _unit(result)), *([row.certainty] if unsure else []),
+            f"{row.mark_price:,.6g}", lost, _prevention(row, result.decimals), *([row.certainty] if unsure else []),
         )  # fmt: skip
     return table
 
@@ -192,9 +194,9 @@ def _caption(rows: "pd.DataFrame", most: int) -> str:
     return ". ".join(told)
 
 
-def _prevention(row: Any, decimals: int, unit: str) -> str:
+def _prevention(row: Any, decimals: int) -> str:
     """Return the margin rounded up and the leverage rounded down: rounded the other way they would not prevent."""
-    more = f"+{ceil(row.margin_to_add * 10**decimals) / 10**decimals:,.{decimals}f}{unit}"
+    more = f"+{ceil(row.margin_to_add * 10**decimals) / 10**decimals:,.{decimals}f}"
     kind = "x eff." if row.margin_mode == "cross" else "x"
     return more if isnan(row.safe_leverage) else f"{more} or {floor(row.safe_leverage * 10) / 10:,.1f}{kind}"
 

@@ -118,7 +118,7 @@ def _of_returns(result: "Result") -> dict[str, Any]:
 
 def _deepest_and_longest(result: "Result") -> tuple[Dip | None, Dip | None]:
     equity, lowest = result.levels
-    times = [time.timestamp() for time in result.equity.index]
+    times = (result.equity.index.as_unit("us").asi8 / 1e6).tolist()
     found = dips(result.summary["start_cash"], times[0] - result.bar_seconds, times, equity, lowest)
     return max(found, key=lambda dip: dip.depth, default=None), max(found, key=lambda dip: dip.days, default=None)
 

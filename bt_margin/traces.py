@@ -5,7 +5,7 @@ Pure functions over rows; ``Result`` hands them what they need. Times are second
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isnan, nan
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .core.contract import Contract
@@ -163,37 +163,38 @@ def excursions(
 
 
 def _excursion(trip: RoundTrip, held: Held | None, deaths: Mapping[tuple[str, float], float], *, is_open: bool) -> ExcursionRow:
+    import numpy as np
+
     side = 1 if trip.side == "long" else -1
-    moves = [] if held is None else list(_moves(trip, side, held, is_open=is_open))
-    end = inf
+    times, adverse, entries, distances = _moves(trip, side, held, is_open=is_open)
     if not is_open:
         price = deaths.get((trip.symbol, trip.closed), trip.exit_price)
-        entry, distance = (moves[-1][2], moves[-1][3]) if moves else (trip.entry_price, nan)
+        entry, distance = (entries[-1], distances[-1]) if len(times) else (trip.entry_price, nan)
         against = side * (entry - price) / entry
         if trip.liquidated and (trip.symbol, trip.closed) in deaths:
             distance = against if isnan(distance) else min(distance, against)
-        moves.append((trip.closed, max(against, 0.0), entry, distance))
-        end = trip.closed
-    most = max((adverse for _, adverse, _, _ in moves), default=0.0)
-    known = [(distance - adverse, time, adverse, distance) for time, adverse, _, distance in moves if not isnan(distance)]
-    left, time, adverse, distance = min(known, default=(nan, end, most, nan))
+        ended = (trip.closed, max(against, 0.0), distance)
+        times, adverse, distances = (np.append(series, last) for series, last in zip((times, adverse, distances), ended, strict=True))
+    most = float(adverse.max()) if len(adverse) else 0.0
+    known = np.flatnonzero(~np.isnan(distances))
+    nearest: tuple[float, ...] = trip.opened if is_open else trip.closed, most, nan
+    if len(known):
+        row = known[(distances - adverse)[known].argmin()]
+        nearest = tuple(float(series[row]) for series in (times, adverse, distances))
     closed = nan if is_open else trip.closed
-    return ExcursionRow(
-        *(trip.symbol, trip.side, trip.opened, closed, is_open, trip.liquidated, most, time if time < inf else trip.opened),
-        *(adverse, distance, left),
-    )
+    end = (*nearest, nearest[2] - nearest[1])
+    return ExcursionRow(trip.symbol, trip.side, trip.opened, closed, is_open, trip.liquidated, most, *end)
 
 
-def _moves(trip: RoundTrip, side: int, held: Held, *, is_open: bool) -> Iterator[tuple[float, float, float, float]]:
-    """Yield time, adverse excursion, entry price and liquidation distance of each bar at whose close the position was held."""
+def _moves(trip: RoundTrip, side: int, held: Held | None, *, is_open: bool) -> "tuple[np.ndarray, ...]":
+    """Return times, adverse excursions, entry prices and liquidation distances of the bars at whose close the position was held."""
     import numpy as np
 
+    if held is None:
+        return (np.array([]),) * 4
     first = int(np.searchsorted(held.times, trip.opened))
     end = len(held.times) if is_open else int(np.searchsorted(held.times, trip.closed))
-    for row in range(first, end):
-        if held.sizes[row] * side <= 0:
-            continue
-        entry = float(held.entry_prices[row])
-        worst = float(held.mark_lows[row] if side > 0 else held.mark_highs[row])
-        distance = side * (entry - float(held.liquidation_prices[row])) / entry
-        yield float(held.times[row]), max(side * (entry - worst) / entry, 0.0), entry, distance
+    rows = first + np.flatnonzero(held.sizes[first:end] * side > 0)
+    entries, worst = held.entry_prices[rows], (held.mark_lows if side > 0 else held.mark_highs)[rows]
+    adverse = np.maximum(side * (entries - worst) / entries, 0.0)
+    return held.times[rows], adverse, entries, side * (entries - held.liquidation_prices[rows]) / entries

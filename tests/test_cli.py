@@ -145,7 +145,8 @@ def test_a_run_prints_its_account_its_liquidations_and_what_would_have_prevented
     code, out, _ = said(capsys, "run", "stubborn.py", "--data", "BTCUSDT-1h.csv", "--leverage", 20, "--margin-mode", "isolated")
     assert code == 0
     assert "Stubborn(wait=0) on BTCUSDT 20x isolated, binance rules" in out
-    assert "From 10,000" in out
+    assert "From 10,000 USDT" in out
+    assert "sizes in contracts, prices and money in USDT" in " ".join(out.split())
     # bought at 90, worst 79.2: 79.2 x 0.4 % of maintenance + 10.8 lost - 4.5 of margin = 6.6168; 90 / (4.5 + 6.6168) = 8.09x
     assert "+6.62 or 8.0x" in out
     assert "eff." not in out
@@ -160,6 +161,7 @@ def test_money_in_coin_is_shown_with_the_decimals_of_coin(capsys, folder):
     assert "From 2.000000" in out
     # 100 dollars at 90, worst 79.2: 0.005051 of maintenance + 0.151515 lost - 0.055556 of margin; 1.111111 / 0.156566 = 7.09x
     assert "+0.101011 or 7.0x" in out
+    assert "prices in USD, money in BTC" in " ".join(out.split())
 
 
 def test_false_is_false(capsys, folder):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from looking import RUNS, died_often, died_once, of_two, warned
 from playing import CALM, buy, close, frame, play, rate_column, sell
 
-from bt_margin import Result, panels
+from bt_margin import Result, TierTable, panels
 from bt_margin.backtest import run
 from bt_margin.panels import PANELS, Panel, gap_rows, merged_candles, panel, thinned
 
@@ -406,3 +406,19 @@ def test_money_paid_in_is_marked_and_a_rate_that_pays_is_above_zero():
     assert (mark.key, mark.texts) == ("flow", ("transfer: +500 money",))
     earned = Result.of(play({1: buy()}, frame([CALM] * 10), funding=rate_column(d0108=-0.01)))
     assert panel(earned, "costs").line("funding").values[-1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("unit", ["quote", "base", "contracts"])
+@pytest.mark.parametrize("kind", ["linear", "inverse"])
+def test_the_tier_of_what_is_held_is_the_one_its_margin_is_taken_by(kind, unit):
+    """Whatever the table counts, the tier told is the one that ``Position.holding().tier`` has."""
+    size = 3.0 if kind == "linear" else 300.0
+    caps = {"quote": 500, "base": 4, "contracts": 2 * size}[unit]
+    tiers = TierTable.from_rows([(caps, 0.01, 20), (None, 0.02, 10)], mode="slab", unit=unit)
+    terms = {"tiers": tiers, "kind": kind, "leverage": 2}
+    strategy = play({1: buy(size=size), 2: buy(size=size)}, frame([CALM] * 4), terms=terms, cash=10_000, margin_mode="cross")
+    told = Result.of(strategy).tiers
+    position = strategy.broker.account.positions["AAA"]
+    assert told["tier"].iloc[-1] == position.holding().tier(100.0)
+    assert told["notional"].iloc[-1] == pytest.approx(position.notional(100.0))
+    assert told["rate"].iloc[0] == 0.01

@@ -13,7 +13,7 @@ from looking import RUNS
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from bt_margin.plots import PANELS, page, panel
+from bt_margin.plots import PANELS, panel
 
 PINNED = re.search(r"^matplotlib==(\S+)$", (Path(__file__).parents[1] / "constraints.txt").read_text("utf-8"), re.MULTILINE)
 
@@ -30,10 +30,8 @@ STORIES = {"price": "warned", "equity": "died once", "costs": "died once", "clos
 
 
 def compared(name: str):
-    """Return the mark of an image test: half the size, and no more than a trace of a difference (root mean square of 255)."""
-    return pytest.mark.mpl_image_compare(
-        baseline_dir="baseline", filename=f"{name}.png", tolerance=2, style="default", savefig_kwargs={"dpi": 50}, deterministic=True
-    )
+    """Return the mark of an image test: no more than a trace of a difference, as a root mean square of 255."""
+    return pytest.mark.mpl_image_compare(baseline_dir="baseline", filename=f"{name}.png", tolerance=2, style="default", deterministic=True)
 
 
 def drawn(key: str) -> Figure:
@@ -48,12 +46,6 @@ def test_the_font_is_the_one_that_matplotlib_brings():
 @pytest.mark.parametrize("key", [pytest.param(key, marks=compared(key)) for key in PANELS])
 def test_a_panel_looks_as_it_did(key):
     return drawn(key)
-
-
-@compared("page")
-def test_the_page_looks_as_it_did():
-    with mpl.rc_context({"font.family": [FONT]}):
-        return page(RUNS["died once"]())
 
 
 def test_the_same_input_gives_the_same_figure():

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result, TopUp
 from bt_margin.core.orders import NETTINGS, OrderTerms
+from bt_margin.panels import money_steps
 from bt_margin.record import SPECK
 
 SYMBOLS = ("AAA", "BBB")
@@ -274,6 +275,8 @@ class BrokerMachine(RuleBasedStateMachine):
         assert summary["final_equity"] >= 0
         assert all(sentence.startswith(SYMBOLS) for sentence in strategy.refused), strategy.refused
         assert result.to_json()
+        *whence, (_, _, end) = money_steps(result)
+        assert sum(amount for _, _, amount in whence) == pytest.approx(end, abs=1e-6)
         assert summary["total_return"] >= -1
         assert max(-summary["total_return"], 0) - 1e-9 <= summary["max_drawdown"] <= 1
         assert (summary["refills"] > 0) <= (summary["liquidations"] > 0)
