@@ -2,6 +2,7 @@
 # make test    the whole suite, slow tests too
 # make check   format, lint, types, floors
 # make pictures  draw the README's pictures anew
+# make gallery  build docs/gallery from exchange records: make gallery ARGS=FOLDER
 # make bench   measure, and rewrite benchmarks/RESULTS.md (ten minutes)
 # make bench-gate   measure what has a target; fails and names what is missed
 # make bench-scale  long runs and many contracts, into benchmarks/RESULTS-SCALE.md (many minutes)
@@ -16,7 +17,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 ASKED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test check format lint types floors pictures bench bench-gate bench-scale bench-peers dist clean
+.PHONY: demo test check format lint types floors pictures gallery bench bench-gate bench-scale bench-peers dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/bt-margin demo $(ARGS)
@@ -42,6 +43,9 @@ format: $(VENV)/installed-dev
 
 pictures: $(VENV)/installed
 	$(BIN)/python docs/pictures.py
+
+gallery: $(VENV)/installed-report
+	$(BIN)/python docs/gallery.py $(ARGS)
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(ARGS)
@@ -76,6 +80,9 @@ $(VENV)/installed: $(ASKED) | $(BIN)/python
 
 $(VENV)/installed-test: $(ASKED) | $(VENV)/installed
 	$(call install,[test])
+
+$(VENV)/installed-report: $(ASKED) | $(VENV)/installed
+	$(call install,[parquet,report])
 
 $(VENV)/installed-dev: $(ASKED) | $(VENV)/installed
 	$(call install,[dev])

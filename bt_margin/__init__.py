@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .feeds import PerpData
     from .hostplot import plot
     from .plugging import plug
+    from .report import Report
     from .result import Result
 
     __version__: str
@@ -40,6 +41,7 @@ __all__ = [
     "OrderTerms",
     "PerpCommInfo",
     "PerpData",
+    "Report",
     "Result",
     "Risk",
     "Tier",
@@ -88,6 +90,7 @@ _ROOMS = {
     "PerpData": "feeds",
     "plot": "hostplot",
     "plug": "plugging",
+    "Report": "report",
     "Result": "result",
 }
 

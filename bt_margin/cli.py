@@ -41,6 +41,9 @@ HOURS_A_DAY = 24
 OWN_PICTURES = ("leverage", "money", "close_calls")  # the panels that the page has no place for
 FRAMES = ("equity", "positions", "trades", "fills", "refusals", "warnings", "top_ups", "funding", "liquidations", "journal")
 
+ReportFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the report page, run.html: one file, opens offline.")]
+Language = Annotated[str, typer.Option(help="Language of the report page: en or zh.")]
+
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
@@ -142,6 +145,8 @@ def run(
     refill: Annotated[float | None, typer.Option(help="Equity that a refill after a liquidation pays up to.")] = None,
     warn_at: Annotated[str | None, typer.Option(metavar="SHARE", help="Warn so near to liquidation, 0.05 or 5% of the mark.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures and the tables.")] = None,
+    report: ReportFolder = None,
+    lang: Language = "en",
     tearsheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Tear sheet of daily UTC returns, HTML, by quantstats.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
@@ -152,8 +157,8 @@ def run(
     whence = (strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end)
     how = (param or (), sizer, fee, intrabar, unfunded, filters, baseline, stamp, detail or (), bounds)
     plan = Plan(*whence, *how, on_liquidation, refill, warn_at)
-    _check_places(out, tearsheet)
-    result, written = _carry_out(plan, lambda result: _keep(result, out, tearsheet), is_quiet=as_json)
+    _check_places(out, tearsheet, report, lang)
+    result, written = _carry_out(plan, lambda result: _keep(result, plan, out, tearsheet, report, lang), is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json)
     _stop_if_cut_short(result, plan)
 
@@ -161,16 +166,22 @@ def run(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path(),
+    report: ReportFolder = None,
+    lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print summary and liquidations as JSON.")] = False,
 ) -> None:
     """See a 20x trend strategy live and die on real prices."""
     from .plots import overview
 
-    _check_folder(out)
+    _check_places(out, None, report, lang)
     plan = demo_plan()
-    result, written = _carry_out(
-        plan, lambda result: iter([_save_picture(overview(result, note=DEMO_NOTE), out / DEMO_PICTURE)]), is_quiet=as_json
-    )
+
+    def keep(result: Result) -> Iterator[Path]:
+        yield _save_picture(overview(result, note=DEMO_NOTE), out / DEMO_PICTURE)
+        if report is not None:
+            yield from _save_report(result, report, f"{NAME} demo", lang=lang, note=DEMO_NOTE)
+
+    result, written = _carry_out(plan, keep, is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json, note=DEMO_NOTE)
     _stop_if_cut_short(result, plan)
 
@@ -444,19 +455,25 @@ def _check_folder(path: Path | None, option: str = "--out") -> None:
         raise ValueError(f"{option} {path} is no folder to write to ({error.strerror}); name one that is") from error
 
 
-def _check_places(out: Path | None, tearsheet: Path | None) -> None:
+def _check_places(out: Path | None, tearsheet: Path | None, report: Path | None, lang: str) -> None:
     """Refuse what could not be written, before a run is worked out for it."""
+    from .report import Words
+
     _check_folder(out)
+    _check_folder(report, "--report")
+    Words(lang)
     if tearsheet is not None:
         check_tearsheet(tearsheet)
         _check_folder(tearsheet.parent, "--tearsheet")
 
 
-def _keep(result: Result, out: Path | None, tearsheet: Path | None) -> Iterator[Path]:
+def _keep(result: Result, plan: Plan, out: Path | None, tearsheet: Path | None, report: Path | None, lang: str) -> Iterator[Path]:
     if out is not None:
         yield from _save(result, out)
     if tearsheet is not None:
         yield _write(tearsheet, lambda place: save_tearsheet(result, place), "--tearsheet")
+    if report is not None:
+        yield from _save_report(result, report, plan.command(), lang=lang)
 
 
 def _save(result: Result, folder: Path) -> Iterator[Path]:
@@ -477,14 +494,28 @@ def _save(result: Result, folder: Path) -> Iterator[Path]:
     yield _save_text(whole + "\n", folder / "summary.json")
 
 
-def _save_text(text: str, path: Path) -> Path:
-    return _write(path, lambda place: place.write_text(text, "utf-8"))
+def _save_report(result: Result, folder: Path, command: str, *, lang: str, note: str = "") -> Iterator[Path]:
+    """Write the report page, and yield it; where what it is made with is not installed say so, and write the still picture."""
+    from .plots import page
+    from .report import MissingExtraError, Report
+
+    try:
+        text = Report(result, command=command, note=note, lang=lang).html()
+    except MissingExtraError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        yield _save_picture(page(result, note=note), folder / "page.png", "--report")
+        return
+    yield _save_text(text, folder / "run.html", "--report")
 
 
-def _save_picture(figure: "Figure", path: Path) -> Path:
+def _save_text(text: str, path: Path, option: str = "--out") -> Path:
+    return _write(path, lambda place: place.write_text(text, "utf-8"), option)
+
+
+def _save_picture(figure: "Figure", path: Path, option: str = "--out") -> Path:
     from .plots import save
 
-    return _write(path, lambda place: save(figure, place))
+    return _write(path, lambda place: save(figure, place), option)
 
 
 def _write(path: Path, save: Callable[[Path], Any], option: str = "--out") -> Path:

@@ -56,6 +56,7 @@ FLOORS = {
     "observers": 3,
     "panels": 3,
     "plots": 3,
+    "report": 3,
     "result": 3,
     "tearsheet": 3,
     "traces": 3,
@@ -73,7 +74,7 @@ HOST_ROOMS = {room for room, floor in FLOORS.items() if floor == 2} | {"strategi
 HOST_ROOMS |= {"analyzers", "cerebro", "hostplot", "observers"}  # the gallery's rooms that the host itself calls
 HOST_ROOMS |= {"backtest", "loading", "plugging"}
 NOT_IN_CORE = {"io", "json", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "sys", "tempfile", "time"}
-HEAVY = {"matplotlib", "pandas", "rich", "typer"}
+HEAVY = {"jinja2", "matplotlib", "pandas", "plotly", "rich", "typer"}
 
 PUBLIC_NAMES = [
     "Cerebro",
@@ -84,6 +85,7 @@ PUBLIC_NAMES = [
     "OrderTerms",
     "PerpCommInfo",
     "PerpData",
+    "Report",
     "Result",
     "Risk",
     "Tier",
@@ -105,7 +107,7 @@ PUBLIC_NAMES = [
 ]
 
 SOURCE_FOLDERS = ("benchmarks", "bt_margin", "data", "examples", "strategies", "tests")
-TEXT_SUFFIXES = {".cfg", ".in", ".md", ".py", ".toml", ".txt", ""}
+TEXT_SUFFIXES = {".cfg", ".css", ".in", ".j2", ".js", ".md", ".py", ".toml", ".txt", ""}
 PRINTERS = ("bt_margin/cli.py", "bt_margin/__main__.py", "benchmarks/", "examples/", "data/rebuild_btcusdt.py")
 LONGEST_FUNCTION = 60
 # Spelled in pieces, so that this file does not find itself.

@@ -70,7 +70,10 @@ def test_the_wheel_carries_the_package_its_candles_and_venues_and_nothing_else(b
     venues = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bt_margin").rglob("*.json")}
     mapped = {f"bt_margin/{path.relative_to(ROOT).as_posix()}" for room in ("data", "strategies") for path in (ROOT / room).glob("*.py")}
     data = {f"bt_margin/data/{path.name}" for path in (ROOT / "data").iterdir() if path.suffix in (".gz", ".txt", ".md")}
-    assert names == modules | venues | mapped | data
+    pages = {
+        path.relative_to(ROOT).as_posix() for kind in ("css", "j2", "js") for path in (ROOT / "bt_margin" / "report").glob(f"*.{kind}")
+    }
+    assert names == modules | venues | mapped | data | pages
     assert metadata["License-Expression"] == "GPL-3.0-or-later"
 
 

@@ -1,0 +1,414 @@
+"""The report page: one file that fetches nothing, says what happened, and shows every extreme."""
+
+import base64
+import gzip
+import json
+import re
+import sys
+from functools import cache
+from html.parser import HTMLParser
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+from looking import CRASH, RUNS, Once, Stubborn, calm, died_once, idle
+from playing import CALM, frame
+
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, Report, cli, sizers
+from bt_margin.backtest import run
+from bt_margin.panels import Line
+from bt_margin.report import MissingExtraError, words
+from bt_margin.report.frame import Numbers, script_json
+from bt_margin.report.series import BUCKETS, WHOLE, Store
+from bt_margin.tearsheet import STATISTICS
+
+pytest.importorskip("jinja2", reason="the report page needs the extra: pip install -e '.[report]'")
+pytest.importorskip("plotly", reason="the report page needs the extra: pip install -e '.[report]'")
+
+NEVER_CLOSED = {"meta", "path", "rect", "br"}
+
+
+class Reader(HTMLParser):
+    """Collects the elements of a page with their attributes, and the texts outside styles and scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in NEVER_CLOSED:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in NEVER_CLOSED:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+def ours(html: str) -> str:
+    """Return a page without the five million letters of plotly's script."""
+    begin = html.find('<script type="text/plain" id="plotly">')
+    return html if begin < 0 else html[:begin] + html[html.index("</script>", begin) + len("</script>") :]
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(ours(html))
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@cache
+def page_of(name: str) -> str:
+    return ours(Report(RUNS[name]()).html())
+
+
+def data_of(html: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="page-data">(.*?)</script>', html, re.DOTALL)[1])
+
+
+def array_of(data: dict, name: str) -> np.ndarray:
+    packed = data["arrays"][name]
+    return np.frombuffer(base64.b64decode(packed["data"]), dtype={"u": "<u4", "f": "<f4", "d": "<f8"}[packed["type"]])
+
+
+def file_of(html: str, name: str) -> str:
+    return gzip.decompress(base64.b64decode(data_of(html)["files"][name])).decode()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_page_is_whole_and_names_nothing_to_fetch(name):
+    page = read(page_of(name))
+    addresses = [value for _, attributes in page.elements for key, value in attributes.items() if key in ("src", "href", "action", "data")]
+    assert addresses == []
+    assert "url(" not in re.search(r"<style>(.*?)</style>", page_of(name), re.DOTALL)[1]
+    (policy,) = [attributes["content"] for attributes in page.all("meta") if attributes.get("http-equiv")]
+    assert policy.startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_figure_has_a_title_a_description_and_its_numbers_as_a_table(name):
+    html = page_of(name)
+    figures = re.findall(r"<figure.*?</figure>", html, re.DOTALL)
+    assert len(figures) >= 7
+    for figure in figures:
+        reader = read(figure)
+        title = re.search(r"<h3[^>]*>(.*?)</h3>", figure, re.DOTALL)[1]
+        assert len(re.sub(r"<[^>]+>", "", title)) > 10
+        (drawing,) = [attributes for attributes in reader.all("div") if attributes.get("role") == "img"]
+        assert len(drawing["aria-label"]) > 20
+        if "no position" not in figure and name not in ("idle", "one bar"):
+            assert "<caption>" in figure
+    assert html.count("<table>") == html.count("<caption>")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_pane_says_the_unit_of_its_numbers(name):
+    for pane in data_of(page_of(name))["panes"]:
+        assert pane["unit"] or pane["form"] in ("percent", "times", "ratio")
+
+
+def test_the_same_result_gives_the_same_bytes():
+    assert Report(died_once()).html() == Report(died_once()).html()
+
+
+def test_the_verdict_of_a_dead_account_says_when_it_died_and_what_stock_backtrader_claims():
+    text = read(page_of("died once")).text
+    day = died_once().summary["died"][:10]
+    assert f"Liquidated once and dead since {day}: 0.00 of 1,000 USDT left." in text
+    # bought at 100 with a taker fee of 50 x 100 x 0.0005 = 2.50; 50 at 60: 1 000 - 2.50 - 50 x 40 = -1 002.50; at 200: 1 000 - 2.50 + 5 000
+    assert "Stock Backtrader would have claimed 5,998 USDT (+500 %)" in text
+    assert "no venue lets an account fall below zero" in data_of(page_of("died once"))["panes"][1]["bands"][0]["label"]
+
+
+def test_the_verdict_of_an_account_that_lives_says_so():
+    assert "Never liquidated: 10,000 became" in read(page_of("calm")).text
+    assert "No order was filled: 1,000 USDT stayed as they were." in read(page_of("idle")).text
+
+
+def test_a_liquidation_says_what_would_have_prevented_it_rounded_so_that_it_would():
+    (row,) = died_once().liquidations.itertuples()
+    text = read(page_of("died once")).text
+    told = float(re.search(r"more than ([\d,.]+) USDT of margin added", text)[1].replace(",", ""))
+    assert row.margin_to_add <= told < row.margin_to_add + 0.01
+    lever = float(re.search(r"effective leverage below ([\d.]+)x", text)[1])
+    assert row.safe_leverage - 0.1 < lever <= row.safe_leverage
+
+
+def test_a_stop_is_priced_at_the_mark_that_liquidated():
+    """10x isolated, maintenance 0.5 %: 1 bought at 100 holds 10 and dies at (100 - 10) / 0.995 = 90.4523."""
+    fall = frame([CALM] * 3 + [(100, 100, 80, 85)] * 2)
+    result = run(Once, {"AAAUSDT": fall}, venue="generic", leverage=10, margin_mode="isolated", cash=1_000, sizer=1)
+    text = read(Report(result).html()).text
+    assert "a stop above 90.4523, 9.55 % below entry; it would have cost about 9.55 USDT plus fees" in text
+
+
+def test_a_gap_is_told_as_one_that_no_stop_prevents():
+    fall = frame([CALM] * 3 + [(50, 50, 50, 50)] * 2)
+    result = run(Once, {"AAAUSDT": fall}, venue="generic", leverage=10, margin_mode="isolated", cash=1_000, sizer=1)
+    assert "no stop: the bar opened beyond the liquidation price" in read(Report(result).html()).text
+
+
+def test_text_of_users_is_shown_and_never_run():
+    evil = "</script><img src=x onerror=alert(1)>"
+
+    class Named(Once):
+        params = (("motto", evil),)
+
+    symbol = "<b>&USDT"
+    result = run(Named, {symbol: frame([CALM] * 3 + [CRASH, CALM])}, venue="generic", leverage=10, cash=1_000, sizer=50)
+    html = Report(result, title=evil, note=evil, command=evil).html()
+    page = read(html)
+    assert page.all("img") == []
+    assert page.all("b") == [attributes for attributes in page.all("b") if "data-value" in attributes]
+    assert evil in page.text
+    assert symbol in page.text
+
+
+def test_json_cannot_end_its_script_element():
+    text = script_json({"a": "</script><!--\u2028&"})
+    assert not re.search("[<>&\u2028]", text)
+    assert json.loads(text) == {"a": "</script><!--\u2028&"}
+
+
+def test_the_call_and_the_command_are_on_the_page():
+    assert "bt_margin.run( Stubborn, {&#39;BTCUSDT&#39;: candles}," in " ".join(page_of("died once").split())
+    assert "bt-margin run mine.py --cash 5" in read(Report(calm(), command="bt-margin run mine.py --cash 5").html()).text
+
+
+def test_the_call_names_the_sizer_as_run_takes_it():
+    assert "sizer=50," in page_of("died once")
+    candles = {"AAAUSDT": frame([CALM] * 3)}
+    result = run(Once, candles, venue="generic", cash=1_000, sizer=(sizers.EquityFraction, {"fraction": 0.5}))
+    assert "sizer=(EquityFraction, {&#39;fraction&#39;: 0.5})" in Report(result).html()
+
+
+def test_the_data_hash_is_of_the_prices():
+    def hash_of(close: float) -> str:
+        result = run(Once, {"AAAUSDT": frame([CALM, (100, 101, 99, close)])}, venue="generic", cash=1_000, sizer=1)
+        return re.search(r"AAAUSDT ([0-9a-f]{64})", read(Report(result).html()).text)[1]
+
+    assert hash_of(100.0) == hash_of(100.0) != hash_of(99.99)
+
+
+def test_files_of_the_page_are_those_of_the_result():
+    html, result = page_of("died once"), died_once()
+    whole = json.loads(file_of(html, "summary.json"))
+    assert whole["summary"]["final_equity"] == result.summary["final_equity"]
+    assert len(file_of(html, "equity.csv").splitlines()) == 1 + len(result.equity)
+    assert len(file_of(html, "liquidations.csv").splitlines()) == 1 + len(result.liquidations)
+
+
+# -- another language ------------------------------------------------------------------------------------------------
+
+
+def names_in(text: str) -> set[str]:
+    return set(re.findall(r"\{(\w+)\}", text))
+
+
+def test_every_sentence_is_there_in_chinese_with_the_same_values():
+    assert set(words.ZH) == set(words.EN)
+    assert [key for key in words.EN if not names_in(words.ZH[key]) <= names_in(words.EN[key])] == []
+    assert [statistic.label for statistic in STATISTICS if statistic.label not in words.PHRASES] == []
+    assert [statistic.definition for statistic in STATISTICS if statistic.definition not in words.PHRASES] == []
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_titles_keys_and_tables_of_a_chinese_page_are_chinese(name):
+    page = ours(Report(RUNS[name](), lang="zh").html())
+    assert '<html lang="zh">' in page
+    titles = re.findall(r"<h[123][^>]*>(.*?)(?:<span|</h)", page, re.DOTALL)
+    labels = re.findall(r"</svg>(.*?)(?:<b|</li)", page, re.DOTALL)
+    captions = re.findall(r"<caption>(.*?)</caption>", page, re.DOTALL)
+    assert [text for text in titles + labels + captions if not re.search("[\u4e00-\u9fff]", text)] == []
+
+
+# -- thinning --------------------------------------------------------------------------------------------------------
+
+
+def test_thinning_keeps_every_extreme_every_gap_and_every_bar_around_a_liquidation():
+    count = 10 * WHOLE
+    times = 1_600_000_000.0 + 60.0 * np.arange(count)
+    values = np.sin(np.arange(count) / 5_000.0)
+    values[12_345], values[67_890] = 9.0, -9.0
+    values[30_000:30_007] = np.nan
+    numbers = Numbers()
+    store = Store(numbers, times, times[[50_000]])
+    names = store.line(Line("equity", "equity", times, values))
+    data = {"arrays": numbers.arrays}
+    kept, shown = array_of(data, names["t"]), array_of(data, names["v"])
+    assert len(kept) < 4 * BUCKETS
+    assert (np.nanmax(shown), np.nanmin(shown)) == (9.0, -9.0)
+    assert np.isnan(shown[(kept >= times[30_000]) & (kept < times[30_007])]).all()
+    assert np.isnan(shown).any()
+    around = kept[(kept >= times[49_980]) & (kept <= times[50_020])]
+    assert around.tolist() == times[49_980:50_021].tolist()
+
+
+def test_merged_candles_keep_highs_lows_and_single_bars_around_a_liquidation():
+    count = 100_000
+    index = pd.date_range("2024-01-01", periods=count, freq="min", tz="UTC")
+    close = 100 + np.sin(np.arange(count) / 3_000.0)
+    candles = pd.DataFrame({"open": close, "high": close + 0.1, "low": close - 0.1, "close": close}, index=index)
+    candles.iloc[4_321, 1], candles.iloc[87_654, 2] = 500.0, 1.0
+    numbers = Numbers()
+    times = index.as_unit("s").asi8.astype(float)
+    names = Store(numbers, times, times[[60_000]]).candles(candles)
+    data = {"arrays": numbers.arrays}
+    shown = {name: array_of(data, key) for name, key in names.items()}
+    assert (shown["h"].max(), shown["l"].min()) == (500.0, 1.0)
+    assert shown["t"][-1] == times[-1]
+    around = shown["t"][(shown["t"] >= times[59_980]) & (shown["t"] <= times[60_020])]
+    assert around.tolist() == times[59_980:60_021].tolist()
+
+
+def test_a_line_of_steps_is_kept_by_its_steps():
+    times = np.arange(6.0)
+    numbers = Numbers()
+    names = Store(numbers, times, times[:0]).line(Line("fees", "fees", times, np.array([0.0, 0.0, -1.0, -1.0, -1.0, -1.0]), is_step=True))
+    assert array_of({"arrays": numbers.arrays}, names["t"]).tolist() == [0, 2, 5]
+
+
+# -- Backtrader's plotter --------------------------------------------------------------------------------------------
+
+
+def ran(*strategies: type[bt.Strategy]) -> bt.Cerebro:
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01))
+    cerebro.adddata(PerpData(dataname=frame([CALM] * 3 + [CRASH, CALM]), name="AAAUSDT"))
+    for strategy in strategies:
+        cerebro.addstrategy(strategy)
+    cerebro.run()
+    return cerebro
+
+
+def test_cerebro_plot_writes_the_page_and_returns_its_path(tmp_path):
+    path = tmp_path / "new" / "run.html"
+    assert ran(Once).plot(Report(path), iplot=False) == [[path]]
+    assert "AAAUSDT" in read(path.read_text("utf-8")).text
+
+
+def test_start_and_end_of_cerebro_plot_are_what_the_page_shows_first(tmp_path):
+    cerebro = ran(Once)
+    index = pd.date_range("2024-01-01 02:00", periods=5, freq="h", tz="UTC")  # closing instants
+    cerebro.plot(Report(tmp_path / "run.html"), iplot=False, start=1, end=3)
+    assert data_of((tmp_path / "run.html").read_text("utf-8"))["view"] == [index[1].timestamp(), index[3].timestamp()]
+
+
+def test_several_strategies_of_one_account_have_one_page(tmp_path):
+    class Watcher(bt.Strategy):
+        pass
+
+    path = tmp_path / "run.html"
+    assert ran(Once, Watcher).plot(Report(path), iplot=False) == [[path], [path]]
+    assert [item.name for item in tmp_path.iterdir()] == ["run.html"]
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda: Report(5), r"Report\(\) draws a Result, was int"),
+        (lambda: Report(calm(), lang="xx"), "written in en or zh, was 'xx'"),
+        (lambda: Report("run.html").html(), r"use Report\(result\)"),
+        (lambda: Report(calm()).plot(calm().strategy), r"cerebro.plot\(Report\('run.html'\)\)"),
+        (lambda: Report("run.html").plot(object()), "whole strategy"),
+        (lambda: Report(calm()).html(start="2030-01-01"), "no bar lies from start=2030-01-01"),
+        (lambda: Report(calm()).html(start=99), "was 99; the run has 22 bars"),
+        (lambda: Report(calm()).html(start=1.5), "numbers of bars or dates, was 1.5"),
+    ],
+)
+def test_wrong_use_is_told_in_a_sentence(use, said):
+    with pytest.raises(ValueError, match=said):
+        use()
+
+
+# -- without the extra, and on the command line ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_plotly(monkeypatch):
+    from bt_margin.report import frame as page_frame
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "plotly"] + ["plotly", "plotly.offline"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    page_frame._plotly.cache_clear()
+    yield
+    page_frame._plotly.cache_clear()
+
+
+def test_without_plotly_a_report_says_what_to_install(without_plotly, tmp_path):
+    with pytest.raises(MissingExtraError, match=r"needs plotly, which is not installed: pip install 'bt_margin\[report\]'"):
+        Report(calm()).save(tmp_path / "run.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "once.py").write_text(
+        "import backtrader as bt\nclass Once(bt.Strategy):\n    def next(self):\n        if len(self) == 1:\n            self.buy()\n"
+    )
+    frame([CALM] * 3 + [CRASH, CALM]).to_csv(tmp_path / "BTCUSDT-1h.csv", index_label="datetime")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+COMMAND = ("run", "once.py", "--data", "BTCUSDT-1h.csv", "--leverage", "10", "--cash", "1000", "--sizer", "50", "--report", "pages")
+
+
+def test_the_command_line_writes_the_page_with_its_exact_command(folder, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(COMMAND)
+    text = read((folder / "pages" / "run.html").read_text("utf-8")).text
+    assert ended.value.code in (0, None)
+    assert "Wrote pages/run.html" in capsys.readouterr().out
+    assert "bt-margin run once.py --data BTCUSDT-1h.csv --leverage 10 --cash 1000.0 --sizer 50" in text
+
+
+def test_the_command_line_writes_the_page_in_chinese_and_knows_its_languages(folder, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*COMMAND, "--lang", "zh"])
+    assert '<html lang="zh">' in (folder / "pages" / "run.html").read_text("utf-8")
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*COMMAND, "--lang", "xx"])
+    assert ended.value.code == 2
+    assert "written in en or zh, was 'xx'" in capsys.readouterr().err
+
+
+def test_without_plotly_the_command_line_says_so_and_writes_the_still_picture(folder, without_plotly, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(COMMAND)
+    printed = capsys.readouterr()
+    assert ended.value.code in (0, None)
+    assert "needs plotly, which is not installed" in printed.err
+    assert [path.name for path in (folder / "pages").iterdir()] == ["page.png"]
+
+
+def test_a_run_without_a_fill_has_a_page():
+    assert "Nothing was liquidated." in read(Report(idle()).html()).text
+
+
+def test_a_stubborn_account_of_many_liquidations_says_how_many():
+    html = page_of("died often")
+    count = len(RUNS["died often"]().liquidations)
+    assert f"Liquidations ({count})" in read(html).text
+    assert html.count('<tr data-time="') == count
+    assert Stubborn.__name__ in read(html).text
