@@ -162,11 +162,10 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
                 indicator.advance()
 
         # Its own lines grow with the run, each from where it is: a strategy may have moved them.
-        values = stamp_line.array
-        values.append(nan)
+        stamp_line.array.append(nan)
         stamp_line._idx = last = stamp_line._idx + 1
         stamp_line.lencount += 1
-        values[last] = stamp
+        stamp_line.array[last] = stamp
         for line in own_lines:
             line.forward()
 
@@ -189,11 +188,9 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
                 (analyzer._next if status < 0 else analyzer._nextstart if status == 0 else analyzer._prenext)()
         if observers:
             strategy._next_observers(status, once=True)
-        # The host puts the copies it has told of into a list that nobody reads: most of what a long run of orders would need.
-        if own["_orderspending"]:
-            own["_orderspending"] = []
-        if own["_tradespending"]:
-            own["_tradespending"] = []
+        # Not by clear(), which keeps every copy for nobody: most of the memory that a long run of orders would need.
+        if own["_orderspending"] or own["_tradespending"]:
+            own["_orderspending"], own["_tradespending"] = [], []
 
     return step
 
