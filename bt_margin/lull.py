@@ -7,8 +7,8 @@ bars once the record is read: by the same operations in the same order as ``BarC
 numbers to the last digit.
 
 What the account holds, owes and orders does not change inside a lull: whatever changes it ends the lull first.
-Lulls need feeds whose bars are all there from the start and share their stamps (PerpData, preloaded), positions that are
-plain (linear contracts whose maintenance goes by mark) and no check on every bar; anything else takes the plain road.
+Lulls need feeds that are preloaded and share their stamps, positions that are plain (linear contracts whose maintenance
+goes by mark) and no check on every bar; anything else takes the plain road.
 """
 
 from array import array
@@ -201,14 +201,13 @@ class Lull:
         broker, slots = self.broker, list(self.broker._slots.values())
         if broker.is_hedging or broker.p.check or broker.thresholds.is_set or broker._userhist:
             return False
-        if not slots or not all(slot.series is not None and slot.is_bulk for slot in slots):
+        if not (slots and broker.cerebro._dopreload) or len({slot.data.lines.datetime.lencount for slot in slots}) > 1:
             return False
-        first = slots[0]
-        assert first.series is not None
-        self.stamps, self.lead = first.series.stamps, first.data.lines.datetime
-        self.entries = broker.journal.entries
-        lengths = {slot.data.lines.datetime.lencount for slot in slots}
-        return len(lengths) == 1 and all(slot.series is not None and slot.series.stamps == self.stamps for slot in slots[1:])
+        first, stamps = slots[0], slots[0].all_stamps()
+        if stamps is None or not all(slot.has_stamps(first, stamps) for slot in slots[1:]):
+            return False
+        self.stamps, self.lead, self.entries = stamps, first.data.lines.datetime, broker.journal.entries
+        return True
 
     def _watched(self, held: Sequence[tuple["Slot", Position]]) -> list["Slot"]:
         """Return the slots that the plain road would read on every bar: those that are held or have orders."""

@@ -8,6 +8,7 @@ the funding stamps that fall due. Marks come from the feed's own series where it
 
 from array import array
 from collections.abc import Callable
+from itertools import pairwise
 from math import inf, isnan, nextafter
 from typing import Any
 
@@ -56,7 +57,7 @@ class Slot:
         self.has_own_mark = self.series is not None and self.series.mark_open is not None
         self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
         self.lots: dict[tuple[Any, Any], float] = {}  # by owner and trade id
-        self.mark_lows = self.mark_highs = self.mark_closes = array("d")  # of all bars, where a bulk feed has them from the start
+        self.mark_lows = self.mark_highs = self.mark_closes = array("d")  # of all bars, where the feed has them from the start
         self.count, self.day_number = 0, 0.0
         self.version = 0
         self.is_fresh = self.is_bulk = False
@@ -86,8 +87,7 @@ class Slot:
         if self.is_fresh:
             if not self.version:
                 self.is_bulk = self.series is not None and getattr(self.data, "_bulk", False)
-                if self.is_bulk:
-                    self._take_columns()
+                self._take_columns()
             else:
                 self.previous_stamp = seconds(self.day_number)
                 if self.series is None and day_number > self.day_number:
@@ -122,21 +122,51 @@ class Slot:
 
     def _take_columns(self) -> None:
         series, (_, highs, lows, closes) = self.series, self._prices
-        assert series is not None
-        self.mark_lows = lows.array if series.mark_low is None else series.mark_low
-        self.mark_highs = highs.array if series.mark_high is None else series.mark_high
-        self.mark_closes = closes.array if series.mark_close is None else series.mark_close
+        own = series if series is not None and self.is_bulk else None
+        self.mark_lows = lows.array if own is None or own.mark_low is None else own.mark_low
+        self.mark_highs = highs.array if own is None or own.mark_high is None else own.mark_high
+        self.mark_closes = closes.array if own is None or own.mark_close is None else own.mark_close
+
+    def all_stamps(self) -> "array[float] | None":
+        """Return the closing instants of all bars, where the feed has all of them and their prices from the start; else None."""
+        if self.is_bulk:
+            return self.series.stamps  # type: ignore[union-attr]  # bulk feeds have a series
+        if not self._is_whole():
+            return None
+        stamps = array("d", map(seconds, self._clock.array[: self.data.buflen()]))
+        return stamps if all(earlier < later for earlier, later in pairwise(stamps)) else None
+
+    def has_stamps(self, other: "Slot", stamps: "array[float]") -> bool:
+        """Whether ``all_stamps`` are those of another slot, which are ``stamps``."""
+        if self.is_bulk or other.is_bulk:
+            return self.all_stamps() == stamps
+        bars = self.data.buflen()
+        return self._is_whole() and bars == len(stamps) and self._clock.array[:bars] == other._clock.array[:bars]
+
+    def _is_whole(self) -> bool:
+        """Whether a feed of the host's has all of its bars from the start, with prices, and its stamps are closes."""
+        data, line = self.data, self._clock
+        is_plain = not (data._filters or data._clone or data.resampling or data.replaying or data.islive())
+        if self.series is not None or self.stamps_are_opens or not is_plain or line.mode != line.UnBounded:
+            return False
+        return all(_are_prices(line.array, data.buflen()) for line in self._prices)
 
     def stand_on(self, count: int) -> None:
-        """Take note of bars of a bulk feed that have come without a ``refresh``, up to the one with this count."""
-        assert self.series is not None
+        """Take note of bars that have come without a ``refresh``, up to the one with this count, of a feed with ``all_stamps``."""
         self.version += count - self.count
-        self.count, self.is_fresh = count, True
-        self.day_number, self.close_time = self._clock.array[count - 1], self.series.stamps[count - 1]
-        self.open_time = self.close_time - self.bar_seconds
+        if self.series is None:
+            past = [seconds(day) for day in self._clock.array[self.count - 1 : count]]
+            self.shortest_step = min(self.shortest_step, *(later - earlier for earlier, later in pairwise(past)))
+            self.previous_stamp = past[-2]
+        self.count, self.is_fresh, self.day_number = count, True, self._clock.array[count - 1]
+        if self.is_bulk:
+            self.close_time = self.series.stamps[count - 1]  # type: ignore[union-attr]
+            self.open_time = self.close_time - self.bar_seconds
+        else:
+            self.open_time, self.close_time = self._times()
 
     def read_row(self, row: int) -> None:
-        """Read prices and marks of a row (from 0) of a bulk feed."""
+        """Read prices and marks of a row (from 0) of a feed with ``all_stamps``."""
         self.open, self.high, self.low, self.close = (line.array[row] for line in self._prices)
         self.mark_open, self.mark_high, self.mark_low, self.mark_close = self.open, self.high, self.low, self.close
         if self.has_own_mark:
@@ -285,6 +315,13 @@ class Slot:
     def fraction(self, time: float) -> float:
         """Return where an instant lies in the bar, 0 at its opening and 1 at its closing instant."""
         return (time - self.open_time) / (self.close_time - self.open_time)
+
+
+def _are_prices(values: "array[float]", count: int) -> bool:
+    """Whether the first values are prices: above 0, none of them missing."""
+    import numpy as np
+
+    return bool((np.frombuffer(values, np.float64, count) > 0).all())
 
 
 def _origin(data: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, TopUp
+from bt_margin import FundingSchedule, MarginBroker, PerpCommInfo, PerpData, TopUp
 from bt_margin.lull import Lull
 from tests.playing import frame
 from tests.scenarios.test_random_trader import TIERS, RandomTrader, wild_frame
@@ -108,14 +108,22 @@ def leavings(strategy):
     }
 
 
-def run(frames, *, modes, seed=0, strategy=Curious, appetite=0.01, **broker_args):
+def host_feed(candles, broker, name):
+    """Return the candles as a feed of the host's, without a timeframe; marks are last, funding is the broker's."""
+    rates = candles["funding_rate"].dropna()
+    stamps = [stamp.timestamp() for stamp in rates.index]
+    broker.set_funding(FundingSchedule(tuple(stamps), tuple(rates)), name=name)
+    return bt.feeds.PandasData(dataname=candles[["open", "high", "low", "close", "volume"]].tz_localize(None), name=name)
+
+
+def run(frames, *, modes, seed=0, strategy=Curious, appetite=0.01, is_host_feed=False, **broker_args):
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.broker = MarginBroker(cash=10_000, **broker_args)
     for number, candles in enumerate(frames):
         name = "ABC"[number] * 3
         terms = {"leverage": (10, 5, 20)[number], "commission": 0.0005, "maker": 0.0002, "tiers": TIERS, "margin_mode": modes[number]}
         cerebro.broker.addcommissioninfo(PerpCommInfo(**terms), name=name)
-        cerebro.adddata(PerpData(dataname=candles, name=name))
+        cerebro.adddata(host_feed(candles, cerebro.broker, name) if is_host_feed else PerpData(dataname=candles, name=name))
     cerebro.addstrategy(strategy, seed=seed, appetite=appetite)
     return cerebro.run()[0]
 
@@ -166,6 +174,22 @@ def test_passed_bars_leave_the_same_in_wild_markets(monkeypatch, modes, seed):
 def test_passed_bars_leave_the_same_by_every_rule_of_the_account(monkeypatch, account):
     frames = [calm_frame(31, 800, start=100.0), calm_frame(32, 800, start=3.0)]
     assert both_roads(monkeypatch, frames, modes=("cross", "isolated"), seed=6, appetite=0.02, **account) > 200
+
+
+@pytest.mark.parametrize(("seed", "modes"), [(7, ("cross",)), (8, ("isolated", "cross"))])
+@pytest.mark.parametrize("make", [calm_frame, wild_frame])
+def test_passed_bars_leave_the_same_on_feeds_of_the_hosts(monkeypatch, make, seed, modes):
+    frames = [make(10 * seed + number, 600, start=start) for number, start in enumerate((100.0, 3.0)[: len(modes)])]
+    assert both_roads(monkeypatch, frames, modes=modes, seed=seed, appetite=0.02, is_host_feed=True, stamp="close") > 50
+
+
+def test_a_feed_with_a_missing_price_is_looked_at_bar_by_bar():
+    candles = calm_frame(9, 50, start=100.0)
+    candles.loc[candles.index[20], "low"] = np.nan
+
+    strategy = run([candles], modes=("cross",), appetite=0.0, is_host_feed=True, stamp="close")
+
+    assert strategy.broker.lull.passed == 0
 
 
 @settings(max_examples=40, deadline=None)
