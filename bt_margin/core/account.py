@@ -261,6 +261,10 @@ class MarginAccount:
         self.top_ups: dict[str, TopUp] = {}  # the rules of isolated contracts by symbol, '' is the cross wallet's
         self.top_ups_used: dict[str, int] = {}  # by wallet, since it last held nothing
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along: all but who is told of changes."""
+        return {**vars(self), "before_change": None}
+
     # -- contracts ---------------------------------------------------------------------------------------------------
 
     def add_contract(

@@ -1,5 +1,6 @@
 """Bars that are passed without a look leave what the plain road leaves: to the last digit, whatever a trader does between them."""
 
+import copy
 import random
 
 import backtrader as bt
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 import bt_margin.clock
 from bt_margin import MarginBroker, PerpCommInfo, PerpData, TopUp
 from bt_margin.lull import Lull
-from tests.playing import Script, frame
+from tests.playing import Script, frame, play
 from tests.scenarios.test_random_trader import TIERS, RandomTrader, wild_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*cannot withdraw:UserWarning")  # the traders try, and both roads refuse
@@ -310,3 +311,13 @@ def test_a_liquidation_price_that_stays_is_reckoned_a_few_times_in_a_lull(monkey
 
     assert record.bars_held == 1_999
     assert len(asked) < 50
+
+
+def test_a_copy_of_the_account_can_be_tried_on_without_ending_the_lull():
+    def try_out(strategy):
+        trial = copy.deepcopy(strategy.broker.account)
+        trial.deposit(1_000, time=0)
+        assert strategy.broker.lull.until > len(strategy) + 1
+        assert trial.before_change is None
+
+    play({1: buy_one, 50: try_out}, drift_frame(), check=False)
