@@ -243,6 +243,11 @@ class MarginBroker(OrderDesk):
             )
         super().addcommissioninfo(comminfo, name=name)
 
+    def add_order_history(self, orders, notify=True):
+        """Add orders (time, size, price, and the data) to be filled at these prices; see ``Cerebro.add_order_history``."""
+        super().add_order_history(orders, notify)
+        self.lull.interrupt()
+
     def set_funding(self, funding, name=""):
         """Give the FundingSchedule of a data that is no PerpData; without a name, of every data but spot."""
         self._funding[name] = funding

@@ -576,18 +576,19 @@ class BarClock:
                     headroom = apart + sum(headroom_share(leg, mark) for leg in joint)
                     self.note_distance(slot, position, headroom, mark, self.marks)
 
-    def note_distance(self, slot: "Slot", position: Position, headroom: float, worst: float, others: Marks) -> None:
-        """Note the distance of a mark to the liquidation price, the ``others`` as they are.
+    def note_distance(self, slot: "Slot", position: Position, headroom: float, worst: float, others: Marks) -> float | None:
+        """Note the distance of a mark to the liquidation price, the ``others`` as they are, and return that price if there is one.
 
-        Unless ``headroom``, that of the wallet at this mark, shows that it is no record.
+        Unless ``headroom``, that of the wallet at this mark, shows that it is no record: then nothing is reckoned, and None returned.
         """
         closest, joint = self.record.closest_call, self.account.joint(position)
         if len(joint) == 1 and is_farther(position, headroom, worst, closest):
-            return
+            return None
         marks = {**others, **dict.fromkeys((leg.contract.symbol for leg in joint), worst)}
         price = account_liquidation_price(self.account, slot.symbol, marks)
         if price is not None:
             self.record.closest_call = min(closest, abs(worst - price) / worst if headroom > 0 else 0.0)
+        return price
 
 
 def _tracks_of(event: PathEvent, tracks: Sequence[Track], detail: Sequence[dict[str, Track]]) -> Sequence[Track]:

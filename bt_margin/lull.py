@@ -6,7 +6,8 @@ A bar inside it costs a count. The figures of the present bar are reckoned when 
 bars once the record is read: by the same operations in the same order as ``BarClock.write``, so that they are the same
 numbers to the last digit.
 
-What the account holds, owes and orders does not change inside a lull: whatever changes it ends the lull first.
+What the account holds, owes and orders does not change inside a lull: whatever changes it ends the lull first, and an order
+that somebody has written to ends it before the next bar.
 Lulls need feeds that are preloaded and share their stamps, positions that are plain (linear contracts whose maintenance
 goes by mark) and no check on every bar; anything else takes the plain road.
 """
@@ -51,10 +52,9 @@ class Lull:
         self.until = self.last = self.seen = 0
         self.lead: Any = None  # the clock of the first data
         self.stamps = array("d")
-        self.entries: list[Any] = []  # of the journal
-        self.entry_count = 0
         self.carried: tuple[Carried, ...] = ()
         self.watched: list[Slot] = []
+        self.sealed: list[tuple[Any, ...]] = []  # what each resting order waits for
         self.wallet_balance = self.cross_balance = self.order_margin = 0.0
         self.passed = 0  # bars of the whole run
         self._is_possible: bool | None = None
@@ -66,7 +66,7 @@ class Lull:
 
     def passes(self, count: int) -> bool:
         """Pass the bar with this count, or return False where it needs a look; whoever asks has seen to orders and transfers."""
-        if self.last + 1 == count < self.until and len(self.entries) == self.entry_count:
+        if self.last + 1 == count < self.until and not (self.sealed and self._has_moved()):
             self.last = count
             if self.is_priced and self.carried:
                 self.is_priced = False
@@ -74,11 +74,21 @@ class Lull:
             return True
         return False
 
+    def _has_moved(self) -> bool:
+        """Whether somebody has written to a resting order: the host's orders may be, and tell nobody."""
+        return [_seal(order) for order in self.broker.pending] != self.sealed
+
+    def leave(self) -> None:
+        """Bring everything up to the last bar passed and see that the next one gets a look: the account is about to change."""
+        self.catch_up()
+        self.interrupt()
+
     def end(self) -> None:
         """Bring everything up to the last bar passed and look at each bar from here on."""
         self.price()
         self.catch_up()
         self.is_on = False
+        self.broker.account.before_change = None
         self._quiet_bars = 0
         passed = self.last - self._began
         self._quiet_needed = 2 if passed < SHORT else 0
@@ -157,8 +167,12 @@ class Lull:
             if left[nearest] > 0:
                 return
             is_noted[nearest] = True
+            if len(alike) == 1:  # bars that ask the same have the same answer
+                is_noted |= worst == worst[nearest]
             marks = {**broker._marks, **{other.symbol: other.mark_closes[start + nearest] for other, _ in alike}}
-            broker.clock.note_distance(slot, position, float(at_worst[nearest]), float(worst[nearest]), marks)
+            price = broker.clock.note_distance(slot, position, float(at_worst[nearest]), float(worst[nearest]), marks)
+            if price is None and len(alike) == 1:  # alone in its wallet it has one price, or none, on all these bars
+                return
 
     def _keep(self, start: int, end: int) -> None:
         """Record the bars that were passed by what their rows follow from."""
@@ -182,7 +196,7 @@ class Lull:
         if not self._is_possible or self._quiet_bars < self._quiet_needed:
             return
         broker, count = self.broker, self.lead.lencount
-        if count < self._try_at:
+        if count < self._try_at or broker._userhist:
             return
         held = broker.clock.held
         if held and not (broker._fundshares and all(position.is_plain for _, position in held)):
@@ -199,14 +213,14 @@ class Lull:
     def _find_out(self) -> bool:
         """Whether this run can have lulls at all."""
         broker, slots = self.broker, list(self.broker._slots.values())
-        if broker.is_hedging or broker.p.check or broker.thresholds.is_set or broker._userhist:
+        if broker.is_hedging or broker.p.check or broker.thresholds.is_set:
             return False
         if not (slots and broker.cerebro._dopreload) or len({slot.data.lines.datetime.lencount for slot in slots}) > 1:
             return False
         first, stamps = slots[0], slots[0].all_stamps()
         if stamps is None or not all(slot.has_stamps(first, stamps) for slot in slots[1:]):
             return False
-        self.stamps, self.lead, self.entries = stamps, first.data.lines.datetime, broker.journal.entries
+        self.stamps, self.lead = stamps, first.data.lines.datetime
         return True
 
     def _watched(self, held: Sequence[tuple["Slot", Position]]) -> list["Slot"]:
@@ -223,7 +237,7 @@ class Lull:
         stamps = self.stamps
         until, now = len(stamps) + 1, stamps[count - 1]
         for slot in watched:
-            if slot.next_stamp < now or not slot.is_fresh:
+            if slot.next_stamp < now or not slot.is_fresh or slot.is_in_grace():
                 return count
             if slot.next_stamp < inf:
                 until = min(until, bisect_right(stamps, slot.next_stamp, count) + 1)
@@ -315,10 +329,17 @@ class Lull:
         )
         self.wallet_balance, self.cross_balance, self.order_margin = sum(wallets.values()), wallets[CROSS], account.order_margin
         self.watched = watched
-        self.entry_count = len(self.entries)
+        self.sealed = [_seal(order) for order in self.broker.pending]
         self.last = self.seen = self._began = count
         self.until, self.is_on = until, True
+        account.before_change = self.leave
         self.broker.clock.pass_lull()
+
+
+def _seal(order: Order) -> tuple[Any, ...]:
+    """Return all that a resting order's fill depends on, besides the bars."""
+    created = order.created
+    return order.ref, created.price, created.pricelimit, order.exectype, order.valid, order.triggered, order._active, order.status
 
 
 def _least_share(position: Position, low: float, high: float) -> float:

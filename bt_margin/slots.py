@@ -290,6 +290,11 @@ class Slot:
         seconds = 0.0 if self.schedule is None else self.schedule.grace_seconds
         return seconds / (self.close_time - self.open_time) if seconds else 0.0
 
+    def is_in_grace(self) -> bool:
+        """Whether the grace after a funding stamp is not over at this bar's close."""
+        schedule = self.schedule
+        return schedule is not None and schedule.grace_seconds > 0 and any(schedule.late(self.close_time))
+
     def late_stamps(self) -> list[Settlement]:
         """Return the stamps that a position opened in this bar may still pay: of this bar, and of the grace before it (R24).
 

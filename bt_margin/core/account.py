@@ -5,7 +5,7 @@ unrealized profit. A wallet changes only together with a journal entry. Which wa
 tells cross from isolated. Marks are a mapping from symbol to mark price.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from numbers import Real
@@ -257,8 +257,13 @@ class MarginAccount:
         self.shrinks = False  # whether an opening that is not funded is cut down to what is
         self._resting: dict[int, Resting] = {}
         self._order_margins: dict[str, float] = {}  # by contract, as far as they are known
+        self.before_change: Callable[[], None] | None = None  # called before money, terms or reserved margin change
         self.top_ups: dict[str, TopUp] = {}  # the rules of isolated contracts by symbol, '' is the cross wallet's
         self.top_ups_used: dict[str, int] = {}  # by wallet, since it last held nothing
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along: all but who is told of changes."""
+        return {**vars(self), "before_change": None}
 
     # -- contracts ---------------------------------------------------------------------------------------------------
 
@@ -336,6 +341,7 @@ class MarginAccount:
         position = self.positions[symbol]
         _check_spot(position.contract, leverage)
         _check_fee_in_margin(position.contract, leverage, position.rules, position.table)
+        self._announce()
         position.leverage = leverage
         self._order_margins.pop(symbol, None)
         if not position.is_plain:
@@ -353,6 +359,7 @@ class MarginAccount:
 
     def set_tiers(self, symbol: str, time: float) -> None:
         """Put the tier table, the margin terms and the fees of a time in force (R5)."""
+        self._announce()
         position = self.positions[symbol]
         self._order_margins.pop(symbol, None)
         position.contract = position.offered.at(time)
@@ -470,13 +477,15 @@ class MarginAccount:
 
     def reserve(self, order: Resting) -> None:
         """Count an order until ``release``, in the place of what was known of it before."""
+        self._announce()
         self._resting[order.ref] = order
         self._order_margins.pop(order.symbol, None)
 
     def release(self, ref: int) -> None:
         """Free what was set aside for an order, if anything."""
-        order = self._resting.pop(ref, None)
-        if order is not None:
+        if ref in self._resting:
+            self._announce()
+            order = self._resting.pop(ref)
             self._order_margins.pop(order.symbol, None)
 
     def release_group(self, group: int) -> None:
@@ -934,7 +943,12 @@ class MarginAccount:
     def _noise(self) -> float:
         return MONEY_TOLERANCE * self.turnover
 
+    def _announce(self) -> None:
+        if self.before_change is not None:
+            self.before_change()
+
     def _post(self, time: float, kind: str, symbol: str, *postings: tuple[str, float]) -> None:
+        self._announce()
         for account, amount in postings:
             self.turnover += abs(amount)
             if account in self.wallets:

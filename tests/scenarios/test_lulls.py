@@ -1,5 +1,6 @@
 """Bars that are passed without a look leave what the plain road leaves: to the last digit, whatever a trader does between them."""
 
+import copy
 import random
 
 import backtrader as bt
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bt_margin.clock
 from bt_margin import FundingSchedule, MarginBroker, PerpCommInfo, PerpData, TopUp
 from bt_margin.lull import Lull
-from tests.playing import frame
+from tests.playing import Script, frame, play
 from tests.scenarios.test_random_trader import TIERS, RandomTrader, wild_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*cannot withdraw:UserWarning")  # the traders try, and both roads refuse
@@ -230,3 +232,116 @@ def test_a_lull_ends_before_the_bar_that_liquidates():
     assert [row.time for row in broker.record.liquidations] == [broker.record.column("time")[300]]
     assert broker.record.bars_held == 299
     assert broker.lull.passed > 300
+
+
+def scripted_both_ways(monkeypatch, script, candles, *, feed=None, terms=None, **broker_args):
+    """Return the strategy of a scripted run with lulls; what it leaves must be the same as where every bar gets a look."""
+
+    def once():
+        cerebro = bt.Cerebro(stdstats=False)
+        cerebro.broker = MarginBroker(**{"cash": 1_000, "margin_mode": "isolated", **broker_args})
+        cerebro.broker.addcommissioninfo(PerpCommInfo(**{"leverage": 10, "tiers": 0.01, "liquidation_fee": 0.0, **(terms or {})}))
+        cerebro.adddata(PerpData(dataname=candles, name="AAA", **(feed or {})))
+        cerebro.addstrategy(Script, script=script)
+        return cerebro.run()[0]
+
+    passing = once()
+    with monkeypatch.context() as patch:
+        patch.setattr(Lull, "_find_out", lambda _: False)
+        plain = once()
+    assert passing.broker.lull.passed > 0 == plain.broker.lull.passed
+    ours, theirs = leavings(passing), leavings(plain)
+    for what, left in ours.items():
+        assert left == theirs[what], what
+    assert passing.cash == plain.cash
+    return passing
+
+
+def buy_one(strategy):
+    strategy.buy(size=1)
+
+
+def rest_far_away(strategy):
+    strategy.resting = strategy.buy(size=1, exectype=bt.Order.Limit, price=50)
+
+
+def drift_frame(bars=300):
+    rng = np.random.default_rng(1)
+    closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.0005, bars)))
+    return frame([(o, max(o, c) * 1.0003, min(o, c) * 0.9997, c) for o, c in zip([100, *closes], closes, strict=False)], freq="min")
+
+
+def test_a_lull_waits_for_the_end_of_a_grace_that_the_screen_reckons_with(monkeypatch):
+    # After 0.5 of funding 9.5 is behind a long of 1: at 91.8 the headroom is 9.5 - 8.2 - 0.918 = 0.382, less than another stamp's
+    # 0.459, which an order that rests beside it has the screen count until the grace is over. Such a bar is walked.
+    candles = frame([(100, 100.05, 99.95, 100)] * 150 + [(91.8, 91.85, 91.75, 91.8)] * 250, freq="s")
+    candles["funding_rate"] = np.where(np.arange(400) == 100, 0.005, np.nan)
+
+    for grace, walked in ((200, 151), (60, 11), (40, 0)):
+        script = {1: buy_one, 3: rest_far_away}
+        record = scripted_both_ways(monkeypatch, script, candles, feed={"grace_seconds": grace}).broker.record
+        assert record.walked_bars == walked  # those from 150 on that open within it
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda order: setattr(order.created, "price", 100.0),
+        lambda order: setattr(order, "valid", order.data.datetime[0] + 1e-9),
+        lambda order: setattr(order, "exectype", bt.Order.Market),
+    ],
+)
+def test_an_order_that_is_written_to_ends_a_lull(monkeypatch, write):
+    script = {1: buy_one, 3: rest_far_away, 50: lambda strategy: write(strategy.resting)}
+
+    strategy = scripted_both_ways(monkeypatch, script, drift_frame())
+
+    assert strategy.orders[strategy.resting.ref][0] in ("Completed", "Expired")
+
+
+def test_an_account_that_is_paid_into_behind_its_broker_ends_a_lull(monkeypatch):
+    script = {1: buy_one, 50: lambda strategy: strategy.broker.account.deposit(50, time=strategy.broker.now)}
+
+    scripted_both_ways(monkeypatch, script, drift_frame(), margin_mode="cross", cash=20)
+
+
+def test_a_leverage_that_is_set_behind_the_broker_ends_a_lull(monkeypatch):
+    script = {1: buy_one, 50: lambda strategy: strategy.broker.account.set_leverage("AAA", 5)}
+
+    scripted_both_ways(monkeypatch, script, drift_frame(), margin_mode="cross")
+
+
+def test_an_order_history_that_comes_in_a_lull_ends_it(monkeypatch):
+    def replay(strategy):
+        strategy.broker.add_order_history([[strategy.data.datetime.datetime(0), 1, 100.0]])
+
+    strategy = scripted_both_ways(monkeypatch, {1: buy_one, 50: replay}, drift_frame())
+
+    assert len(strategy.broker.record.fills) == 2
+
+
+@pytest.mark.parametrize(("leverage", "tiers", "rows"), [(10, 0.01, [(100, 101, 99, 100)] * 2_000), (1, 0, None)])
+def test_a_liquidation_price_that_stays_is_reckoned_a_few_times_in_a_lull(monkeypatch, leverage, tiers, rows):
+    # Bars that are all as near as the nearest so far, and bars of a long that has no such price.
+    reckon, asked = bt_margin.clock.account_liquidation_price, []
+    monkeypatch.setattr(bt_margin.clock, "account_liquidation_price", lambda *args: asked.append(args) or reckon(*args))
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000, margin_mode="isolated")
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=leverage, tiers=tiers, commission=0))
+    cerebro.adddata(PerpData(dataname=frame(rows, freq="min") if rows else drift_frame(2_000), name="AAA"))
+    cerebro.addstrategy(Once)
+
+    record = cerebro.run()[0].broker.record
+
+    assert record.bars_held == 1_999
+    assert len(asked) < 50
+
+
+def test_a_copy_of_the_account_can_be_tried_on_without_ending_the_lull():
+    def try_out(strategy):
+        trial = copy.deepcopy(strategy.broker.account)
+        trial.deposit(1_000, time=0)
+        assert strategy.broker.lull.until > len(strategy) + 1
+        assert trial.before_change is None
+
+    play({1: buy_one, 50: try_out}, drift_frame(), check=False)
