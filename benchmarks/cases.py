@@ -145,23 +145,25 @@ def silent(kind: Any) -> Any:
 def measure_calls(bars: int, rounds: int) -> dict[str, Any]:
     """Return what ``broker.next`` costs a bar: the loop less the same loop with it switched off once everything is held.
 
-    Host's loop, funded feed, tiers. What the broker is asked for on every bar by others stays in both.
+    Funded feed, tiers; series are not read. "ours" is in the loop of its own, where nobody asks for cash and value, "asked" in the
+    host's, which asks on every bar: a lull reckons the figures then, and they are counted here.
     """
     group, one = Group(bars, rounds), [candles(bars)]
     ten = [candles(bars // TEN, seed) for seed in range(1, TEN + 1)]
     stock_kinds = (bt.brokers.BackBroker, silent(bt.brokers.BackBroker))
     own_kinds = (bm.MarginBroker, silent(bm.MarginBroker))
     makers = {
-        "stock": [partial(_stock_of, kind) for kind in stock_kinds],
-        "ours": [partial(work.margin_broker, kind) for kind in own_kinds],
+        "stock": ("host loop", [partial(_stock_of, kind) for kind in stock_kinds]),
+        "ours": ("own loop", [partial(work.margin_broker, kind) for kind in own_kinds]),
+        "asked": ("host loop", [partial(work.margin_broker, kind) for kind in own_kinds]),
     }
     for _ in group.each_round():
         for case, frames, strategy in (("flat", one, work.Idle), ("one position", one, work.Hold), ("ten positions", ten, work.Hold)):
             for kind in (stock_kinds[1], own_kinds[1]):
                 kind.is_for_holding = strategy is work.Hold
-            for name, (full, muted) in makers.items():
-                found = [backtest(frames, on("host loop", work.funded_feed, maker), strategy) for maker in (full, muted)]
-                group.add(case, name, (found[0].loop + found[0].series - found[1].loop - found[1].series) / len(frames[0]))
+            for name, (engine, kinds) in makers.items():
+                found = [backtest(frames, on(engine, work.funded_feed, kind), strategy, reads_series=False) for kind in kinds]
+                group.add(case, name, (found[0].loop - found[1].loop) / len(frames[0]))
     return group.told()
 
 

@@ -83,19 +83,19 @@ together.
 
 
 def calls_section(group: Group) -> str:
-    costs = {engine: call_costs(group, engine) for engine in ("stock", "ours")}
+    costs = {engine: call_costs(group, engine) for engine in ("stock", "asked", "ours")}
     rows = []
     for case in costs["ours"]:
-        stock, ours = costs["stock"][case], costs["ours"][case]
         target = f"{CALL_TARGETS[case]:.1f}" if case in CALL_TARGETS else NONE
-        figures = [spread(values, MICRO, 2) for values in (stock, ours)]
-        rows.append([case, *figures, *(spread(nominal(values, group["yardstick"]), 1, 2) for values in (stock, ours)), target])
+        measured = [spread(found[case], MICRO, 2) for found in costs.values()]
+        rows.append([case, *measured, *(spread(nominal(found[case], group["yardstick"]), 1, 2) for found in costs.values()), target])
     return f"""## One call of `broker.next`
 
-Microseconds: the host's loop, less the same loop with `next` switched off once everything is held. Ours with funding, tiers,
-liquidation screen and recorded series. *Each further one*: a ninth of ten positions less one.
+Microseconds: a loop, less the same loop with `next` switched off once everything is held. Ours with funding, tiers and
+liquidation screen. *asked*: in the host's loop, which asks for cash and value on every bar, and what we then reckon; *ours*: in the
+loop of `bt_margin.Cerebro`, which asks where somebody listens. *Each further one*: a ninth of ten positions less one.
 
-{table(["case", "stock", "ours", "stock, nominal", "ours, nominal", "target"], rows)}"""
+{table(["case", "stock", "asked", "ours", "stock, nominal", "asked, nominal", "ours, nominal", "target"], rows)}"""
 
 
 def reversals_section(group: Group) -> str:

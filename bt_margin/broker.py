@@ -314,8 +314,7 @@ class MarginBroker(OrderDesk):
         """Take the account from the last bar to this one; the order of events is in ``clock``."""
         lull = self.lull
         if lull.is_on:
-            if not (self.submitted or self._cash_addition) and lull.passes(lull.lead.lencount):
-                self.now = lull.stamps[lull.last - 1]
+            if not (self.submitted or self._cash_addition) and lull.passes():
                 return
             lull.end()
         if self._is_stopping:

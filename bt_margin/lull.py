@@ -53,6 +53,7 @@ class Lull:
         self.lead: Any = None  # the clock of the first data
         self.stamps = array("d")
         self.carried: tuple[Carried, ...] = ()
+        self.parts: list[tuple[array, float, float, float, bool]] = []  # what the figures of a bar need of each
         self.watched: list[Slot] = []
         self.sealed: list[tuple[Any, ...]] = []  # what each resting order waits for
         self.wallet_balance = self.cross_balance = self.order_margin = 0.0
@@ -64,13 +65,15 @@ class Lull:
 
     # -- passing bars ------------------------------------------------------------------------------------------------
 
-    def passes(self, count: int) -> bool:
-        """Pass the bar with this count, or return False where it needs a look; whoever asks has seen to orders and transfers."""
+    def passes(self) -> bool:
+        """Pass the present bar, or return False where it needs a look; whoever asks has seen to orders and transfers."""
+        count = self.lead.lencount
         if self.last + 1 == count < self.until and not (self.sealed and self._has_moved()):
-            self.last = count
-            if self.is_priced and self.carried:
+            self.last, broker = count, self.broker
+            broker.now = self.stamps[count - 1]
+            if self.is_priced and self.parts:
                 self.is_priced = False
-                self.broker.forget_figures()
+                del broker._value, broker._available, broker._notional, broker._fundval  # reckoned when they are asked for
             return True
         return False
 
@@ -107,8 +110,8 @@ class Lull:
         self.is_priced = True
         row = self.last - 1
         equity, free, notional = self.wallet_balance, self.cross_balance, 0.0
-        for slot, units, entry_price, leverage, is_cross, _, _ in self.carried:
-            mark = slot.mark_closes[row]
+        for closes, units, entry_price, leverage, is_cross in self.parts:
+            mark = closes[row]
             value = units * mark if units > 0 else -units * mark
             profit = units * (mark - entry_price)
             equity += profit
@@ -327,6 +330,7 @@ class Lull:
             )
             for slot, position in held
         )
+        self.parts = [(one.slot.mark_closes, one.units, one.entry_price, one.leverage, one.is_cross) for one in self.carried]
         self.wallet_balance, self.cross_balance, self.order_margin = sum(wallets.values()), wallets[CROSS], account.order_margin
         self.watched = watched
         self.sealed = [_seal(order) for order in self.broker.pending]

@@ -62,10 +62,6 @@ class AccountView(Legs):
         self.lull.catch_up()
         return self._record
 
-    def forget_figures(self) -> None:
-        """Have the figures of the account reckoned anew when they are asked for."""
-        del self._value, self._available, self._notional, self._fundval
-
     def note_change(self) -> None:
         """Take note that money, terms or orders have changed since the last bar."""
         self.lull.interrupt()
