@@ -313,7 +313,12 @@ def _price(view: View) -> Panel:
 
 
 def _held_lines(view: View, column: str, role: str) -> list[Line]:
-    """Return a price that comes with each position, bar by bar, NaN while flat; legs with equal ones are one line."""
+    """Return a price that comes with each position, bar by bar, NaN while flat; legs with equal ones are one line.
+
+    Where a long turns into a short the line breaks: it does not run across the price.
+    """
+    import numpy as np
+
     result = view.result
     held = result.positions[result.positions["symbol"].isin(result.legs(view.symbol))]
     if held.empty:
@@ -322,12 +327,14 @@ def _held_lines(view: View, column: str, role: str) -> list[Line]:
     if not (by_leg.max(axis=1) > by_leg.min(axis=1)).any():
         by_leg = by_leg.max(axis=1).to_frame(view.symbol)
     prices = by_leg.reindex(view.equity.index)
+    sizes = held.groupby("time")["size"].sum().reindex(view.equity.index).to_numpy(dtype=float)
     name = column.replace("_", " ")
     lines = []
     for leg in prices:
         values = prices[leg].to_numpy(dtype=float)
         label = name if leg == view.symbol else f"{name} of {leg}"
-        lines.append(_line(view, column if leg == view.symbol else f"{column}:{leg}", label, values, is_step=True, role=role))
+        turns = np.flatnonzero(sizes[:-1] * sizes[1:] < 0) + 1 if leg == view.symbol else ()
+        lines.append(_line(view, column if leg == view.symbol else f"{column}:{leg}", label, values, is_step=True, role=role, turns=turns))
     return lines
 
 
@@ -712,17 +719,26 @@ def _thin(
     high: "np.ndarray | None" = None,
     is_step: bool = False,
     role: str = "main",
+    turns: "Sequence[int] | np.ndarray" = (),
 ) -> Line:
-    """Return a line of the rows that keep its extremes, those inside bars too, both sides of its gaps and of holes in time."""
+    """Return a line of the rows that keep its extremes, those inside bars too, both sides of its gaps and of holes in time.
+
+    At ``turns`` it breaks off, and begins anew at the same instant. Lines that have them have no extremes of their own.
+    """
     import numpy as np
 
     lows, highs = values if low is None else low, values if high is None else high
     holes = np.flatnonzero(np.diff(times) > 1.5 * np.diff(times).min()) if len(times) > 1 else np.array([], dtype=int)
-    always = np.concatenate([gap_rows(values), holes, holes + 1])
+    turned = np.asarray(turns, dtype=int)
+    always = np.concatenate([gap_rows(values), holes, holes + 1, turned, np.maximum(turned - 1, 0)])
     pairs = [(values, values)] if low is None and high is None else [(values, values), (lows, highs)]
     rows = thinned(pairs, steps, always=always) if len(times) else np.array([], dtype=int)
     least, most = (None if series is None else series[rows] for series in (low, high))
-    return Line(key, label, times[rows], values[rows], least, most, is_step, role)
+    kept, shown = times[rows], values[rows]
+    if len(turned):
+        places = np.searchsorted(rows, turned)
+        kept, shown = np.insert(kept, places, times[turned]), np.insert(shown, places, np.nan)
+    return Line(key, label, kept, shown, least, most, is_step, role)
 
 
 def _line_table(lines: Sequence[Line], unit: str) -> Table:

@@ -155,6 +155,18 @@ def test_the_price_panel_has_the_liquidation_the_bankruptcy_and_the_stop_price()
     assert [(group.key, list(group.values)) for group in shown.marks] == [("buy_open", [100.0]), ("sell_close", [95.0])]
 
 
+def test_the_liquidation_price_breaks_where_a_long_turns_into_a_short():
+    # 10x and maintenance 1 %: a long at 100 dies at 90 / 0.99, a short at 110 / 1.01; the reversal fills in the fourth bar
+    result = Result.of(play({1: buy(), 3: sell(size=2)}, frame([CALM] * 6)))
+    for steps in (1, 1_000):
+        line = panel(result, "price", steps=steps).line("liquidation_price")
+        hours = list((line.times - line.times[0]) / 3600)
+        place = hours.index(3.0)
+        assert hours[place : place + 2] == [3.0, 3.0]
+        assert np.isnan(line.values[place])
+        assert (line.values[place - 1], line.values[place + 1]) == pytest.approx((90 / 0.99, 110 / 1.01))
+
+
 def test_the_exits_of_a_bracket_rest_from_its_entry_on():
     def bracket(strategy):
         strategy.buy_bracket(size=1, exectype=bt.Order.Limit, price=98.0, stopprice=95.0, limitprice=105.0)

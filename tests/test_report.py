@@ -241,6 +241,29 @@ def test_the_titles_keys_and_tables_of_a_chinese_page_are_chinese(name):
     assert [text for text in titles + labels + captions if not re.search("[\u4e00-\u9fff]", text)] == []
 
 
+def test_a_chinese_page_tells_a_liquidation_price_from_a_bankruptcy_price():
+    chinese = words.Words("zh")
+    assert chinese.told("liquidation price of BTCUSDT:LONG") == "BTCUSDT:LONG 的强平价"
+    assert chinese.told("bankruptcy price of BTCUSDT:LONG") == "BTCUSDT:LONG 的破产价"
+
+
+def test_a_liquidated_position_is_told_with_its_own_mark_and_liquidation_price_before():
+    result = died_once()
+    (death,) = result.liquidations.itertuples()
+    before = result.positions[result.positions["time"] < death.time].iloc[-1]
+    page = ours(Report(result).html())
+    assert f"mark {words.cell(before.mark_price)}, liquidation price {words.cell(before.liquidation_price)}." in page
+    assert "The whole account then: equity" in page
+
+
+def test_a_band_of_paths_lies_behind_the_account_and_says_where_it_is_none():
+    result = run(Once, {"BTCUSDT": frame([CALM] * 5)}, cash=1_000, bounds=True)
+    page = Report(result).html()
+    assert "By the worst and by the best path inside each bar the account ends alike" in page
+    (equity,) = (pane for pane in data_of(page)["panes"] if pane["key"] == "equity")
+    assert equity["lines"][0]["key"] == "bounds"
+
+
 # -- thinning --------------------------------------------------------------------------------------------------------
 
 

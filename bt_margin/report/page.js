@@ -10,6 +10,7 @@ const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 // -- numbers ---------------------------------------------------------------------------------------------------------
 
 const arrays = new Map();
+let printing = false;
 
 /** Return an array of the page: "u" whole seconds, "f" single and "d" double precision, base64, least byte first. */
 function array(name) {
@@ -108,6 +109,7 @@ function instant(seconds) {
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() || name;
 const isNarrow = () => document.documentElement.clientWidth < 600;
+const heightOf = (pane) => Math.round(pane.height * (printing ? 0.8 : 1)); // on paper two or three to a page
 const margins = () => (isNarrow() ? { l: 48, r: 10, t: 18, b: 24 } : { l: 68, r: 18, t: 18, b: 26 });
 const fontSize = () => (isNarrow() ? 11 : 12);
 
@@ -196,7 +198,7 @@ function spots(marks, scale, width, height) {
 // -- the sketch ------------------------------------------------------------------------------------------------------
 
 function sketch(pane) {
-  const room = margins(), width = Math.max(pane.box.clientWidth - room.l - room.r, 10), height = pane.height - room.t - room.b;
+  const room = margins(), width = Math.max(pane.box.clientWidth - room.l - room.r, 10), height = heightOf(pane) - room.t - room.b;
   const { low, high, isLog } = limits(pane), scaleOf = isLog ? Math.log : (value) => value;
   const scale = (value) => (scaleOf(value) - scaleOf(low)) / (scaleOf(high) - scaleOf(low));
   const x = (time) => (room.l + ((time - from) / (to - from)) * width).toFixed(1);
@@ -222,7 +224,7 @@ function sketch(pane) {
     spots(marks, scale, width, height).forEach((row) => paths.push(
       `<path d="M${x(t[row])} ${y(v[row])}m-5-5l10 10m0-10l-10 10" stroke="${colour("red")}" stroke-width="3"/>`));
   });
-  pane.box.innerHTML = `<svg width="${pane.box.clientWidth}" height="${pane.height}" fill="none" aria-hidden="true">` +
+  pane.box.innerHTML = `<svg width="${pane.box.clientWidth}" height="${heightOf(pane)}" fill="none" aria-hidden="true">` +
     `<clipPath id="clip-${pane.key}"><rect x="${room.l}" y="${room.t}" width="${width}" height="${height}"/></clipPath>` +
     `<g clip-path="url(#clip-${pane.key})">${paths.join("")}</g></svg>`;
 }
@@ -329,11 +331,11 @@ function axisForm(form) {
 
 function paneLayout(pane, { low, high, isLog }) {
   const axis = { gridcolor: colour("grid"), zeroline: false, linecolor: colour("line"), tickcolor: colour("line"), fixedrange: true };
-  const layout = baseLayout(pane.box, pane.height);
+  const layout = baseLayout(pane.box, heightOf(pane));
   layout.dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
   layout.xaxis = {
-    ...axis, type: "date", range: [stamp(from), stamp(to)], fixedrange: false, showgrid: false, rangeslider: { visible: false }, nticks: Math.max(2, Math.min(10, Math.floor((pane.box.clientWidth - 80) / 115))), tickangle: 0,
-    tickformatstops: page.ticks, hoverformat: "%Y-%m-%d %H:%M",
+    ...axis, type: "date", range: [stamp(from), stamp(to)], fixedrange: false, showgrid: false, rangeslider: { visible: false }, nticks: Math.max(2, Math.min(10, Math.floor((pane.box.clientWidth - 60) / (isNarrow() ? 75 : 115)))), tickangle: 0,
+    tickformatstops: isNarrow() ? page.narrowTicks : page.ticks, hoverformat: "%Y-%m-%d %H:%M",
   };
   layout.yaxis = {
     ...axis, type: isLog ? "log" : "linear", range: isLog ? [Math.log10(low), Math.log10(high)] : [low, high], nticks: isLog ? undefined : Math.max(3, Math.round(pane.height / 55)),
@@ -372,7 +374,8 @@ function logTicks(low, high) {
 const config = { displayModeBar: false, responsive: false, doubleClick: false, scrollZoom: false, showTips: false, locale: "en-US" };
 
 function drawPane(pane) {
-  const room = margins(), width = Math.max(pane.box.clientWidth - room.l - room.r, 10), height = pane.height - room.t - room.b;
+  pane.box.style.height = `${heightOf(pane)}px`;
+  const room = margins(), width = Math.max(pane.box.clientWidth - room.l - room.r, 10), height = heightOf(pane) - room.t - room.b;
   const scaled = limits(pane), { low, high, isLog } = scaled, of = isLog ? Math.log : (value) => value;
   const scale = (value) => (of(value) - of(low)) / (of(high) - of(low));
   const traces = [];
@@ -546,7 +549,6 @@ addEventListener("resize", () => {
   resizing = setTimeout(drawAll, 120);
 });
 
-let printing = false;
 addEventListener("beforeprint", () => { printing = true; document.documentElement.classList.add("printing"); drawAll(); });
 addEventListener("afterprint", () => { printing = false; document.documentElement.classList.remove("printing"); drawAll(); });
 

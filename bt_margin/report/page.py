@@ -61,7 +61,8 @@ class _Page:
             "span": [first - edge, last] if last == first else [first, last],
             "view": self.view,
             "bar": edge,
-            "ticks": [{**tick, "value": words.get(str(tick["value"]), tick["value"])} for tick in TICKS],
+            "ticks": self._ticks(""),
+            "narrowTicks": self._ticks("_narrow"),
             "arrays": self.numbers.arrays,
             "panes": [drawn for drawn, _ in panes],
             "charts": [drawn for drawn, _ in charts],
@@ -90,6 +91,11 @@ class _Page:
             files=list(files),
             files_note=files_note,
         )
+
+    def _ticks(self, size: str) -> list[dict[str, Any]]:
+        """Return how instants are written below a chart of a size, the narrow one or any other."""
+        words = self.words
+        return [{**tick, "value": words.get(f"{tick['value']}{size}", words.get(str(tick["value"]), tick["value"]))} for tick in TICKS]
 
     # -- figures -----------------------------------------------------------------------------------------------------
 
@@ -171,7 +177,8 @@ class _Page:
             sentences.append(words.say("sentence_deposits", amount=self._money(result.summary["net_deposits"]), unit=unit))
         if result.bounds is not None:
             ends = [self._money(end.summary["final_equity"]) for end in (result.bounds.worst, result.bounds.best)]
-            sentences.append(words.say("sentence_bounds", low=ends[0], high=ends[1], unit=unit))
+            key = "sentence_bounds_same" if ends[0] == ends[1] else "sentence_bounds"
+            sentences.append(words.say(key, low=ends[0], high=ends[1], unit=unit))
         if result.ended_early:
             sentences.append(words["sentence_early"])
         return sentences
@@ -341,13 +348,14 @@ class _Page:
         if before >= 0:
             account = result.equity.iloc[before]
             told = {"equity": self._money(account["equity"]), "maintenance": self._money(account["maintenance_margin"])}
-            tier = self.tiers.get((index[before], row.symbol))
+            key = (index[before], row.symbol)
             if not account["notional"]:
-                said.append(words.say("before_flat", **told))
-            elif tier is None:
-                said.append(words.say("before_said", **told))
-            else:
-                said.append(words.say("before_tier", tier=tier[0], rate=percent(tier[1]), **told))
+                return [*said, words.say("before_flat", **told)]
+            if key in self.held:
+                said.append(words.say("before_position", mark=cell(self.held[key][0]), line=cell(self.held[key][1])))
+            if key in self.tiers:
+                said.append(words.say("before_tier", tier=self.tiers[key][0], rate=percent(self.tiers[key][1])))
+            said.append(words.say("before_said", **told))
         return said
 
     @cached_property
@@ -355,6 +363,13 @@ class _Page:
         """The tier, its number and rate, by the time and the symbol of what was held in it."""
         tiers = self.result.tiers
         return dict(zip(zip(tiers["time"], tiers["symbol"], strict=True), zip(tiers["tier"], tiers["rate"], strict=True), strict=True))
+
+    @cached_property
+    def held(self) -> dict[Any, tuple[float, float]]:
+        """The mark and the liquidation price by the time and the symbol of what was held."""
+        held = self.result.positions
+        marks = zip(held["mark_price"], held["liquidation_price"], strict=True)
+        return dict(zip(zip(held["time"], held["symbol"], strict=True), marks, strict=True))
 
     def candles(self, symbol: str) -> "pd.DataFrame":
         """Return a contract's candles, read once."""

@@ -110,7 +110,8 @@ def look_of(line: Line) -> Look:
 
 def pane(panel: Panel, store: Store, words: Words, *, key: str, candles: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a panel over time as its script and as its template want it; ``candles`` are of a panel of prices."""
-    lines = [_line(line, store, words) for line in panel.lines if len(line.times)]
+    behind = sorted(panel.lines, key=lambda line: line.key != "bounds")  # a band that hid the account would say nothing of it
+    lines = [_line(line, store, words) for line in behind if len(line.times)]
     drawn: dict[str, Any] = {
         "key": key,
         "form": panel.form,

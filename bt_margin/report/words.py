@@ -25,6 +25,7 @@ EN = {
     "how_to_zoom": "Drag across a chart to zoom and double-click for everything; on a touch screen use the buttons above. All charts over time move together. Times are UTC.",
     "beyond": "The {name} is partly too far away for this chart; its value stands in the key above.",
     "tick_day": "%-d %b %Y",
+    "tick_day_narrow": "%-d %b",
     "tick_month": "%b %Y",
     "tick_hour": "%H:%M, %-d %b",
     "log_scale": " (log)",
@@ -44,6 +45,7 @@ EN = {
     "sentence_stock_below": "Stock Backtrader would have claimed {final} {unit} ({change}), after an account value of {low}, which no venue allows.",
     "sentence_worst": "The costliest liquidation, {symbol} on {day} UTC, took {loss} {unit}; {ways} would have prevented it.",
     "sentence_deposits": "{amount} {unit} were paid in after the start, net of what was taken out; they are no profit.",
+    "sentence_bounds_same": "By the worst and by the best path inside each bar the account ends alike, at {low} {unit}.",
     "sentence_bounds": "What bars hide: between {low} and {high} {unit} by the worst and the best path inside each bar.",
     "sentence_early": "The run ended before its data does.",
     "or": " or ",
@@ -63,7 +65,7 @@ EN = {
     "tile_closest_never": "nothing could have liquidated it",
     "tile_costs": "Fees and funding",
     "tile_costs_more": "paid \u2212, received +: fees {fees}, funding {funding}",
-    "tile_costs_share": "{share} of the price profit; fees {fees}, funding {funding}",
+    "tile_costs_share": "{share} of the price profit, liquidations in it; fees {fees}, funding {funding}",
     "tile_trades": "Closed trades",
     "tile_trades_more": "{won} won; in the market {held} of the time",
     "tile_trades_idle": "in the market {held} of the time",
@@ -90,9 +92,10 @@ EN = {
     "trigger_path": "path inside the bar",
     "trigger_close": "close of the bar",
     "bar_said": "Its bar: open {open}, high {high}, low {low}, close {close}.",
-    "before_said": "At the close before: equity {equity}, maintenance margin {maintenance}.",
-    "before_flat": "At the close before: equity {equity}, nothing held.",
-    "before_tier": "At the close before: equity {equity}, maintenance margin {maintenance}, tier {tier} ({rate} of notional).",
+    "before_position": "At the close before: mark {mark}, liquidation price {line}.",
+    "before_said": "The whole account then: equity {equity}, maintenance margin of all positions {maintenance}.",
+    "before_flat": "At the close before: equity of the account {equity}, nothing held.",
+    "before_tier": "It was in tier {tier} (maintenance {rate} of notional).",
     "way_margin": "more than {amount} {unit} of margin added",
     "way_leverage": "any leverage below {leverage}x (it was set to {was}x)",
     "way_effective": "effective leverage below {leverage}x (notional over the wallet's money)",
@@ -208,11 +211,11 @@ def minus(text: str) -> str:
 def percent(share: float) -> str:
     """Return a fraction in per cent.
 
-    >>> percent(0.4567), percent(0.0123), percent(-1.0), percent(12.5)
-    ('45.7 %', '1.23 %', '\u2212100 %', '1,250 %')
+    >>> percent(0.4567), percent(0.0123), percent(-1.0), percent(12.5), percent(0.0)
+    ('45.7 %', '1.23 %', '\u2212100 %', '1,250 %', '0 %')
     """
     value = 100 * share
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    digits = 0 if value == 0 or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return minus(f"{value:,.{digits}f} %")
 
 
