@@ -95,12 +95,13 @@ def tell_saved(folder: Path, result: bm.Result) -> str:
     (row,) = other.liquidations.itertuples()
     worst = candles["low"].idxmin()
     price = result.positions["liquidation_price"].iloc[0]
+    (call,) = result.excursions.itertuples()
     return f"""An isolated long at 2x, opened on the eve of 19 May 2021 at {result.positions["entry_price"].iloc[0]:,.2f}.
 Its liquidation price is {price:,.2f}.
 In the hour from {worst:%H:%M} on 19 May the last price touched {candles.loc[worst, "low"]:,.2f}, far below it.
 The mark price, an index of several venues, fell to {candles.loc[worst, "mark_low"]:,.2f} and no further.
 The mark decides, so the position lived: the chart crosses the red line and nothing happens.
-Its closest call left {100 * result.summary["closest_call"]:.2f} % of the mark.
+Its closest call came later, on {call.time:%d May at %H:%M}, when the mark itself was {100 * result.summary["closest_call"]:.2f} % away.
 The same run without mark candles, the last price standing in, is liquidated on {row.time:%d May at %H:%M} at {row.mark_price:,.2f},
 and ends with {other.summary["final_equity"]:,.2f} USDT instead of {result.summary["final_equity"]:,.2f}.
 A backtest that tests its lows would have called this strategy dead; one that tests closes would not have noticed the hour.
@@ -120,7 +121,7 @@ def tell_unravelled(folder: Path, result: bm.Result) -> str:
     return f"""Long LINK and short BTC, three times the account each: market-neutral, said the idea.
 Both legs share one cross wallet, so the profit of one carries the loss of the other.
 On 10 October 2025 BTC fell too, and the short earned. LINK fell from {fall["open"]:,.2f} to {fall["low"]:,.2f} within one hour.
-Its mark went below its last price: {first["mark_price"]:,.3f} was where the wallet failed, on {first["time"]:%d October at %H:%M}.
+Its mark fell as far. At {first["mark_price"]:,.3f} the wallet no longer covered what both legs need, in the hour to {first["time"]:%H:%M}.
 Liquidated: {legs}, {len(rows)} {"step" if len(rows) == 1 else "steps"} in all, {-result.summary["liquidation_loss"]:,.0f} USDT lost in them.
 {result.summary["final_equity"]:,.2f} of {result.summary["start_cash"]:,.0f} USDT were left a week later.
 A hedge between two coins is a bet on their ratio, and the ratio has tails of its own.
@@ -147,10 +148,10 @@ From {result.equity.index[0]:%B %Y} to {result.equity.index[-1]:%B %Y}, BTC at B
 Bitcoin more than tripled meanwhile; of that the pair saw nothing, as it should.
 {len(funding):,} settlements: {summary["funding"]:+,.2f} USDT in all, {(funding < 0).mean():.0%} of them paid instead of received.
 Fees took {-summary["fees"]:,.2f} USDT, for {summary["trades"]} closed positions: the pair is opened seldom.
-{summary["start_cash"]:,.0f} became {summary["final_equity"]:,.2f} USDT, {100 * summary["annual_return"]:.1f} % a year, drawdown {100 * summary["max_drawdown"]:.1f} % inside bars.
+{summary["start_cash"]:,.0f} became {summary["final_equity"]:,.2f} USDT, {100 * summary["annual_return"]:.1f} % a year; the days' ends fell by {100 * result.statistics["max_drawdown_daily"]:.2f} % at most.
 The short leg is the fragile one: in cross margin the coin's gain stands behind it, and the red line stays far above.
 Closest call: {100 * summary["closest_call"]:.1f} % of the mark.
-The margin ratio, not the price, is the pane to watch here.
+The blue spikes, down to {100 * summary["max_drawdown"]:.0f} %, set the coin's low against the perpetual's high: bars do not tell that the two move as one.
 What it does not show is the venue itself, which has to survive as well."""
 
 
