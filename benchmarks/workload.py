@@ -194,14 +194,14 @@ def hours(minutes: "pd.DataFrame") -> "pd.DataFrame":
     return minutes.resample("h").agg(how)
 
 
-def stock_broker() -> Any:
-    broker = bt.brokers.BackBroker(cash=CASH)
+def stock_broker(cash: float = CASH) -> Any:
+    broker = bt.brokers.BackBroker(cash=cash)
     broker.setcommission(commission=FEE, leverage=LEVERAGE)
     return broker
 
 
-def margin_broker(kind: Any = bm.MarginBroker, *, leverage: float = LEVERAGE, **params: Any) -> Any:
-    broker = kind(cash=CASH, **params)
+def margin_broker(kind: Any = bm.MarginBroker, *, leverage: float = LEVERAGE, cash: float = CASH, **params: Any) -> Any:
+    broker = kind(cash=cash, **params)
     broker.addcommissioninfo(bm.PerpCommInfo(leverage=leverage, commission=FEE, tiers=TIERS))
     return broker
 
@@ -219,20 +219,18 @@ def funded_feed(frame: Any) -> Any:
 
 
 def engines() -> dict[str, Engine]:
-    """Return what W is run with, stock first; bt_margin's own Cerebro and its option where there are such."""
-    found = {"stock": Engine(bt.Cerebro, stock_feed, stock_broker), "host loop": Engine(bt.Cerebro, funded_feed, margin_broker)}
-    own: Any = getattr(bm, "Cerebro", None)
-    if own is not None:
-        found["own loop"] = Engine(own, funded_feed, margin_broker)
-    if hasattr(getattr(own, "params", None), "fast_averages"):
-        found["fast averages"] = Engine(partial(own, fast_averages=True), funded_feed, margin_broker)
-    return found
+    """Return what W is run with, stock first."""
+    return {
+        "stock": Engine(bt.Cerebro, stock_feed, stock_broker),
+        "host loop": Engine(bt.Cerebro, funded_feed, margin_broker),
+        "own loop": Engine(bm.Cerebro, funded_feed, margin_broker),
+        "fast averages": Engine(partial(bm.Cerebro, fast_averages=True), funded_feed, margin_broker),
+    }
 
 
 def usual() -> Engine:
     """Return the engine that users of bt_margin get without asking for an option."""
-    found = engines()
-    return found.get("own loop", found["host loop"])
+    return engines()["own loop"]
 
 
 def backtest(

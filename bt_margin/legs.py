@@ -29,7 +29,7 @@ class Legs(bt.brokers.BackBroker):
 
     @property
     def slots(self) -> dict[str, Slot]:
-        """The slots of the run by symbol, as of the last bar."""
+        """The slots of the run by symbol, as of the last bar; what was kept from an earlier one may be behind."""
         self.lull.catch_up()
         return self._slots
 

@@ -52,13 +52,13 @@ class AccountView(Legs):
 
     @property
     def marks(self) -> dict[str, float]:
-        """The last mark price of each contract that was held or ordered."""
+        """The last mark price of each contract that was held or ordered; what was kept from an earlier bar may be behind."""
         self.lull.catch_up()
         return self._marks
 
     @property
     def record(self) -> Record:
-        """What the run has left behind so far."""
+        """What the run has left behind so far; what was kept from an earlier bar may be behind."""
         self.lull.catch_up()
         return self._record
 

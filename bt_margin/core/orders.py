@@ -254,7 +254,7 @@ def openings(orders: Sequence[Resting], held: float) -> list[float]:
     for place, order in enumerate(orders):
         if order.rests_as == "market":
             continue
-        is_buy = order.size > 0
+        is_buy = bool(order.size > 0)  # of numpy's numbers it is none that indexes
         present = held + moved - moved_by.get(order.group, 0.0)
         closable = max(-present if is_buy else present, 0.0)
         if order.rests_as == "limit":

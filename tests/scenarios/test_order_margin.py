@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import backtrader as bt
+import numpy as np
 import pytest
 from playing import CALM, Script, buy, close, frame, play, sell
 
@@ -520,3 +521,12 @@ def test_a_higher_leverage_is_refused_where_held_and_ordered_pass_its_tier():
     tiers = [(1_000, 0.01, 20), (None, 0.02, 10)]
     with pytest.raises(ValueError, match="AAA: 1300 held and ordered allows no 20x, its tier ends at 1000"):
         play(script, frame([STILL] * 5), terms={"tiers": tiers}, cash=10_000, **CROSS)
+
+
+def test_sizes_and_prices_may_be_numpys():
+    # Asks of 0.5 and 0.7 close the 1 that is held and open 0.2: 105 * 0.2 / 10 = 2.1. The bid takes 90 * 0.1 / 10, which is less.
+    rests = together(ask(np.float64(105), np.float64(0.5)), ask(105.0, np.float64(0.7)), bid(np.float64(90), np.float64(0.1)))
+
+    strategy = play({1: buy(size=np.float64(1)), 2: rests}, frame([STILL] * 5), **CROSS)
+
+    assert strategy.broker.account.order_margin == pytest.approx(2.1)
