@@ -241,6 +241,15 @@ def test_the_titles_keys_and_tables_of_a_chinese_page_are_chinese(name):
     assert [text for text in titles + labels + captions if not re.search("[\u4e00-\u9fff]", text)] == []
 
 
+def test_the_prices_of_an_inverse_contract_are_not_told_in_its_coin():
+    candles = {"BTCUSD_PERP": frame([CALM, CALM, CRASH])}
+    result = run(Once, candles, venue="binance-coinm", leverage=20, cash=1.0, sizer=10)
+    assert len(result.liquidations) == 1
+    page = ours(Report(result).html())
+    assert 'entry <span class="unit">USD</span>' in page
+    assert 'lost <span class="unit">BTC</span>' in page
+
+
 def test_a_chinese_page_tells_a_liquidation_price_from_a_bankruptcy_price():
     chinese = words.Words("zh")
     assert chinese.told("liquidation price of BTCUSDT:LONG") == "BTCUSDT:LONG 的强平价"

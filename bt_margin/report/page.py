@@ -7,7 +7,7 @@ from hashlib import sha256
 from math import ceil, floor, isnan
 from typing import TYPE_CHECKING, Any
 
-from ..panels import drawdowns, panel, panels, seconds_of, thinned
+from ..panels import drawdowns, panel, panels, price_currency, seconds_of, thinned
 from ..result import Result, plain
 from ..tearsheet import STATISTICS
 from .frame import Numbers, document, packed
@@ -301,7 +301,8 @@ class _Page:
         rows, words = self.result.liquidations, self.words
         if rows.empty:
             return {"title": words["deaths_none_title"], "note": words["deaths_none"], "rows": []}
-        price_unit = self.unit if all(kind != "inverse" for kind in self.result.settings["kind"].values()) else ""
+        units = {price_currency(self.result, symbol) for symbol in self.result.symbols}
+        price_unit = words.told(units.pop()) if len(units) == 1 else ""
         named = [
             *(("when", "UTC", "when"), ("contract", "", "word"), ("size", "", "number"), ("entry", price_unit, "number")),
             *(("mark", price_unit, "number"), ("trigger", "", "word"), ("lost", self.unit, "lost"), ("certainty", "", "word")),

@@ -168,6 +168,7 @@ PHRASES = {
     "effective leverage of the account: notional / equity": "账户实际杠杆：名义价值 / 权益",
     "start": "起始",
     "end": "结束",
+    "quote money": "计价货币",
     "price profit and loss": "价格盈亏",
     "paid in and out": "出入金",
     "Where the money went": "钱去了哪里",
