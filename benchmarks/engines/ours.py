@@ -36,10 +36,9 @@ class Cross(bt.Strategy):
 
 def main() -> None:
     candles = frame()
-    make = getattr(bm, "Cerebro", bt.Cerebro)
 
     def run() -> dict[str, Any]:
-        cerebro = make(stdstats=False)
+        cerebro = bm.Cerebro(stdstats=False)
         cerebro.broker = bm.MarginBroker(cash=CASH)
         cerebro.broker.addcommissioninfo(bm.PerpCommInfo(leverage=LEVERAGE, commission=FEE, tiers=TIERS))
         cerebro.adddata(bm.PerpData(dataname=candles, funding=FUNDING), name="PERP")
