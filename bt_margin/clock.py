@@ -85,12 +85,8 @@ class BarClock:
         self.lowest_equity = inf
 
     def rest(self) -> None:
-        """Pass a bar on which nothing is held and nothing rests in the book."""
+        """Pass a bar on which nothing is held and nothing rests in the book, or those of a lull."""
         self.walked, self.lowest_equity = False, inf
-
-    def pass_lull(self) -> None:
-        """Leave the bars to come to a lull: they will have passed without anything."""
-        self.rest()
 
     # -- one step ----------------------------------------------------------------------------------------------------
 

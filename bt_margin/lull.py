@@ -57,7 +57,6 @@ class Lull:
         self.watched: list[Slot] = []
         self.sealed: list[tuple[Any, ...]] = []  # what each resting order waits for
         self.wallet_balance = self.cross_balance = self.order_margin = 0.0
-        self.passed = 0  # bars of the whole run
         self._is_possible: bool | None = None
         self._look = SHORTEST_LOOK
         self._try_at = 0
@@ -181,7 +180,6 @@ class Lull:
         """Record the bars that were passed by what their rows follow from."""
         record = self.broker._record
         row = len(record)
-        self.passed += end - start
         for carried in self.carried:
             record.marks_of(row, carried.terms).extend(carried.slot.mark_closes[start:end])
         if self.carried:
@@ -337,7 +335,7 @@ class Lull:
         self.last = self.seen = self._began = count
         self.until, self.is_on = until, True
         account.before_change = self.leave
-        self.broker.clock.pass_lull()
+        self.broker.clock.rest()
 
 
 def _seal(order: Order) -> tuple[Any, ...]:

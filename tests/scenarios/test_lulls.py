@@ -136,7 +136,7 @@ def both_roads(monkeypatch, *args, **kwargs):
     with monkeypatch.context() as patch:
         patch.setattr(Lull, "_find_out", lambda _: False)
         plain = run(*args, **kwargs)
-    assert plain.broker.lull.passed == 0
+    assert plain.broker.record.bars_passed == 0
     ours, theirs = leavings(passing), leavings(plain)
     closest, other = ours.pop("closest call"), theirs.pop("closest call")
     assert closest == pytest.approx(other, rel=1e-12)
@@ -145,7 +145,7 @@ def both_roads(monkeypatch, *args, **kwargs):
     assert passing.seen == plain.seen
     assert passing.values == plain.values
     assert passing.told == plain.told
-    return passing.broker.lull.passed
+    return passing.broker.record.bars_passed
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_feed_with_a_missing_price_is_looked_at_bar_by_bar():
 
     strategy = run([candles], modes=("cross",), appetite=0.0, is_host_feed=True, stamp="close")
 
-    assert strategy.broker.lull.passed == 0
+    assert strategy.broker.record.bars_passed == 0
 
 
 @settings(max_examples=40, deadline=None)
@@ -231,7 +231,7 @@ def test_a_lull_ends_before_the_bar_that_liquidates():
 
     assert [row.time for row in broker.record.liquidations] == [broker.record.column("time")[300]]
     assert broker.record.bars_held == 299
-    assert broker.lull.passed > 300
+    assert broker.record.bars_passed > 300
 
 
 def scripted_both_ways(monkeypatch, script, candles, *, feed=None, terms=None, **broker_args):
@@ -249,7 +249,7 @@ def scripted_both_ways(monkeypatch, script, candles, *, feed=None, terms=None, *
     with monkeypatch.context() as patch:
         patch.setattr(Lull, "_find_out", lambda _: False)
         plain = once()
-    assert passing.broker.lull.passed > 0 == plain.broker.lull.passed
+    assert passing.broker.record.bars_passed > 0 == plain.broker.record.bars_passed
     ours, theirs = leavings(passing), leavings(plain)
     for what, left in ours.items():
         assert left == theirs[what], what
