@@ -171,6 +171,17 @@ def test_the_progress_bar_is_silent_where_there_is_no_terminal(tmp_path: Path, c
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_progress_bar_tells_jobs_and_time_left_on_a_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # by which rich takes any stream for a terminal
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress_bar("running jobs") as progress:
+        squares(tmp_path / "a").run(backend="serial", progress=progress)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capfd.readouterr().err)
+    assert re.search(r"running jobs .* 5/5 0:00:00 left 0:00:00", shown)
+
+
 # -- jobs that fail ---------------------------------------------------------------------------------------------------
 
 FAILURES = {
@@ -544,17 +555,33 @@ class Cross:
     def answer(self):
         return 42
 def main():
-    rows = Sweep(sys.argv[1], {"strategy": reference(Cross)}, [{}, {}, {}], "sweep_jobs:named").run(workers=2)
+    terms = {"backend": "serial"} if "serial" in sys.argv else {"workers": 2}
+    rows = Sweep(sys.argv[1], {"strategy": reference(Cross)}, [{}, {}, {}], "sweep_jobs:named").run(**terms)
     for row in rows:
         print(row.get("name"), row.get("answer"), row["error"])
 """
 
 
-def test_a_class_of_the_started_script_is_found_and_the_script_not_run_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "reads"), [("loky", [1, 2]), ("serial", [0])])
+def test_a_class_of_the_started_script_is_found_and_the_script_not_run_again(tmp_path: Path, how: str, reads: list[int]) -> None:
     guarded = SCRIPT + "print('read', __name__ == '__main__')\nif __name__ == '__main__':\n    main()\n"
-    said = script_said(guarded, str(tmp_path / "a"), folder=tmp_path).splitlines()
+    said = script_said(guarded, str(tmp_path / "a"), how, folder=tmp_path).splitlines()
     assert [line for line in said if not line.startswith("read")] == ["Cross 42 "] * 3
     assert said.count("read True") == 1
+    assert said.count("read False") in reads  # once in each worker that had a job
+
+
+def test_a_class_of_a_script_started_as_a_module_goes_by_its_module(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "__init__.py").touch()
+    (tmp_path / "study" / "own.py").write_text("ANSWER = 42\n")
+    text = SCRIPT.replace("return 42", "return ANSWER") + "if __name__ == '__main__':\n    print(reference(Cross)['module'])\n    main()\n"
+    (tmp_path / "study" / "script.py").write_text("from .own import ANSWER\n" + text)
+    search_path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    command = [sys.executable, "-m", "study.script", str(tmp_path / "a")]
+    environment = {**os.environ, "PYTHONPATH": search_path}
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["study.script", *["Cross 42 "] * 3]
 
 
 def test_a_script_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:
@@ -727,3 +754,26 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path, monkeypatch
         squares(tmp_path / "a").run(backend="dask", scheduler="tcp://127.0.0.1:9")
     with cluster(0) as (address, _), pytest.raises(ConnectionError, match=rf"at {address} has no workers; start some with 'dask worker"):
         squares(tmp_path / "a").run(backend="dask", scheduler=address)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_all_its_workers_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bt_margin.sweep.runner.CONNECT_SECONDS", 2)
+    monkeypatch.setattr("bt_margin.sweep.runner.LONELY_SECONDS", 2)
+    jobs = [{"x": x, "seconds": 0.1} for x in range(12)]
+    (tmp_path / "ran").mkdir()
+    sweep = Sweep(tmp_path / "a", {"ran": str(tmp_path / "ran")}, jobs, "sweep_jobs:counted")
+    with cluster(2) as (address, workers):
+
+        def kill_all(done: int, total: int, seconds_left: float | None) -> None:
+            if done == 4:
+                for worker in workers:
+                    worker.kill()
+
+        with pytest.raises(ConnectionError, match=r"has no workers; .* \d+ of 12 jobs are done and kept in"):
+            sweep.run(backend="dask", scheduler=address, progress=kill_all)
+    done = lines_of(sweep.folder)
+    assert 4 <= len(done) < 12
+    assert is_whole(sweep.run(backend="serial", resume=True))
+    assert sorted(lines_of(sweep.folder)) == list(range(12))
+    assert {job: times_run(sweep.folder)[job] for job in done} == dict.fromkeys(done, 1)

@@ -20,7 +20,7 @@ import numpy as np
 from .progress import progress_bar
 from .reference import being_read, function_called, reference, resolve, search_path
 from .runner import BACKENDS, on_a_cluster, on_this_machine, serially
-from .store import Store, as_json, mapped, read_array
+from .store import Store, as_json, hash_of, mapped, read_array
 from .worker import Desk, load
 
 __all__ = ["Stopped", "Sweep", "load", "progress_bar", "reference", "resolve"]
@@ -95,7 +95,7 @@ class Sweep:
         """
         with self._told():
             path = self._store.write_input(name, np.asarray(array))
-        self._inputs[path.name] = self._store.input_hashes()[path.name]
+        self._inputs[path.name] = hash_of(path)
         return path
 
     def load(self, name: str) -> np.ndarray:
@@ -153,6 +153,8 @@ class Sweep:
                     progress(done, total, (time.monotonic() - start) / max(1, done - before) * (total - done))
         except KeyboardInterrupt as error:
             raise Stopped(f"stopped: {self._state()}") from error
+        except (ChildProcessError, ConnectionError) as error:
+            raise type(error)(f"{error}; {self._state()}") from error
 
     def _said(self, desk: Desk, workers: int | None, backend: str, scheduler: str | None) -> Generator[str, None, None]:
         if backend == "serial":

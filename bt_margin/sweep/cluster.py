@@ -1,8 +1,10 @@
 """joblib's dask backend, made to tell of work that the cluster has lost. Imported where a cluster is asked for: it needs dask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from functools import partial
+from threading import Event, Thread
 from typing import Any
 
 from distributed import Client, KilledWorker
@@ -39,3 +41,31 @@ def connect(scheduler: str, seconds: float) -> Client:
         client.close()
         raise ConnectionError(f"the dask scheduler at {scheduler} has no workers; start some with 'dask worker {scheduler}'") from error
     return client
+
+
+@contextmanager
+def workers_expected(client: Client, seconds: float) -> Iterator[None]:
+    """Close the client, so that all its work counts as lost, once the cluster has been without any worker for some seconds.
+
+    By itself dask waits for ever: somebody may start new ones.
+    """
+    is_over = Event()
+
+    def watch() -> None:
+        is_lonely = False
+        while not is_over.wait(seconds / 2):
+            try:
+                was_lonely, is_lonely = is_lonely, not client.nthreads()
+            except (OSError, ValueError, RuntimeError):  # the scheduler is gone, of which the work itself tells
+                return
+            if was_lonely and is_lonely:
+                client.close()
+                return
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()

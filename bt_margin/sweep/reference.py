@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from functools import reduce
 from hashlib import sha256
 from importlib import import_module
-from importlib.machinery import PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -111,19 +110,18 @@ def _importable_name(module: ModuleType | None) -> str | None:
     """
     if module is None:
         return None
-    name = module.__name__
-    if name == "__main__":
-        spec = module.__spec__
-        name = spec.name if spec is not None and spec.name != "__main__" else ""
+    spec = getattr(module, "__spec__", None)
+    name = module.__name__ if module.__name__ != "__main__" else getattr(spec, "name", "__main__")
     parent, _, _ = name.rpartition(".")
     places = getattr(sys.modules.get(parent), "__path__", None) if parent else None
-    if not name or (parent and places is None):
+    if name == "__main__" or (parent and places is None):
         return None
-    found = PathFinder.find_spec(name, places)
-    if found is None:
-        return name if name in sys.builtin_module_names else None
+    found = next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, places)) is not None), None)
+    origin = getattr(found, "origin", None)
+    if origin in ("built-in", "frozen"):
+        return name
     own = _source_of(module)
-    return name if own is not None and found.origin is not None and Path(found.origin).resolve() == own else None
+    return name if own is not None and origin is not None and Path(origin).resolve() == own else None
 
 
 def _module_of(path: Path) -> ModuleType:

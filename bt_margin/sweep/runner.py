@@ -18,6 +18,7 @@ from .worker import DEADLY, Desk, begin, died, perform, same_random_numbers
 BACKENDS = ("loky", "dask", "serial")
 FRUITLESS = 3  # times in a row that all workers may die without having finished or even begun a job
 CONNECT_SECONDS = 10
+LONELY_SECONDS = 60  # a cluster may be without any worker before it counts as gone; nannies start new ones sooner
 
 # The jobs that are still to be done, as numbers and texts; asked for again after every death.
 Todo = Callable[[], Iterator[tuple[int, str]]]
@@ -107,12 +108,12 @@ def on_a_cluster(desk: Desk, store: Store, todo: Todo, scheduler: str) -> Genera
     """Do the jobs on the workers of a dask scheduler, by joblib's dask backend."""
     from joblib import Parallel, delayed
 
-    from .cluster import LOSSES, Backend, connect
+    from .cluster import LOSSES, Backend, connect, workers_expected
 
     fruitless = 0
     while True:
         done = len(store.index)
-        with closing(connect(scheduler, CONNECT_SECONDS)) as client:
+        with closing(connect(scheduler, CONNECT_SECONDS)) as client, workers_expected(client, LONELY_SECONDS):
             parallel = Parallel(n_jobs=-1, backend=Backend(client=client), return_as="generator_unordered", batch_size="auto")
             try:
                 yield from _until_closed(parallel(delayed(perform)(desk, number, text) for number, text in todo()))

@@ -249,7 +249,7 @@ class Store:
 
     def input_hashes(self) -> dict[str, str]:
         """Return the hash of every input by its file's name: what else than the plan the results follow from."""
-        return {path.name: _hash_of(path) for path in sorted((self.folder / "inputs").glob("*.npy"))}
+        return {path.name: hash_of(path) for path in sorted((self.folder / "inputs").glob("*.npy"))}
 
 
 def marks(folder: Path) -> list[int]:
@@ -357,7 +357,8 @@ def _size_of(path: Path) -> int:
         return -1
 
 
-def _hash_of(path: Path) -> str:
+def hash_of(path: Path) -> str:
+    """Return the hash of what a file holds."""
     digest = sha256()
     with path.open("rb") as file:
         while piece := file.read(BYTES_AT_ONCE):
