@@ -18,7 +18,9 @@ def square(plan: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
 
 
 def counted(plan: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """Square, and leave one byte in the file of the job for each time it is done."""
+    """Square, and leave one byte in the file of the job for each time it is done; a job that waits does until it gets word."""
+    while job.get("waits") and not Path(plan["ran"], "word").exists():
+        time.sleep(0.01)
     with Path(plan["ran"], str(job["x"])).open("a") as file:
         file.write(".")
     time.sleep(job.get("seconds", 0))
