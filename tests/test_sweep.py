@@ -6,6 +6,7 @@ import os
 import random
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,6 +240,14 @@ def test_a_finished_sweep_is_read_and_not_run(tmp_path: Path) -> None:
 
 def test_resuming_a_folder_that_is_not_there_begins_one(tmp_path: Path) -> None:
     assert is_whole(squares(tmp_path / "a").run(backend="serial", resume=True))
+
+
+def test_a_folder_that_was_removed_between_two_runs_is_begun_anew(tmp_path: Path) -> None:
+    sweep = squares(tmp_path / "a")
+    first = sweep.run(backend="serial")
+    shutil.rmtree(tmp_path / "a")
+    assert sweep.run(backend="serial") == first
+    assert lines_of(tmp_path / "a") == [0, 1, 2, 3, 4]
 
 
 def test_results_are_not_mixed_without_resume(tmp_path: Path) -> None:
