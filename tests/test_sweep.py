@@ -577,7 +577,8 @@ def main():
 
 @pytest.mark.parametrize(("how", "reads"), [("loky", [1, 2]), ("serial", [0])])
 def test_a_class_of_the_started_script_is_found_and_the_script_not_run_again(tmp_path: Path, how: str, reads: list[int]) -> None:
-    guarded = SCRIPT + "print('read', __name__ == '__main__')\nif __name__ == '__main__':\n    main()\n"
+    read = "sys.stdout.write(f'read {__name__ == \"__main__\"}\\n')\n"  # in one piece, for workers share the stream
+    guarded = SCRIPT + read + "if __name__ == '__main__':\n    main()\n"
     said = script_said(guarded, str(tmp_path / "a"), how, folder=tmp_path).splitlines()
     assert [line for line in said if not line.startswith("read")] == ["Cross 42 "] * 3
     assert said.count("read True") == 1
