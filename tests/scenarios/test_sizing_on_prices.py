@@ -1,0 +1,91 @@
+"""What the sizers that know the liquidation price promise, on real prices: no liquidation before the stop.
+
+A breakout trend with a stop two average true ranges away, hourly BTCUSDT, 30x. "Before the stop" is a liquidation whose mark had
+not come to the stop; one past it is a bar that went through both, before the stop was at work or without a fill between.
+"""
+
+import backtrader as bt
+import pytest
+from bt_margin.data import load
+
+from bt_margin import run, sizers
+
+
+class Trend(bt.Strategy):
+    """Follows the breakouts of 20 bars both ways; a stop two ranges away, a target six away."""
+
+    def __init__(self):
+        self.upper = bt.ind.Highest(self.data.high(-1), period=20)
+        self.lower = bt.ind.Lowest(self.data.low(-1), period=20)
+        self.range = bt.ind.ATR(period=14)
+        self.bracket = []
+
+    def next(self):
+        if self.position or any(order.alive() for order in self.bracket):
+            return
+        close = self.data.close[0]
+        for isbuy, signal in ((True, close > self.upper[0]), (False, close < self.lower[0])):
+            amount = self.getsizing(isbuy=isbuy) if signal else 0
+            if amount:
+                side = 1 if isbuy else -1
+                place = self.buy_bracket if isbuy else self.sell_bracket
+                target = close + 6 * side * self.range[0]
+                self.bracket = place(size=amount, exectype=bt.Order.Market, stopprice=self.stop_for(self.data, isbuy), limitprice=target)
+
+    def stop_for(self, data, isbuy):
+        return data.close[0] - (2 if isbuy else -2) * self.range[0]
+
+
+AWARE = [
+    ("isolated", "isolated:fraction=2%"),
+    ("isolated", "liquidation:inner=(risk:fraction=2%)"),
+    ("isolated", "maintenance:inner=(risk:fraction=2%)"),
+    ("cross", "liquidation"),
+    ("cross", "maintenance:beta=2"),
+    ("cross", "liquidation:inner=(risk:fraction=10%)"),
+]
+
+
+def by_stop(source, margin_mode, rule, *, symbol="BTCUSDT", venue="binance"):
+    """Return how many orders were filled, and the liquidations by where the mark stood."""
+    strategy = run(Trend, {symbol: source}, venue, 30, margin_mode, sizer=sizers.from_text(rule)).strategy
+    return len(strategy.broker.record.fills), sizers.liquidations_by_stop(strategy)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load()["2020-02":"2020-10"]
+
+
+def test_two_per_cent_at_risk_at_30x_is_liquidated_before_its_stop_again_and_again(shipped):
+    fills, liquidations = by_stop(shipped, "isolated", "risk:fraction=2%")
+    assert fills > 300
+    assert liquidations.before_stop >= 20
+
+
+@pytest.mark.parametrize(("margin_mode", "rule"), AWARE)
+def test_no_sizer_that_knows_the_liquidation_price_is_liquidated_before_its_stop(shipped, margin_mode, rule):
+    fills, liquidations = by_stop(shipped, margin_mode, rule)
+    assert fills > 20
+    assert liquidations.before_stop == liquidations.without_stop == 0
+    assert liquidations.past_stop <= 2  # bars that went through both, of hundreds of trades
+
+
+def windows(reference):
+    """Return the candles of every crash that has hourly futures, mark and funding, each with its symbol."""
+    files = sorted((reference / "data" / "windows").glob("*/binance-*-1h-futures_mark_funding.csv"))
+    return [(str(file), file.name.split("-")[1]) for file in files]
+
+
+def test_in_the_crashes_two_per_cent_at_risk_dies_before_its_stop(reference):
+    runs = [by_stop(file, "isolated", "risk:fraction=2%", symbol=symbol, venue="generic") for file, symbol in windows(reference)]
+    assert len(runs) > 20
+    assert sum(liquidations.before_stop for _, liquidations in runs) > 100
+
+
+@pytest.mark.parametrize(("margin_mode", "rule"), [AWARE[0], AWARE[3], AWARE[4]])
+def test_in_the_crashes_only_bars_that_gap_over_both_liquidate_what_knows_its_liquidation_price(reference, margin_mode, rule):
+    runs = [by_stop(file, margin_mode, rule, symbol=symbol, venue="generic") for file, symbol in windows(reference)]
+    assert sum(fills for fills, _ in runs) > 400
+    assert sum(liquidations.before_stop for _, liquidations in runs) == 0
+    assert sum(liquidations.past_stop for _, liquidations in runs) <= 3
