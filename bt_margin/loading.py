@@ -38,6 +38,7 @@ SAID = {
     ),
     "sizer is a class derived from backtrader.Sizer, (class, params) or a size": "--sizer is a sizer's name, file.py:Class or a size",
     ", or say currency= in their PerpCommInfo": "",
+    "run it with margin_mode='isolated'": "say --margin-mode isolated",
     ", or PerpData a timeframe= of Seconds, Minutes or Days and a compression=": "",
 }
 KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", Real: "a number"}

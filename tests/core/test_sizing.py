@@ -14,8 +14,8 @@ from bt_margin.core.sizing import (
     buffered,
     contracts_worth,
     cushion_notional,
-    deepest_drawdown,
     drawdown_factor,
+    falls_deeper,
     fixed_ratio_units,
     growth_rate,
     implied_leverage,
@@ -175,9 +175,12 @@ def test_optimal_f_needs_a_loss():
         optimal_fraction([1.0, 2.0])
 
 
-def test_the_deepest_drawdown_is_from_a_peak():
-    assert deepest_drawdown([2, 0.5, 3, 0.2, 1.1]) == pytest.approx(0.8)
-    assert deepest_drawdown([1.1, 1.2]) == 0
+def test_a_drawdown_is_from_a_peak():
+    # 1, 2, 1, 3, 0.6, 0.66: from 3 to 0.6 it falls by 80 %
+    shares = [1, -0.5, 2, -0.8, 0.1]
+    assert falls_deeper(shares, 1.0, 0.79)
+    assert not falls_deeper(shares, 1.0, 0.81)
+    assert not falls_deeper([0.1, 0.2], 1.0, 0.01)
 
 
 def test_secure_f_is_the_share_at_which_the_allowed_runs_fall_too_far():

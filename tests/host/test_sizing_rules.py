@@ -1,16 +1,20 @@
 """The sizing rules in runs whose numbers can be redone by hand, and what is true of all of them."""
 
+import doctest
 import math
 import random
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import backtrader as bt
 import pytest
 from playing import CALM, frame, play
 
-from bt_margin import Cerebro, MarginBroker, PerpData, TierTable, run, sizers
+from bt_margin import Cerebro, MarginBroker, PerpCommInfo, PerpData, TierTable, run, sizers
+from bt_margin.core import sizing
 from bt_margin.core.sizing import optimal_fraction
+from bt_margin.loading import sizer_from
 from bt_margin.sizers.past import ClosedTrades, HighWater, Volatility, latest
 
 STILL = (100, 100, 100, 100)
@@ -679,6 +683,33 @@ def test_on_stock_backtrader_a_rule_runs_or_says_that_it_needs_margin(name):
         assert any(decision.size for decision in strategy.getsizer().decisions) or strategy.getsizer().skipped
 
 
+class AtOpen(bt.Strategy):
+    """Buys by its sizer before the sixth bar has shown more than its open."""
+
+    def next_open(self):
+        if len(self.data) == 6:
+            self.buy()
+
+
+@pytest.mark.parametrize("text", ["equity", "equity:fraction=50", "risk:atr=3", "liquidation:atr=3", "volatility:period=3"])
+def test_under_cheat_on_open_a_size_is_of_the_open_and_of_the_bars_before(text):
+    kind, params = sizers.from_text(text)
+    decisions = []
+    for close in (90, 100, 130):
+        cerebro = bt.Cerebro(stdstats=False, cheat_on_open=True)
+        cerebro.broker = MarginBroker(cash=1_000, coo=True)
+        cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01))
+        last = (100, max(close, 100), min(close, 100), close)
+        cerebro.adddata(PerpData(dataname=frame([CALM, (100, 103, 99, 101), CALM, (100, 101, 98, 100), CALM, last, STILL]), name="X"))
+        cerebro.addstrategy(AtOpen)
+        cerebro.addsizer(kind, **params)
+        decisions += cerebro.run()[0].getsizer().decisions
+    assert len(decisions) == 3
+    assert len(set(decisions)) == 1
+    assert decisions[0].price == 100
+    assert decisions[0].size > 0
+
+
 def test_a_question_asked_twice_on_a_bar_counts_once():
     def twice(strategy):
         strategy.setsizer(sizers.RiskToStop())
@@ -709,6 +740,34 @@ def test_rules_are_named_in_texts():
     )
     nested = sizers.make("drawdown:inner=(martingale:inner=(size:size=2)),most=0.5")
     assert nested.inner.inner.p.size == 2
+
+
+def test_the_command_line_names_every_rule():
+    assert sizer_from("risk:fraction=2%") == (sizers.RiskToStop, {"fraction": 0.02})
+    assert sizer_from("RiskToStop:fraction=0.02") == (sizers.RiskToStop, {"fraction": 0.02})
+    assert sizer_from("PercentSizer:percents=50") == (bt.sizers.PercentSizer, {"percents": 50})
+    assert sizer_from("2.5") == 2.5
+    for name in sizers.RULES:
+        assert sizer_from(name) == (sizers.RULES[name], {})
+    with pytest.raises(ValueError, match=r"--sizer rsik is no number and no sizer; known are anti-martingale, .*Backtrader's AllInSizer"):
+        sizer_from("rsik")
+    with pytest.raises(ValueError, match="--sizer gives fraction twice"):
+        sizer_from("risk:fraction=1%,fraction=2%")
+
+
+def test_the_examples_in_the_room_hold():
+    found = [doctest.testmod(room) for room in (sizers.base, sizers.learned, sizing)]
+    assert [result.failed for result in found] == [0, 0, 0]
+    assert sum(result.attempted for result in found) > 30
+
+
+def test_the_page_on_sizing_names_every_rule_and_every_parameter():
+    page = (Path(__file__).parents[2] / "docs" / "sizing.md").read_text("utf-8")
+    for name, kind in sizers.RULES.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        named = set(kind.params._getkeys()) - {"spare"}
+        assert [param for param in sorted(named) if f"`{param}`" not in row] == [], name
+        assert f"`{kind.__name__}`" in row
 
 
 @pytest.mark.parametrize(

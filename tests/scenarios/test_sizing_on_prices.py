@@ -36,56 +36,55 @@ class Trend(bt.Strategy):
         return data.close[0] - (2 if isbuy else -2) * self.range[0]
 
 
-AWARE = [
-    ("isolated", "isolated:fraction=2%"),
-    ("isolated", "liquidation:inner=(risk:fraction=2%)"),
-    ("isolated", "maintenance:inner=(risk:fraction=2%)"),
-    ("cross", "liquidation"),
-    ("cross", "maintenance:beta=2"),
-    ("cross", "liquidation:inner=(risk:fraction=10%)"),
-]
+AWARE = {  # by margin mode and rule: fills, and liquidations before, past and without a stop
+    ("isolated", "isolated:fraction=2%"): (627, 0, 2, 0),
+    ("isolated", "liquidation:inner=(risk:fraction=2%)"): (292, 0, 0, 0),
+    ("isolated", "maintenance:inner=(risk:fraction=2%)"): (422, 0, 2, 0),
+    ("cross", "liquidation"): (56, 0, 1, 0),
+    ("cross", "liquidation:inner=(risk:fraction=10%)"): (627, 0, 0, 0),
+}
 
 
 def by_stop(source, margin_mode, rule, *, symbol="BTCUSDT", venue="binance"):
     """Return how many orders were filled, and the liquidations by where the mark stood."""
     strategy = run(Trend, {symbol: source}, venue, 30, margin_mode, sizer=sizers.from_text(rule)).strategy
-    return len(strategy.broker.record.fills), sizers.liquidations_by_stop(strategy)
+    return len(strategy.broker.record.fills), *sizers.liquidations_by_stop(strategy)
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return load()["2020-02":"2020-10"]
+    return load()["2020-02":"2021-06"]
 
 
 def test_two_per_cent_at_risk_at_30x_is_liquidated_before_its_stop_again_and_again(shipped):
-    fills, liquidations = by_stop(shipped, "isolated", "risk:fraction=2%")
-    assert fills > 300
-    assert liquidations.before_stop >= 20
+    assert by_stop(shipped, "isolated", "risk:fraction=2%") == (673, 92, 4, 0)
 
 
-@pytest.mark.parametrize(("margin_mode", "rule"), AWARE)
-def test_no_sizer_that_knows_the_liquidation_price_is_liquidated_before_its_stop(shipped, margin_mode, rule):
-    fills, liquidations = by_stop(shipped, margin_mode, rule)
-    assert fills > 20
-    assert liquidations.before_stop == liquidations.without_stop == 0
-    assert liquidations.past_stop <= 2  # bars that went through both, of hundreds of trades
+@pytest.mark.parametrize(("rule", "found"), AWARE.items(), ids=map(" ".join, AWARE))
+def test_no_sizer_that_knows_the_liquidation_price_is_liquidated_before_its_stop(shipped, rule, found):
+    """What is liquidated past its stop lost both in one bar: two of some hundred trades at most."""
+    assert by_stop(shipped, *rule) == found
+    assert found[1] == 0
 
 
-def windows(reference):
-    """Return the candles of every crash that has hourly futures, mark and funding, each with its symbol."""
+def in_the_crashes(reference, margin_mode, rule):
+    """Return the same of every crash that has hourly futures, mark and funding, added up, and their number."""
     files = sorted((reference / "data" / "windows").glob("*/binance-*-1h-futures_mark_funding.csv"))
-    return [(str(file), file.name.split("-")[1]) for file in files]
+    runs = [by_stop(str(file), margin_mode, rule, symbol=file.name.split("-")[1], venue="generic") for file in files]
+    return len(files), *(sum(numbers) for numbers in zip(*runs, strict=True))
 
 
 def test_in_the_crashes_two_per_cent_at_risk_dies_before_its_stop(reference):
-    runs = [by_stop(file, "isolated", "risk:fraction=2%", symbol=symbol, venue="generic") for file, symbol in windows(reference)]
-    assert len(runs) > 20
-    assert sum(liquidations.before_stop for _, liquidations in runs) > 100
+    assert in_the_crashes(reference, "isolated", "risk:fraction=2%") == (28, 618, 141, 0, 0)
 
 
-@pytest.mark.parametrize(("margin_mode", "rule"), [AWARE[0], AWARE[3], AWARE[4]])
-def test_in_the_crashes_only_bars_that_gap_over_both_liquidate_what_knows_its_liquidation_price(reference, margin_mode, rule):
-    runs = [by_stop(file, margin_mode, rule, symbol=symbol, venue="generic") for file, symbol in windows(reference)]
-    assert sum(fills for fills, _ in runs) > 400
-    assert sum(liquidations.before_stop for _, liquidations in runs) == 0
-    assert sum(liquidations.past_stop for _, liquidations in runs) <= 3
+@pytest.mark.parametrize(
+    ("margin_mode", "rule", "found"),
+    [
+        ("isolated", "isolated:fraction=2%", (28, 533, 0, 1, 0)),
+        ("cross", "liquidation", (28, 526, 0, 1, 0)),
+        ("cross", "maintenance:beta=2", (28, 515, 0, 3, 0)),
+    ],
+)
+def test_in_the_crashes_only_bars_that_go_through_both_liquidate_what_knows_its_liquidation_price(reference, margin_mode, rule, found):
+    assert in_the_crashes(reference, margin_mode, rule) == found
