@@ -411,10 +411,10 @@ class Rule(bt.Sizer):
     def _cut(self, ask: Ask, wanted: float) -> float:
         """Return a size cut to what the account and the venue take; SkipError where nothing is left."""
         contract, most = ask.contract, ask.most() * (1 - self.p.spare)
-        if not wanted > 0:
-            raise SkipError("edge")
         if not most > 0:
             raise SkipError("room")
+        if not wanted > 0:
+            raise SkipError("edge")
         size = min(wanted, most)
         is_filtered = ask.slot is None or self.broker.now >= contract.filters_since
         size = contract.floor_size(min(size, contract.max_size) if is_filtered else size)
