@@ -743,6 +743,22 @@ def test_under_cheat_on_open_a_size_is_of_the_open_and_of_the_bars_before(text):
     assert decisions[0].size > 0
 
 
+def test_of_a_contract_without_a_bar_nothing_is_ordered():
+    said = []
+
+    class Early(bt.Strategy):
+        def prenext(self):
+            self.next()
+
+        def next(self):
+            if len(self) == 2:
+                said.append((len(self.data1), self.getsizing(self.data1), dict(self.getsizer().skipped)))
+
+    late = frame([at(500)] * 3, start="2024-01-01 05:00")
+    run(Early, {"X": frame([STILL] * 6), "Y": late}, venue="generic", leverage=10, sizer=sizers.EquityFraction)
+    assert said == [(0, 0, {"bars": 1})]
+
+
 def test_a_question_asked_twice_on_a_bar_counts_once():
     def twice(strategy):
         strategy.setsizer(sizers.RiskToStop())
@@ -814,6 +830,7 @@ def test_the_page_on_sizing_names_every_rule_and_every_parameter():
         ("maintenance:inner=risk", "risk 1 % to stop, 2 x maintenance at stop"),
         ("martingale:inner=(size:size=1)", "1 contracts, x2 after a loss"),
         (2.5, "2.5 contracts"),
+        ("0.5", "0.5 contracts"),
         ((bt.sizers.PercentSizer, {"percents": 50}), "PercentSizer percents=50"),
         (bt.sizers.FixedSize, "FixedSize"),
     ],
