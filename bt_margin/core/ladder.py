@@ -103,13 +103,13 @@ class Ladder:
         if self.atr_period is None:
             return entry_price
         if atr is None or not (isfinite(atr) and atr >= 0):
-            raise ValueError(f"the rungs lie in multiples of the average true range, which is a number of 0 or more, was {atr!r}")
+            raise ValueError(f"this ladder lies in multiples of the average true range: give atr, a number of 0 or more, was {atr!r}")
         return atr
 
     def prices(self, side: int, entry_price: float, atr: float | None = None) -> list[float]:
         """Return the prices of the rungs, of a long (side 1) or a short (-1).
 
-        >>> Ladder((Rung(0, 1), Rung(-0.02, 1), Rung(-0.04, 1))).prices(-1, 100)
+        >>> Ladder((Rung(0, 1), Rung(-0.02, 1), Rung(-0.04, 1))).prices(-1, 100.0)
         [100.0, 102.0, 104.0]
         """
         unit = self.unit(entry_price, atr)

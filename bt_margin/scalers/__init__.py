@@ -6,12 +6,20 @@ trade (averaging down): ``Rectangle``, ``Funnel``, ``SafetyOrders``, ``GridMarti
 ``Turtle``. ``Rungs`` is a ladder of one's own, ``MarginTopUp`` adds margin to an isolated position by rule.
 """
 
+from typing import Any
+
 from ..core.ladder import Ladder, Rung, RungRow, StopRule, climb
 from .attach import Scaling, ToppingUp, attach, several
 from .schemes import Funnel, GridMartingale, MarginTopUp, Pyramid, Rectangle, Rungs, SafetyOrders, Scaler, Turtle, TwoThreeFive
 from .table import LadderTable, ladder_table
 
+SCHEMES: tuple[type[Any], ...] = (
+    *(Rectangle, Funnel, Pyramid, TwoThreeFive, Turtle, SafetyOrders, GridMartingale),
+    MarginTopUp,
+)
+
 __all__ = [
+    "SCHEMES",
     "Funnel",
     "GridMartingale",
     "Ladder",

@@ -56,7 +56,7 @@ def _margin_broker(strategy: bt.Strategy, what: str) -> MarginBroker:
 
 
 class Scaling(bt.Analyzer):
-    """Has a strategy trade by a ladder; ``get_analysis()`` tells each ladder that was begun.
+    """Has a strategy trade by a ladder; ``get_analysis()["ladders"]`` tells each that was begun.
 
     Of each: ``time`` (UTC), ``symbol``, ``side`` (1 or -1), ``price`` of the entry, the ``whole`` that was asked for, ``atr`` of its
     distances (None: fractions), how many rungs were ``filled``, the one that was ``refused`` and why, and what ``ended`` it: 'left',
@@ -68,6 +68,7 @@ class Scaling(bt.Analyzer):
     def start(self) -> None:
         """Stand at the broker's door."""
         self.broker = _margin_broker(self.strategy, type(self.p.scaler).__name__)
+        self.scaled_by = self.p.scaler  # a Result's settings name it
         self.ladder = self.p.scaler.ladder()
         self.courses: dict[int, Course] = {}
         self.ladders: list[dict[str, Any]] = []
@@ -119,7 +120,7 @@ class Scaling(bt.Analyzer):
 
 
 class ToppingUp(bt.Analyzer):
-    """Adds margin to isolated positions by a MarginTopUp; ``get_analysis()`` tells each time it did.
+    """Adds margin to isolated positions by a MarginTopUp; ``get_analysis()["top_ups"]`` tells each time it did.
 
     Of each: ``time`` (UTC), ``symbol``, ``amount``, the ``distance`` there was, a fraction of the mark, and ``liquidation_price`` before
     and ``liquidation_price_after``.
@@ -132,8 +133,10 @@ class ToppingUp(bt.Analyzer):
         self.broker = _margin_broker(self.strategy, "MarginTopUp")
         if not any(slot.position.is_isolated for slot in self.broker.slots.values()):
             raise ValueError("MarginTopUp is for isolated margin: in cross the whole wallet stands behind the position already")
+        self.scaled_by = self.p.rule
         self.used: dict[str, tuple[int, float]] = {}  # by contract: how often, and how much
-        self.rets: list[dict[str, Any]] = []
+        self.top_ups: list[dict[str, Any]] = []
+        self.rets = {"top_ups": self.top_ups}
 
     def next(self) -> None:
         """Look at each isolated position of the strategy at a bar's close."""
@@ -163,7 +166,7 @@ class ToppingUp(bt.Analyzer):
         self.used[symbol] = times + 1, spent + amount
         after = account_liquidation_price(broker.account, symbol, broker.marks)
         row = {"time": utc(broker.now), "symbol": symbol, "amount": amount, "distance": abs(mark - price) / mark}
-        self.rets.append(row | {"liquidation_price": price, "liquidation_price_after": after})
+        self.top_ups.append(row | {"liquidation_price": price, "liquidation_price_after": after})
 
     def _missing(self, position: Position, mark: float) -> float:
         """Return the margin with which liquidation lies ``to`` from the mark: maintenance less profit there, less what there is."""

@@ -70,6 +70,7 @@ class Course:
         self.closed = 0.0  # which share of the position the strategy's exits have closed
         self.leaving: Any = None
         self.is_launched = self.is_over = False
+        self.is_even = self.ladder.is_trivial  # whether what the strategy takes itself to hold is what is held
         self.told: dict[str, Any] = {}
 
     # -- what the account says -----------------------------------------------------------------------------------------
@@ -198,6 +199,10 @@ class Course:
                 del self.entries[ref]
         if self.entry is not None and not self.is_launched:
             self.price, self.whole = self.entry.order.executed.price, abs(held) / self.first_share
+        elif not self.is_even and not self.is_adding:
+            self.is_even = _is_same(self.whole, abs(held))
+        if self.is_even:
+            self.whole = abs(held)
 
     def _has_left(self) -> bool:
         """Whether the market exit of everything has filled; one that ended otherwise leaves the position to the strategy."""
@@ -389,6 +394,8 @@ class Course:
             self._cancel([self.stop] if self.stop is not None else [])
 
     def _close_course(self) -> None:
+        if self.told:
+            self.told["filled"] += sum(order.status == Order.Completed for order in self.rungs.values())
         self._finish(self._why_flat())
         self._cancel([self.stop] if self.stop is not None else [])
         self._clear()

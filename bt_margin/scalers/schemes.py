@@ -8,7 +8,6 @@ unless ``total`` says what all of them come to.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import isfinite
 
 from ..core.account import is_number
 from ..core.ladder import Ladder, Rung, StopRule, shares_of
@@ -180,10 +179,11 @@ class SafetyOrders(Scaler):
         count = _count(self.max_safety_orders, "max_safety_orders")
         deviation = _above_zero(self.price_deviation, "price_deviation")
         volume, step = _above_zero(self.volume_scale, "volume_scale"), _above_zero(self.step_scale, "step_scale")
-        distances = list(accumulate((-deviation * step**i for i in range(count)), initial=0.0))
-        shares = [self.base_order, *(self.safety_order_volume * volume**i for i in range(count))]
-        if not all(isfinite(number) for number in (*distances, *shares)):
-            raise ValueError(f"{count} safety orders by these scales are too large to count; take smaller scales")
+        try:
+            distances = list(accumulate((-deviation * step**i for i in range(count)), initial=0.0))
+            shares = [self.base_order, *(self.safety_order_volume * volume**i for i in range(count))]
+        except OverflowError as error:
+            raise ValueError(f"{count} safety orders by these scales are too large to count; take smaller scales") from error
         return Ladder(_rungs(distances, shares_of(self.total, shares)), active=self.active, refuse=self.refuse)
 
 

@@ -58,7 +58,7 @@ class LadderTable:
         return pd.DataFrame(self.rows, columns=list(RungRow._fields)).set_index("number")
 
     def cells(self) -> list[tuple[str, ...]]:
-        """Return the rows as text, by ``COLUMNS``; a liquidation price is rounded towards the entry."""
+        """Return the rows as text, by ``COLUMNS``."""
         return [self._cells(row) for row in self.rows]
 
     def _cells(self, row: RungRow) -> tuple[str, ...]:
@@ -106,11 +106,12 @@ def ladder_table(
     ``date``, the newest unless given), but for ``tiers`` and ``fee`` where given; or those of a ``comminfo``. The entry is filled at
     ``entry_price``, each rung at its own price; funding is left out.
 
+    >>> from bt_margin.scalers import Rectangle
     >>> table = ladder_table(
-    ...     Rectangle(n=2, share=0.5, step=0.1), side="long", entry_price=100, size=10, wallet=500, leverage=5, tiers=0.01, venue=None
+    ...     Rectangle(n=2, share=0.5, step=0.1), side="long", entry_price=100, size=10, wallet=400, leverage=5, tiers=0.01, venue=None
     ... )
-    >>> [round(row.liquidation_price, 2) for row in table.rows]             # 0.99 x q x price = q x average - 500
-    [0.0, 45.45]
+    >>> [round(row.liquidation_price, 2) for row in table.rows]             # 0.99 x q x price = q x average - 400
+    [20.2, 55.56]
     """
     if side not in SIDES:
         raise ValueError(f"side is 'long' or 'short', was {side!r}")

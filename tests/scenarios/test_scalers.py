@@ -1,13 +1,12 @@
 """Scalers attached to strategies that know nothing of them: what goes out, what is added, what ends a ladder."""
 
 import backtrader as bt
-import numpy as np
 import pandas as pd
 import pytest
 
 import bt_margin as bm
 from bt_margin import MarginBroker, PerpCommInfo, PerpData
-from bt_margin.scalers import Funnel, Ladder, MarginTopUp, Pyramid, Rectangle, Rung, Rungs, SafetyOrders, Turtle, attach, ladder_table
+from bt_margin.scalers import Ladder, MarginTopUp, Pyramid, Rectangle, Rung, Rungs, Turtle, attach, ladder_table
 
 CASH = 10_000.0
 
@@ -368,3 +367,110 @@ def test_the_ladders_stop_and_the_strategys_never_sell_the_same_twice():
     strategy = run(Turtle(atr_period=3), rows, {4: buy(1)}, leverage=5, hear=protect)
     assert [size for _, size, _ in fills(strategy)] == [1, -1]
     assert strategy.position.size == 0
+
+
+# -- margin by rule --------------------------------------------------------------------------------------------------
+
+
+def topped_up(rule, rows, acts=None, **terms):
+    """Run a long of 10 at 100, isolated at 10x: 100 of margin, liquidation at (1 000 - 100) / 9.9 = 90.91."""
+    return run(rule, rows, acts or {1: buy(10)}, margin_mode="isolated", **terms)
+
+
+def test_margin_is_added_where_liquidation_comes_within_the_distance():
+    # at 96 the distance is 5.3 %, at 95 it is 4.3 %; with 50 more liquidation lies at (1 000 - 150) / 9.9 = 85.86
+    strategy = topped_up(MarginTopUp(within=0.05, amount=50), [100, 100, 96, 95, 92, 92])
+    (row,) = strategy.analyzers.topping_up.get_analysis()["top_ups"]
+    assert (row["amount"], row["distance"]) == (50, pytest.approx(1 - 900 / 9.9 / 95))
+    assert (row["liquidation_price"], row["liquidation_price_after"]) == pytest.approx((900 / 9.9, 850 / 9.9))
+    assert strategy.broker.liquidation_price(strategy.data) == pytest.approx(850 / 9.9)
+    assert strategy.position.size == 10
+
+
+@pytest.mark.parametrize(
+    ("terms", "amounts"),
+    [
+        ({"times": 2}, [20, 20]),
+        ({"times": None, "budget": 50}, [20, 20, 10]),
+        ({"times": None}, [20] * 3),  # then liquidation lies at (1 000 - 160) / 9.9 = 84.85, 10.7 % away
+    ],
+    ids=["at most twice", "within a budget", "until it is far enough"],
+)
+def test_margin_is_added_no_more_often_than_the_rule_says(terms, amounts):
+    strategy = topped_up(MarginTopUp(within=0.1, amount=20, **terms), [100, 100, 95, 95, 95, 95, 95])
+    assert [row["amount"] for row in strategy.analyzers.topping_up.get_analysis()["top_ups"]] == amounts
+
+
+def test_margin_brings_liquidation_back_to_a_distance():
+    strategy = topped_up(MarginTopUp(within=0.05, to=0.1), [100, 100, 95, 95])
+    assert strategy.broker.liquidation_price(strategy.data) == pytest.approx(95 * 0.9)
+
+
+def test_no_more_margin_is_added_than_there_is():
+    strategy = topped_up(MarginTopUp(within=0.05, amount=50), [100, 100, 95, 95], cash=130.0)
+    assert [row["amount"] for row in strategy.analyzers.topping_up.get_analysis()["top_ups"]] == [30]
+
+
+def test_the_next_position_has_uses_of_its_own():
+    acts = {1: buy(10), 4: close, 6: sell(10)}
+    strategy = topped_up(MarginTopUp(within=0.05, amount=50), [100, 100, 95, 95, 95, 95, 95, 100, 100], acts)
+    assert [row["amount"] for row in strategy.analyzers.topping_up.get_analysis()["top_ups"]] == [50, 50]
+
+
+def test_a_ladder_and_a_margin_rule_go_together():
+    cerebro = bm.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=CASH, margin_mode="isolated", check=True)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01))
+    cerebro.adddata(PerpData(dataname=candles([100, 100, 100, (100, 100, 92, 92), 92]), name="A"))
+    cerebro.addstrategy(Script, acts={1: buy(10)})
+    attach(cerebro, Rectangle(n=2, share=0.5, step=0.05), MarginTopUp(within=0.05, amount=20))
+    (strategy,) = cerebro.run()
+    assert strategy.position.size == 10
+    assert len(strategy.analyzers.topping_up.get_analysis()["top_ups"]) == 1
+
+
+# -- what cannot be ---------------------------------------------------------------------------------------------------
+
+
+def cerebro_with(broker) -> bt.Cerebro:
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = broker
+    cerebro.adddata(PerpData(dataname=candles([100, 100, 100]), name="A"))
+    cerebro.addstrategy(Script)
+    return cerebro
+
+
+@pytest.mark.parametrize(
+    ("broker", "scaler", "sentence"),
+    [
+        (bt.brokers.BackBroker(), Turtle(), "Turtle needs a MarginBroker, whose account it asks; the broker is a BackBroker"),
+        (MarginBroker(position_mode="hedge"), Turtle(), "in hedge mode there are two: run with position_mode='one_way'"),
+        (MarginBroker(), MarginTopUp(within=0.1, amount=1), "MarginTopUp is for isolated margin"),
+    ],
+    ids=["stock", "hedge", "cross"],
+)
+def test_a_broker_that_a_scaler_cannot_work_with_is_refused(broker, scaler, sentence):
+    cerebro = cerebro_with(broker)
+    attach(cerebro, scaler)
+    with pytest.raises(ValueError, match=sentence):
+        cerebro.run()
+
+
+def test_only_one_scheme_is_attached():
+    cerebro = cerebro_with(MarginBroker())
+    attach(cerebro, Turtle())
+    with pytest.raises(ValueError, match="one scheme and one MarginTopUp at most"):
+        attach(cerebro, Rectangle())
+    with pytest.raises(ValueError, match="a scaler is one of bt_margin"):
+        attach(cerebro, "Turtle")
+    with pytest.raises(ValueError, match="n of a Rectangle is a whole number"):
+        attach(cerebro_with(MarginBroker()), Rectangle(n=0))
+
+
+def test_run_takes_a_scaler_and_has_no_baseline_then():
+    data = {"BTCUSDT": candles([100, 100, 100, (100, 100, 89, 89), 89])}
+    result = bm.run(Script, data, leverage=3, params={"acts": {1: buy(10)}}, scaler=THREE, venue=None)
+    assert list(result.fills["size"]) == [5, 3]
+    assert result.settings["scaler"] == [repr(THREE)]
+    with pytest.raises(ValueError, match="with a scaler there is no baseline"):
+        bm.run(Script, data, params={"acts": {}}, scaler=THREE, baseline=True)
