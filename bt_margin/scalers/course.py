@@ -55,7 +55,6 @@ class Course:
         self.ladder: Ladder = scaling.ladder
         self.broker = scaling.broker
         self.entries: dict[int, Entry] = {}
-        self.sweep: Any = None
         self._clear()
 
     def _clear(self) -> None:
@@ -68,7 +67,8 @@ class Course:
         self.stop: Any = None
         self.exits: list[Exit] = []
         self.closed = 0.0  # which share of the position the strategy's exits have closed
-        self.leaving: Any = None
+        self.leaving: Any = None  # the market order that closes everything
+        self.is_sweeping = False  # whether that is ours, for what an exit of the strategy has left
         self.is_launched = self.is_over = False
         self.is_even = self.ladder.is_trivial  # whether what the strategy takes itself to hold is what is held
         self.told: dict[str, Any] = {}
@@ -103,6 +103,9 @@ class Course:
         held = self.held
         if held and not self.side:  # held for another reason than a ladder's
             return self._send(kind, size, terms)
+        if self.is_sweeping and sign * held < 0 and _is_same(size, abs(held)):
+            self._cancel([self.leaving])  # the strategy closes what is left by itself
+            self.leaving, self.is_sweeping = None, False
         if not held or self.leaving is not None:
             return self._enter(kind, size, size if self.first_share == 1 else size * self.first_share, terms)
         if sign * held > 0:
@@ -209,7 +212,7 @@ class Course:
         order = self.leaving
         if order is None or order.alive():
             return False
-        self.leaving = None
+        self.leaving, self.is_sweeping = None, False
         return bool(order.status == Order.Completed)
 
     def review(self) -> None:
@@ -364,10 +367,11 @@ class Course:
         if self.stop is not None and not self.stop.alive() and self.stop.executed.size:
             self.closed = 1.0
             self._finish("stopped")
-        is_busy = bool(self.entries) or self.leaving is not None or (self.sweep is not None and self.sweep.alive())
-        if self.filled and self.closed >= 1 - SAME and self.held * self.side > 0 and not is_busy:
+        if self.filled and self.closed >= 1 - SAME and self.held * self.side > 0 and not self.entries and self.leaving is None:
             terms = {"tradeid": self.entry.order.tradeid if self.entry else 0, "reduce_only": True, "scaler": True, "rung": 0}
-            self.sweep = self._send(SellOrder if self.side > 0 else BuyOrder, abs(self.held), terms)
+            self.leaving = self._send(SellOrder if self.side > 0 else BuyOrder, abs(self.held), terms)
+            self.is_sweeping = True
+            self._cancel([self.stop] if self.stop is not None else [])
 
     def _follow(self) -> None:
         """Have the exits that rest close what is held now: rungs have added to it, or the strategy has sold a part."""

@@ -31,7 +31,7 @@ class Scaler:
 
 def _spaced(count: int, step: float | Sequence[float], sign: int, name: str) -> list[float]:
     """Return distances of so many rungs that lie one step after the other, or by a step of its own each."""
-    steps = step if isinstance(step, Sequence) else [step] * (count - 1)
+    steps = step if isinstance(step, tuple | list) else [step] * (count - 1)
     if len(steps) != count - 1:
         raise ValueError(f"{name}: {count} rungs have {count - 1} steps between them, were {len(steps)}")
     for each in steps:
@@ -48,6 +48,12 @@ def _count(value: object, what: str) -> int:
 def _above_zero(value: float, what: str) -> float:
     if not (is_number(value) and value > 0):
         raise ValueError(f"{what} is a number above 0, was {value!r}")
+    return value
+
+
+def _shares(value: Sequence[float], what: str) -> Sequence[float]:
+    if not isinstance(value, tuple | list) or not value:
+        raise ValueError(f"shares of a {what} are a row of numbers such as (0.5, 0.3, 0.2), were {value!r}")
     return value
 
 
@@ -93,8 +99,9 @@ class Funnel(Scaler):
 
     def ladder(self) -> Ladder:
         """Return the rungs as data."""
-        distances = _spaced(len(self.shares), self.step, -1, "Funnel")
-        return Ladder(_rungs(distances, self.shares), self.atr_period, active=self.active, refuse=self.refuse)
+        shares = _shares(self.shares, "Funnel")
+        distances = _spaced(len(shares), self.step, -1, "Funnel")
+        return Ladder(_rungs(distances, shares), self.atr_period, active=self.active, refuse=self.refuse)
 
 
 @dataclass(frozen=True)
@@ -114,9 +121,10 @@ class Pyramid(Scaler):
 
     def ladder(self) -> Ladder:
         """Return the rungs as data."""
-        distances = _spaced(len(self.shares), self.step, 1, type(self).__name__)
+        shares = _shares(self.shares, type(self).__name__)
+        distances = _spaced(len(shares), self.step, 1, type(self).__name__)
         stop = None if self.stop is None else StopRule(self.stop, "best")
-        return Ladder(_rungs(distances, self.shares), self.atr_period, stop, active=self.active, refuse=self.refuse)
+        return Ladder(_rungs(distances, shares), self.atr_period, stop, active=self.active, refuse=self.refuse)
 
 
 @dataclass(frozen=True)
@@ -181,7 +189,8 @@ class SafetyOrders(Scaler):
         volume, step = _above_zero(self.volume_scale, "volume_scale"), _above_zero(self.step_scale, "step_scale")
         try:
             distances = list(accumulate((-deviation * step**i for i in range(count)), initial=0.0))
-            shares = [self.base_order, *(self.safety_order_volume * volume**i for i in range(count))]
+            orders = _above_zero(self.safety_order_volume, "safety_order_volume")
+            shares = [_above_zero(self.base_order, "base_order"), *(orders * volume**i for i in range(count))]
         except OverflowError as error:
             raise ValueError(f"{count} safety orders by these scales are too large to count; take smaller scales") from error
         return Ladder(_rungs(distances, shares_of(self.total, shares)), active=self.active, refuse=self.refuse)
