@@ -66,6 +66,7 @@ class Course:
         self.shift = 0.0  # by which rungs that follow fills are off the first plan
         self.stop: Any = None
         self.exits: list[Exit] = []
+        self.bought = self.covered = 0.0  # by rungs that have ended; by all rungs when exits were last brought to size
         self.closed = 0.0  # which share of the position the strategy's exits have closed
         self.leaving: Any = None  # the market order that closes everything
         self.is_sweeping = False  # whether that is ours, for what an exit of the strategy has left
@@ -117,7 +118,7 @@ class Course:
 
     def _withhold(self, kind: type[Order], size: float, terms: dict[str, Any]) -> Any:
         self.scaling.withheld += 1
-        message = f"{self.data._name}: a ladder is under way and adding is its business until rung {self.end}"
+        message = f"{self.broker.slot_of(self.data).symbol}: a ladder is under way and adding is its business until rung {self.end}"
         return self.broker.withhold(kind, self.scaling.strategy, self.data, size, "scaler", message, terms)
 
     def _enter(self, kind: type[Order], whole: float, size: float, terms: dict[str, Any]) -> Any:
@@ -224,8 +225,7 @@ class Course:
             self._launch()
         self._review_rungs()
         self._review_exits()
-        if self.rungs or self.filled or self.stop is not None:
-            self._follow()
+        self._follow()
 
     def liquidated(self) -> None:
         """End the ladder: the venue has taken the position or a part of it."""
@@ -239,8 +239,8 @@ class Course:
         assert self.entry is not None
         self.filled, self.following = 0, 1
         self.told = {
-            "time": self.broker.now, "symbol": self.data._name, "side": self.side, "price": self.price, "whole": self.whole,
-            "atr": self.entry.atr, "filled": 1, "refused": "", "ended": "",
+            "time": self.broker.now, "symbol": self.broker.slot_of(self.data).symbol, "side": self.side,
+            "price": self.price, "whole": self.whole, "atr": self.entry.atr, "filled": 1, "refused": "", "ended": "",
         }  # fmt: skip
         self.scaling.ladders.append(self.told)
         if self.leaving is not None or self.is_over:
@@ -300,6 +300,7 @@ class Course:
             if index not in self.rungs or order.alive():
                 continue
             del self.rungs[index]
+            self.bought += abs(order.executed.size)
             if order.status == Order.Completed:
                 self.filled = max(self.filled, index)
                 self.told["filled"] += 1
@@ -367,19 +368,25 @@ class Course:
         if self.stop is not None and not self.stop.alive() and self.stop.executed.size:
             self.closed = 1.0
             self._finish("stopped")
-        if self.filled and self.closed >= 1 - SAME and self.held * self.side > 0 and not self.entries and self.leaving is None:
+        left = min(self._bought_by_rungs() - self.covered, self.held * self.side)
+        if left > 0 and self.closed >= 1 - SAME and self.leaving is None:
             terms = {"tradeid": self.entry.order.tradeid if self.entry else 0, "reduce_only": True, "scaler": True, "rung": 0}
-            self.leaving = self._send(SellOrder if self.side > 0 else BuyOrder, abs(self.held), terms)
+            self.leaving = self._send(SellOrder if self.side > 0 else BuyOrder, left, terms)
             self.is_sweeping = True
             self._cancel([self.stop] if self.stop is not None else [])
 
+    def _bought_by_rungs(self) -> float:
+        return float(self.bought + sum(abs(order.executed.size) for order in self.rungs.values()))
+
     def _follow(self) -> None:
-        """Have the exits that rest close what is held now: rungs have added to it, or the strategy has sold a part."""
-        held = self.held
-        for leave in [] if self.is_over else self.exits:
-            self._bring(leave.order, abs(held) * leave.share + leave.extra)
+        """Have the exits that rest close what rungs have added too, and the ladder's stop all that is held."""
+        held, bought = abs(self.held), self._bought_by_rungs()
+        if bought > self.covered and not self.is_over:
+            for leave in self.exits:
+                self._bring(leave.order, held * leave.share + leave.extra)
+        self.covered = bought
         if self.stop is not None:
-            self._bring(self.stop, abs(held))
+            self._bring(self.stop, held)
 
     def _bring(self, order: Any, size: float) -> None:
         if order.alive() and size and not _is_same(abs(order.executed.remsize), size):
@@ -428,10 +435,9 @@ def average_true_range(data: Any, period: int) -> float:
     high, low, close = data.high, data.low, data.close
     if count < 1:
         return float(high[0] - low[0])
-    try:
-        ranges = [max(high[-ago], close[-ago - 1]) - min(low[-ago], close[-ago - 1]) for ago in range(count)]
-    except IndexError as error:
-        raise ValueError(f"{data._name}: the last {period} bars are not kept any more; run without exactbars") from error
+    if close.mode == close.QBuffer and close.maxlen <= count:
+        raise ValueError(f"{data._name}: of the last {period} bars only {close.maxlen} are kept; run without exactbars")
+    ranges = [max(high[-ago], close[-ago - 1]) - min(low[-ago], close[-ago - 1]) for ago in range(count)]
     return float(sum(ranges) / count)
 
 

@@ -29,7 +29,7 @@ class Scaler:
         raise TypeError(f"{type(self).__name__} is no scheme of its own; take one of those that derive from it")
 
 
-def _spaced(count: int, step: float | Sequence[float], sign: int, name: str) -> list[float]:
+def _spaced(count: int, step: float | tuple[float, ...] | list[float], sign: int, name: str) -> list[float]:
     """Return distances of so many rungs that lie one step after the other, or by a step of its own each."""
     steps = step if isinstance(step, tuple | list) else [step] * (count - 1)
     if len(steps) != count - 1:

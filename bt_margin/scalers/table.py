@@ -89,7 +89,7 @@ def ladder_table(
     entry_price: float,
     size: float,
     wallet: float,
-    leverage: float = 1.0,
+    leverage: float | None = None,
     margin_mode: str = "cross",
     venue: str | None = "binance",
     symbol: str = "BTCUSDT",
@@ -103,8 +103,8 @@ def ladder_table(
 
     ``size`` (> 0, in contracts) is what the strategy would order, of which the first rung is a share; ``wallet`` is all the money of
     the account. ``atr`` is the average true range that schemes in its multiples need. Tiers, fees and lots are the venue's (as of
-    ``date``, the newest unless given), but for ``tiers`` and ``fee`` where given; or those of a ``comminfo``. The entry is filled at
-    ``entry_price``, each rung at its own price; funding is left out.
+    ``date``, the newest unless given), but for ``tiers`` and ``fee`` where given; or, leverage too, those of a ``comminfo``. The
+    entry is filled at ``entry_price``, each rung at its own price; funding is left out.
 
     >>> from bt_margin.scalers import Rectangle
     >>> table = ladder_table(
@@ -118,9 +118,9 @@ def ladder_table(
     for name, number in (("entry_price", entry_price), ("size", size), ("wallet", wallet)):
         if not (is_number(number) and number > 0):
             raise ValueError(f"{name} is a number above 0, was {number!r}")
-    terms = comminfo
-    if terms is None:
-        terms = _terms(venue, symbol, leverage, tiers, fee, date)
+    if comminfo is not None and any(given is not None for given in (leverage, tiers, fee)):
+        raise ValueError("a comminfo says leverage, tiers and fee itself; leave them out, or leave the comminfo out")
+    terms = _terms(venue, symbol, 1.0 if leverage is None else leverage, tiers, fee, date) if comminfo is None else comminfo
     leverage = terms.p.leverage
     contract, time = terms.contract(symbol), _LATE if date is None else _seconds(date)
     check_leverage(symbol, leverage, contract.tiers.at(time).brackets)

@@ -33,7 +33,11 @@ TWO = Rectangle(n=2, share=0.5, step=0.1)
 def table(scaler=TWO, *, side="long", size=10.0, wallet=400.0, leverage=5.0, margin_mode="cross", **terms):
     """Return a ladder from 100 on, by terms of its own."""
     given = {"tiers": 0.01, "venue": None, "symbol": "AUSDT", "entry_price": 100.0, **terms}
-    return ladder_table(scaler, side=side, size=size, wallet=wallet, leverage=leverage, margin_mode=margin_mode, **given)
+    if "comminfo" in terms:
+        del given["tiers"]
+    else:
+        given["leverage"] = leverage
+    return ladder_table(scaler, side=side, size=size, wallet=wallet, margin_mode=margin_mode, **given)
 
 
 def figures(told, name) -> list:
@@ -138,6 +142,16 @@ def test_tiers_are_those_of_the_venue_as_the_ladder_grows_into_them():
     assert sheet["positions"][0]["tier"]["number"] > 1
 
 
+def test_an_inverse_contract_counts_coins_and_averages_harmonically():
+    # 10 contracts of 100 USD; 5 at 60 000 and 5 at 54 000; 1 % maintenance on 1 000 / P coins
+    comminfo = PerpCommInfo(kind="inverse", mult=100, leverage=5, tiers=0.01, currency="BTC")
+    told = table(entry_price=60_000, wallet=0.01, comminfo=comminfo, symbol="BTCUSD")
+    average = 1_000 / (500 / 60_000 + 500 / 54_000)
+    assert told.rows[1].entry_price == pytest.approx(average)
+    # 0.01 + 1 000 / average - 1 000 / P = 10 / P
+    assert told.rows[1].liquidation_price == pytest.approx(1_010 / (0.01 + 1_000 / average))
+
+
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +247,7 @@ def test_a_text_says_what_is_refused():
         (lambda: table(wallet=0), "wallet is a number above 0, was 0"),
         (lambda: table(date="soon"), "date is a day such as 2024-05-01"),
         (lambda: table(date="soon", comminfo=PerpCommInfo()), "date is a day such as 2024-05-01, was 'soon'"),
+        (lambda: table(comminfo=PerpCommInfo(), fee=0.001), "a comminfo says leverage, tiers and fee itself"),
         (lambda: table(leverage=500), "leverage 500 is not possible"),
         (lambda: MarginTopUp(within=2, amount=1), "within is a fraction of the mark between 0 and 1"),
         (lambda: MarginTopUp(within=0.05), "adds an amount, or brings the distance back"),

@@ -43,7 +43,7 @@ SCHEMES = [
 ]
 
 
-def candles(bars=300, seed=3, sigma=0.01) -> pd.DataFrame:
+def candles(bars=200, seed=3, sigma=0.01) -> pd.DataFrame:
     draw = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(draw.normal(0, sigma, bars)))
     opened = np.concatenate(([100.0], close[:-1]))

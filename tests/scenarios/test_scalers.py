@@ -276,6 +276,35 @@ def test_what_a_rung_buys_in_the_bar_of_the_stop_is_sold_at_the_next_open():
     assert fills(strategy) == [(2, 5, 100), (4, 3, 90), (4, -5, 85), (5, -3, 83)]
 
 
+def test_a_strategy_that_closes_what_a_rung_has_left_is_not_closed_twice():
+    def protect(strategy, order):
+        if order.status == order.Completed and order.info.get("rung") == 1:
+            strategy.sell(size=order.executed.size, exectype=bt.Order.Stop, price=85)
+
+    strategy = run(THREE, [100, 100, 100, (100, 100, 84, 84), 83, 83], {1: buy(10), 4: close}, hear=protect)
+    assert fills(strategy) == [(2, 5, 100), (4, 3, 90), (4, -5, 85), (5, -3, 83)]
+    assert strategy.position.size == 0
+
+
+def test_what_the_strategy_adds_itself_is_not_covered_by_its_earlier_stop():
+    acts = {1: buy(10), 4: sell(5, exectype=bt.Order.Stop, price=70), 6: buy(4)}
+    rows = [100, 100, 100, 100, (100, 100, 79, 79), 79, 79, (79, 79, 69, 69), 69, 69]
+    strategy = run(THREE, rows, acts)
+    assert fills(strategy) == [(2, 5, 100), (5, 3, 90), (5, 2, 80), (7, 4, 79), (8, -10, 70)]
+    assert strategy.position.size == 4
+
+
+def test_an_average_true_range_of_bars_that_are_not_kept_is_refused():
+    cerebro = bt.Cerebro(stdstats=False, exactbars=1)
+    cerebro.broker = MarginBroker(cash=CASH)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01))
+    cerebro.adddata(bt.feeds.PandasData(dataname=candles([100, 101] * 6).tz_localize(None)), name="A")
+    cerebro.addstrategy(Script, acts={8: buy(1)})
+    attach(cerebro, Turtle(atr_period=5))
+    with pytest.raises(ValueError, match="A: of the last 5 bars only 1 are kept; run without exactbars"):
+        cerebro.run()
+
+
 def test_a_cancelled_rung_is_missed_and_the_others_stand():
     def drop(strategy, order):
         if order.info.get("rung") == 2 and order.status == order.Accepted:
