@@ -396,7 +396,7 @@ class Course:
 
     def _finish(self, why: str) -> None:
         """Add no more: cancel the rungs that rest; in a market exit's or a liquidation's case the stop too."""
-        if self.told and not self.told["ended"]:
+        if self.told and (not self.told["ended"] or why == "liquidated"):
             self.told["ended"] = why
         self.is_over = True
         self._cancel(self.rungs.values())
@@ -412,13 +412,14 @@ class Course:
         self._clear()
 
     def _why_flat(self) -> str:
-        """Return what has closed the position: the ladder's stop, the strategy, the venue, or something else."""
+        """Return what has closed the position: the venue, if only the last of it, the ladder's stop, the strategy, something else."""
+        symbol, begun = self.broker.slot_of(self.data).symbol, self.told.get("time", self.broker.now)
+        if any(row.symbol == symbol and row.time > begun for row in reversed(self.broker.record.liquidations[-8:])):
+            return "liquidated"
         if self.stop is not None and self.stop.executed.size:
             return "stopped"
-        if self.leaving is not None or any(leave.order.executed.size for leave in self.exits):
-            return "left"
-        died, symbol = self.broker.record.liquidations, self.broker.slot_of(self.data).symbol
-        return "liquidated" if any(row.symbol == symbol and row.time == self.broker.now for row in reversed(died[-8:])) else "flat"
+        leaving = [leave.order for leave in self.exits] + ([] if self.leaving is None else [self.leaving])
+        return "left" if any(order.executed.size for order in leaving) else "flat"
 
     def _cancel(self, orders: Iterable[Any]) -> None:
         for order in list(orders):

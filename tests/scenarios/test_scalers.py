@@ -324,6 +324,12 @@ def test_a_liquidation_cancels_the_ladder():
     assert strategy.analyzers.scaling.get_analysis()["ladders"][0]["ended"] == "liquidated"
 
 
+def test_a_liquidation_at_the_open_comes_before_the_exit_that_was_sent():
+    strategy = run(THREE, [100, 100, 100, 100, 100, 50, 50], {1: buy(10), 5: close}, margin_mode="isolated", leverage=20)
+    assert strategy.analyzers.scaling.get_analysis()["ladders"][0]["ended"] == "liquidated"
+    assert strategy.position.size == 0
+
+
 def test_a_rung_without_margin_ends_the_ladder_and_moves_no_money():
     # 10x: the entry takes 50, rung 2 takes 27, of 75 there are 25 left
     strategy = run(THREE, [100, 100, 100, (100, 100, 95, 95), 95], {1: buy(10)}, cash=75.0)
