@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import analyzers, calculator, observers, plots, sizers, venues
+    from . import analyzers, calculator, observers, plots, scalers, sizers, venues
     from .backtest import run
     from .broker import MarginBroker
     from .cerebro import Cerebro
@@ -58,6 +58,7 @@ __all__ = [
     "plots",
     "plug",
     "run",
+    "scalers",
     "sizers",
     "venues",
 ]
@@ -69,6 +70,7 @@ _ROOMS = {
     "calculator": None,
     "observers": None,
     "plots": None,
+    "scalers": None,
     "sizers": None,
     "venues": None,
     "run": "backtest",

@@ -1,7 +1,7 @@
 """run(): a whole backtest in one call, beside stock Backtrader's if asked."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from math import inf, isfinite
 from pathlib import Path
@@ -17,6 +17,7 @@ from .comminfo import PerpCommInfo
 from .feeds import PerpData
 from .plugging import START_CASH, by_symbol, plug
 from .result import Baseline, Bounds, Result
+from .scalers import MarginTopUp, Scaler, attach, several
 from .slots import seconds
 
 Sizer = type[bt.Sizer] | tuple[type[bt.Sizer], Mapping[str, Any]] | float
@@ -48,6 +49,7 @@ def run(
     position_mode: str = "one_way",
     detail: Any = None,
     bounds: bool = False,
+    scaler: Scaler | MarginTopUp | Sequence[Scaler | MarginTopUp] | None = None,
     **account: Any,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
@@ -60,11 +62,10 @@ def run(
     ``detail`` is given to the feeds likewise: finer bars (a frame, a path, or a function of (start, end)), which decide what
     happened inside the bars that could liquidate.
 
-    ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of
-    every order as a number. ``unfunded`` says what happens to an order without the margin it needs, 'reject' or 'shrink' to
-    what fits; ``filters`` to a size or a price off its step, 'round' or 'refuse'. The rest is ``plug``'s;
-    ``account`` are further params of MarginBroker: these two, ``refill``, ``top_up``, ``warning_rate``, ``call_rate``,
-    ``warning_distance``, ``warning_atr``, and the host's own.
+    ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of every order as a number, ``scaler`` one of
+    ``bt_margin.scalers``, or several. ``unfunded`` says what happens to an order without the margin it needs, 'reject' or 'shrink'
+    to what fits; ``filters`` to a size or a price off its step, 'round' or 'refuse'. The rest is ``plug``'s; ``account`` are
+    further params of MarginBroker: these two, ``refill``, ``top_up``, the four ``warning_...`` and ``call_rate``, and the host's own.
 
     ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
     and sizer; ``result.baseline`` is what it says the account was worth. What it cannot trade, inverse contracts, those of
@@ -82,7 +83,7 @@ def run(
     _check_params(MarginBroker, MarginBroker.params, account)
     account |= {"spot": spot, "fee": fee, "on_liquidation": on_liquidation, "position_mode": position_mode, "check": check}
     terms = {"venue": venue, "leverage": leverage, "margin_mode": margin_mode, "cash": cash, **account}
-    runs = _Runs(feeds, strategy, params, sizer, terms, watch)
+    runs = _Runs(feeds, strategy, params, sizer, terms, watch, scaler)
     finished = runs.play(intrabar, is_for_stock=baseline)
     stock = runs.play_stock(finished.cerebro, cash) if baseline and not runs.is_over else None
     return Result(finished, baseline=stock, bounds=runs.play_bounds() if bounds else None)
@@ -99,8 +100,10 @@ class _Runs:
         sizer: Sizer | None,
         terms: Mapping[str, Any],
         watch: "_Watch | None",
+        scaler: Any,
     ) -> None:
         self.feeds, self.strategy, self.params, self.sizer, self.terms, self.watch = feeds, strategy, params, sizer, terms, watch
+        self.scalers = () if scaler is None else several(scaler)
         self.is_used = False
 
     @property
@@ -115,8 +118,12 @@ class _Runs:
 
     def play(self, intrabar: str, *, is_for_stock: bool = False) -> bt.Strategy:
         """Run under margin and return the finished strategy; ``is_for_stock``: contracts that stock Backtrader cannot trade are refused."""
+        if is_for_stock and self.scalers:
+            raise ValueError("stock Backtrader's broker knows no ladder, so with a scaler there is no baseline; leave one of them out")
         cerebro, feeds = self._ready(Cerebro)
         plug(cerebro, intrabar=intrabar, **self.terms)
+        if self.scalers:
+            attach(cerebro, *self.scalers)
         if is_for_stock:
             _check_stock(_terms(cerebro, feeds), self.terms["position_mode"])
         self._watch(cerebro)

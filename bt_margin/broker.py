@@ -14,6 +14,7 @@ from typing import Any
 
 import backtrader as bt
 from backtrader import Order
+from backtrader.order import BuyOrder, SellOrder
 
 from .clock import INTRABAR, BarClock
 from .comminfo import PerpCommInfo, one_currency, utc
@@ -131,6 +132,7 @@ class MarginBroker(OrderDesk):
         self._placed_at: dict[int, tuple[float, float]] = {}
         self._events: deque[tuple[dict[str, Any], Any]] = deque()
         self._available, self._notional = None, 0.0
+        self.doors = {}
         self._owners: dict[int, Any] = {}  # by id of a data: the strategy that trades it
         self._is_stopping = self._is_refilling = False
         self._maker = OrderMaker()
@@ -518,10 +520,9 @@ class MarginBroker(OrderDesk):
         self._is_stopping, self._is_refilling = self.p.on_liquidation == "stop", self.p.on_liquidation == "refill"
 
     def _liquidation_order(self, slot: Slot, owner: Any, tradeid: int, size: float, row: LiquidationRow):
-        place = super().sell if size > 0 else super().buy
         leg = {} if slot.side is None else {"position_side": slot.side}
-        order = place(
-            owner, slot.data, abs(size), exectype=Order.Market, tradeid=tradeid, _checksubmit=False,
+        order = self.place(
+            SellOrder if size > 0 else BuyOrder, owner, slot.data, abs(size), exectype=Order.Market, tradeid=tradeid, _checksubmit=False,
             liquidation=True, reason="liquidation", mark_price=row.mark_price,
             message=f"{slot.symbol}: liquidated at mark {row.mark_price:.8g} ({row.trigger})", **leg,
         )  # fmt: skip

@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from . import calc
+from . import calc, ladder
 from .interrupt import INTERRUPTED, NAME, Interrupted, lift
 from .result import Result, plain, records, version_of
 from .tearsheet import check as check_tearsheet
@@ -77,6 +77,7 @@ class Plan:
     on_liquidation: str = "continue"
     refill: float | None = None
     warn_at: str | None = None
+    scaler: Sequence[str] = ()
 
     def command(self) -> str:
         """Return the command line that carries this plan out."""
@@ -131,6 +132,10 @@ def run(
     sizer: Annotated[
         str | None, typer.Option(help="Size of every order, a rule as risk:fraction=1% (docs/sizing.md), or file.py:Class.")
     ] = None,
+    scaler: Annotated[
+        list[str] | None,
+        typer.Option(help="What entries become: Pyramid:shares=0.5/0.3/0.2, MarginTopUp:within=0.05,amount=100."),
+    ] = None,
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
     intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable, worst or close.")] = Plan.intrabar,
     unfunded: Annotated[
@@ -158,7 +163,7 @@ def run(
         raise ValueError("a run needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
     whence = (strategy, files, mark or (), funding or (), venue, leverage, margin_mode, position_mode, cash, start, end)
     how = (param or (), sizer, fee, intrabar, unfunded, filters, baseline, stamp, detail or (), bounds)
-    plan = Plan(*whence, *how, on_liquidation, refill, warn_at)
+    plan = Plan(*whence, *how, on_liquidation, refill, warn_at, scaler or ())
     _check_places(out, tearsheet, report, lang)
     result, written = _carry_out(plan, lambda result: _keep(result, plan, out, tearsheet, report, lang), is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json)
@@ -189,6 +194,7 @@ def demo(
 
 
 calc.register(app)
+ladder.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -300,6 +306,7 @@ def _terms(plan: Plan) -> dict[str, Any]:
         feeds_from,
         leverage_from,
         params_from,
+        scaler_from,
         sizer_from,
         strategy_from,
     )
@@ -315,6 +322,7 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str.lower),
         "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
+        "scaler": [scaler_from(text) for text in plan.scaler] or None,
         "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules, plan.stamp.lower(), plan.detail),
         "venue": plan.venue.lower(),
         "fee": None if plan.fee is None else fee_from(plan.fee),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from math import inf
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 
@@ -12,6 +13,9 @@ from .core.orders import USUAL, OrderTerms
 from .core.profiles import PROFILES, Profile
 from .core.terms import ALWAYS_PLAIN, MarginTerms, Terms
 from .core.tiers import TierSchedule, TierTable
+
+if TYPE_CHECKING:
+    from .venues import Venue, VenueContract
 
 NUMBERS = ("commission", "maker", "mult", "lot", "liquidation_fee", "tick", "min_size", "min_notional")
 NO_MONEY = 1e-8  # no venue moves less of any currency
@@ -212,6 +216,31 @@ def tier_schedule(tiers: Tiers) -> TierSchedule:
     if isinstance(tiers, (int, float)):
         return TierSchedule.constant(TierTable.flat(tiers))
     return TierSchedule.constant(TierTable.from_rows(tiers))
+
+
+def venue_terms(rules: "Venue", contract: "VenueContract", opening: float) -> dict[str, Any]:
+    """Return the params of a PerpCommInfo that a venue says of a contract whose data begins at a time."""
+    (maker, taker), funding = contract.fees_at(opening), contract.funding
+    return {
+        "commission": taker,
+        "maker": maker,
+        "dated_fees": tuple(dated for dated in contract.dated_fees if dated[0] > opening),
+        "mult": contract.multiplier,
+        "lot": contract.lot,
+        "liquidation_fee": contract.liquidation_fee,
+        "profile": rules.profile,
+        "kind": contract.kind,
+        "currency": settlement_currency(contract.symbol, contract.kind),
+        "margin_terms": rules.terms,
+        "funding_debit": funding.debit if funding else "position",
+        "funding_price": funding.price if funding else "mark",
+        "order_terms": rules.orders,
+        "tick": contract.tick or 0.0,
+        "min_size": contract.min_size or 0.0,
+        "max_size": contract.max_size or inf,
+        "min_notional": contract.min_notional or 0.0,
+        "filters_since": contract.filters_since,
+    }
 
 
 def utc(time: float) -> datetime:

@@ -10,6 +10,7 @@ take it). Its ``info`` says why: ``reason``, one of REASONS; ``message``, the se
 """
 
 import logging
+from collections.abc import Callable
 from math import ceil, floor, inf, isfinite
 from typing import Any
 
@@ -33,7 +34,7 @@ UNFUNDED = ("reject", "shrink")
 REASONS = (
     *("margin", "tier_cap", "short_spot"),  # the status Margin
     *("not_started", "size", "price", "lot", "tick", "min_size", "max_size", "min_notional"),  # from here on Rejected
-    *("post_only", "reduce_only", "bracket", "position_side"),
+    *("post_only", "reduce_only", "bracket", "position_side", "scaler"),
 )
 
 
@@ -77,6 +78,7 @@ class OrderDesk(OrderBook):
 
     _maker: OrderMaker
     _placed_at: dict[int, tuple[float, float]]  # the mark and the last price at which each order was placed
+    doors: dict[int, Callable[..., Any]]  # by id of a strategy: what takes its orders before the broker does (``scalers``)
 
     def buy(self, owner, data, size, *args, **kwargs):
         """Place a buy order: ``Strategy.buy`` with the venue's own words besides.
@@ -85,13 +87,15 @@ class OrderDesk(OrderBook):
         is held and never opens; it needs no margin. ``position_side='LONG'`` or ``'SHORT'``: in hedge mode the leg that it changes;
         an order against its leg is reduce-only.
         """
-        return self._place(BuyOrder, owner, data, size, *args, **kwargs)
+        place = self.doors.get(id(owner), self.place) if self.doors else self.place
+        return place(BuyOrder, owner, data, size, *args, **kwargs)
 
     def sell(self, owner, data, size, *args, **kwargs):
         """Place a sell order; see ``buy``."""
-        return self._place(SellOrder, owner, data, size, *args, **kwargs)
+        place = self.doors.get(id(owner), self.place) if self.doors else self.place
+        return place(SellOrder, owner, data, size, *args, **kwargs)
 
-    def _place(
+    def place(
         self,
         kind,
         owner,
@@ -111,6 +115,7 @@ class OrderDesk(OrderBook):
         _checksubmit=True,
         **info,
     ):
+        """Place an order of the host's class ``kind``, BuyOrder or SellOrder, past the owner's door."""
         size = self._whole_lots(data, size, info)
         order = self._maker.make(
             kind, owner, data, size, price, plimit, exectype, valid, tradeid, trailamount, trailpercent, parent, transmit, histnotify
@@ -119,6 +124,22 @@ class OrderDesk(OrderBook):
             order.info.update(info)
         self._ocoize(order, oco)
         return self.submit(order, check=_checksubmit)
+
+    def withhold(self, kind, owner, data, size, reason: str, message: str, terms: dict[str, Any]):
+        """Return an order that is made and rejected at once, for a reason that is no venue's; it ends no other order of its group."""
+        known = ("price", "plimit", "exectype", "valid", "tradeid", "trailamount", "trailpercent", "transmit")
+        order = self._maker.make(kind, owner, data, size, **{name: terms[name] for name in known if name in terms})
+        order.info.update({name: value for name, value in terms.items() if name not in (*known, "oco", "parent", "histnotify")})
+        self.claim(order, self.slot_for(order))
+        return self._reject(order, reason, message)
+
+    def change_size(self, order, left: float) -> None:
+        """Leave so much (signed) of a live order to be filled, more or less than there was, and set aside what it then needs."""
+        resize(order, left)
+        resting = self.account.resting(order.ref)
+        if resting is not None:
+            self.account.reserve(resting._replace(size=left))
+        self.note_change()
 
     def _whole_lots(self, data, size, info: dict[str, Any]) -> float:
         """Return the size in whole lots, or as it is where nothing would be left or nothing is rounded: ``submit`` refuses it then."""

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import MISSING
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -22,7 +23,7 @@ from zlib import crc32
 
 import backtrader as bt
 
-from . import sizers
+from . import scalers, sizers
 from .feeds import EmptyWindowError, PerpData
 from .frames import LocalTimeWarning
 from .venues import Venue, plain_symbol
@@ -82,6 +83,34 @@ def sizer_from(text: str) -> float | tuple[type[bt.Sizer], dict[str, Any]]:
             "yours is file.py:Class"
         )
     return _class_from(name, bt.Sizer, "sizer"), params
+
+
+def scaler_from(text: str) -> scalers.Scaler | scalers.MarginTopUp:
+    """Return the scaler that ``NAME`` or ``NAME:key=value,...`` names; a row of numbers is written ``shares=0.5/0.3/0.2``."""
+    name, _, terms = text.partition(":")
+    known = {kind.__name__: kind for kind in scalers.SCHEMES}
+    kind = next((kind for each, kind in known.items() if each.lower() == name.strip().lower()), None)
+    if kind is None:
+        raise ValueError(f"--scaler {text} names no scaler; known are {', '.join(known)}")
+    params = params_from(terms.split(",") if terms else [], "--scaler")
+    unknown = [name for name in params if name not in kind.__dataclass_fields__]
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(kind.__dataclass_fields__)}")
+    missing = [name for name, each in kind.__dataclass_fields__.items() if each.default is MISSING and name not in params]
+    if missing:
+        raise ValueError(f"{kind.__name__} needs {', '.join(missing)}; say --scaler {kind.__name__}:{missing[0]}=...")
+    scaler = kind(**{name: _row_of_numbers(value) for name, value in params.items()})
+    if isinstance(scaler, scalers.Scaler):
+        scaler.ladder()  # which refuses numbers that make none
+    return scaler
+
+
+def _row_of_numbers(value: Any) -> Any:
+    """Return ``0.5/0.3/0.2`` as numbers; anything else as it is."""
+    try:
+        return tuple(float(part) for part in value.split("/")) if isinstance(value, str) and "/" in value else value
+    except ValueError:
+        raise ValueError(f"--scaler: a row of numbers is written 0.5/0.3/0.2, was {value!r}") from None
 
 
 def params_from(pairs: Sequence[str], option: str = "--param") -> dict[str, Any]:

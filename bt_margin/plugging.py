@@ -11,9 +11,8 @@ import backtrader as bt
 from . import venues
 from .broker import MarginBroker
 from .cerebro import Cerebro
-from .comminfo import PerpCommInfo
+from .comminfo import PerpCommInfo, venue_terms
 from .core.account import check_leverage
-from .core.contract import settlement_currency
 from .core.tiers import TierSchedule
 from .feeds import PerpData
 
@@ -80,35 +79,10 @@ def plug(
         opening = min(map(_first_opening, datas))
         check_leverage(symbol, _number(symbol, leverages[symbol]), contract.tiers.at(opening).brackets)
         own_terms = {"leverage": leverages[symbol], "margin_mode": modes[symbol], "tiers": _tiers(rules, symbol)}
-        broker.addcommissioninfo(PerpCommInfo(**own_terms, **_venue_terms(rules, contract, opening)), name=symbol)
+        broker.addcommissioninfo(PerpCommInfo(**own_terms, **venue_terms(rules, contract, opening)), name=symbol)
     Cerebro.adopt(cerebro)
     cerebro.broker = broker
     return broker
-
-
-def _venue_terms(rules: venues.Venue, contract: venues.VenueContract, opening: float) -> dict[str, Any]:
-    """Return the params of a PerpCommInfo that a venue says of a contract whose data begins at a time."""
-    (maker, taker), funding = contract.fees_at(opening), contract.funding
-    return {
-        "commission": taker,
-        "maker": maker,
-        "dated_fees": tuple(dated for dated in contract.dated_fees if dated[0] > opening),
-        "mult": contract.multiplier,
-        "lot": contract.lot,
-        "liquidation_fee": contract.liquidation_fee,
-        "profile": rules.profile,
-        "kind": contract.kind,
-        "currency": settlement_currency(contract.symbol, contract.kind),
-        "margin_terms": rules.terms,
-        "funding_debit": funding.debit if funding else "position",
-        "funding_price": funding.price if funding else "mark",
-        "order_terms": rules.orders,
-        "tick": contract.tick or 0.0,
-        "min_size": contract.min_size or 0.0,
-        "max_size": contract.max_size or inf,
-        "min_notional": contract.min_notional or 0.0,
-        "filters_since": contract.filters_since,
-    }
 
 
 def by_symbol(what: str, value: T | Mapping[str, T], symbols: Mapping[str, Any], *, optional: Collection[str] = ()) -> dict[str, T]:

@@ -437,6 +437,7 @@ class Result:
             "on_liquidation": broker.p.on_liquidation,
             "refill": broker.p.refill,
             "top_up": _rules_said(broker.p.top_up),
+            "scaler": [repr(rule) for analyzer in self.strategy.analyzers if (rule := getattr(analyzer, "scaled_by", None)) is not None],
             "profile": broker.profile.name,
             "currency": broker.currency,
             "kind": {symbol: comminfo.p.kind for symbol, comminfo in terms.items()},

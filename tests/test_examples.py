@@ -10,9 +10,9 @@ FOLDER = Path(__file__).parents[1] / "examples"
 FILES = sorted(FOLDER.glob("*.py"))
 
 
-def test_the_six_examples_are_there():
+def test_the_seven_examples_are_there():
     named = ["backtest_with_liquidation", "compare_position_sizing", "cross_and_isolated_together"]
-    named += ["equity_curve_plot", "existing_strategy_one_line", "optimise_leverage"]
+    named += ["equity_curve_plot", "existing_strategy_one_line", "ladder_before_you_trade", "optimise_leverage"]
     assert [path.stem for path in FILES] == named
 
 

@@ -41,6 +41,7 @@ FLOORS = {
     "matching": 2,
     "passed": 2,
     "record": 2,
+    "scalers": 2,
     "screen": 2,
     "sizers": 2,
     "slots": 2,
@@ -65,6 +66,7 @@ FLOORS = {
     "calc": 4,
     "cli": 4,
     "interrupt": 4,
+    "ladder": 4,
     "loading": 4,
     "plugging": 4,
     "tables": 4,
@@ -103,6 +105,7 @@ PUBLIC_NAMES = [
     "plots",
     "plug",
     "run",
+    "scalers",
     "sizers",
     "venues",
 ]

@@ -118,7 +118,7 @@ def test_the_exits_of_a_refused_entry_have_their_word():
 
 
 def test_every_word_is_tested():
-    assert {*REFUSED, "not_started", "bracket"} == set(REASONS)
+    assert {*REFUSED, "not_started", "bracket", "scaler"} == set(REASONS)
 
 
 @pytest.mark.parametrize("reason", ["margin", "tier_cap"])
