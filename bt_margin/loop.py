@@ -17,6 +17,7 @@ from backtrader.lineseries import Lines, LineSeries, LineSeriesStub
 
 from .broker import MarginBroker
 from .feeds import PerpData
+from .hosttrade import note, tell, tell_cash
 
 # What the loop does in place of the host: whoever overrides one of these is run by the host's loop.
 ENGINE_HOOKS = ("_brokernotify", "_check_timers", "_next_writers")
@@ -169,8 +170,12 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
         for line in own_lines:
             line.forward()
 
-        if is_told or own["_orderspending"] or own["_tradespending"]:
+        if is_told:
             strategy._notify()
+        elif own["_orderspending"] or own["_tradespending"]:
+            tell(strategy)
+            if len(all_analyzers) != analyzer_count:  # one that has just been added hears of cash in this bar
+                tell_cash(strategy)
         own["_minperstatus"] = status = warm_up - length
         if status < 0:
             if goes_about or "next" in own:  # put there by a strategy that goes from one way of acting to another
@@ -199,7 +204,7 @@ def deliver(cerebro: bt.Cerebro, broker: Any) -> None:
     """Hand a broker's notifications to the strategies that own them, to the first one where none does."""
     while (order := broker.get_notification()) is not None:
         owner = cerebro.runningstrats[0] if order.owner is None else order.owner
-        owner._addnotification(order, quicknotify=False)
+        note(owner, order)
 
 
 def run_on(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[Any]) -> None:

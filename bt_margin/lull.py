@@ -22,7 +22,7 @@ from backtrader import Order
 
 from .core.account import Position
 from .core.ledger import CROSS, MONEY_TOLERANCE
-from .passed import Carried, Passed, maintenance_margins
+from .passed import Carried, maintenance_margins
 from .screen import is_farther, moved_mark, plain_share
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ WIDEST, NARROWEST = 0.32, 0.0025  # of a band to each side of the mark, as a fra
 SHORTEST_LOOK, LONGEST_LOOK = 256, 8_192  # bars looked ahead at once
 SHORT = 3  # a lull of fewer bars was hardly worth its plan
 PAUSE = 8  # bars until the next try where a wallet is too near to its maintenance for any band
+
+LEAST_AHEAD = 64  # bars of which the extremes must be known still, or more are looked at
+
+Ahead = tuple[int, float, float]  # a bar, and the lowest and the highest mark up to it
 
 PLAIN_ORDERS = (Order.Limit, Order.Stop, Order.StopLimit)  # those that wait for a fixed price
 
@@ -53,12 +57,13 @@ class Lull:
         self.lead: Any = None  # the clock of the first data
         self.stamps = array("d")
         self.carried: tuple[Carried, ...] = ()
-        self.parts: list[tuple[array, float, float, float, bool]] = []  # what the figures of a bar need of each
         self.watched: list[Slot] = []
         self.sealed: list[tuple[Any, ...]] = []  # what each resting order waits for
-        self.wallet_balance = self.cross_balance = self.order_margin = 0.0
+        self.balances = (0.0, 0.0, 0.0)  # of all wallets, of the cross wallet, reserved for orders
         self._is_possible: bool | None = None
         self._look = SHORTEST_LOOK
+        self._ahead: dict[int, Ahead] = {}  # by number of the slot
+        self._is_far = False  # whether no bar of the lull can come nearer to a liquidation price than one before
         self._try_at = 0
         self._began = self._quiet_bars = self._quiet_needed = 0
 
@@ -70,7 +75,7 @@ class Lull:
         if self.last + 1 == count < self.until and not (self.sealed and self._has_moved()):
             self.last, broker = count, self.broker
             broker.now = self.stamps[count - 1]
-            if self.is_priced and self.parts:
+            if self.is_priced and self.carried:
                 self.is_priced = False
                 del broker._value, broker._available, broker._notional, broker._fundval  # reckoned when they are asked for
             return True
@@ -108,16 +113,17 @@ class Lull:
             return
         self.is_priced = True
         row = self.last - 1
-        equity, free, notional = self.wallet_balance, self.cross_balance, 0.0
-        for closes, units, entry_price, leverage, is_cross in self.parts:
-            mark = closes[row]
+        equity, free, order_margin = self.balances
+        notional = 0.0
+        for slot, units, _, terms in self.carried:
+            mark = slot.mark_closes[row]
             value = units * mark if units > 0 else -units * mark
-            profit = units * (mark - entry_price)
+            profit = units * (mark - terms[2])
             equity += profit
             notional += value
-            if is_cross:
-                free += profit - value / leverage
-        self.broker.publish(equity, free - self.order_margin, notional)
+            if not terms[4]:
+                free += profit - value / terms[5]
+        self.broker.publish(equity, free - order_margin, notional)
 
     def catch_up(self) -> None:
         """Bring slots, marks and the rows of the record up to the last bar passed."""
@@ -131,7 +137,7 @@ class Lull:
         for slot in self.watched:
             slot.read_row(end - 1)
             broker._marks[slot.symbol] = slot.mark_close
-        if self.carried:
+        if self.carried and not self._is_far:
             self._note_closest_call(start, end)
         self._keep(start, end)
 
@@ -179,13 +185,9 @@ class Lull:
     def _keep(self, start: int, end: int) -> None:
         """Record the bars that were passed by what their rows follow from."""
         record = self.broker._record
-        row = len(record)
-        for carried in self.carried:
-            record.marks_of(row, carried.terms).extend(carried.slot.mark_closes[start:end])
         if self.carried:
             record.bars_held += end - start
-        balances = (self.wallet_balance, self.cross_balance, self.order_margin)
-        record.add_passed(Passed(row, start, end, self.carried, *balances, self.stamps))
+        record.passed.add(len(record), start, end, self.balances, self.carried)
 
     # -- planning ----------------------------------------------------------------------------------------------------
 
@@ -221,6 +223,7 @@ class Lull:
         first, stamps = slots[0], slots[0].all_stamps()
         if stamps is None or not all(slot.has_stamps(first, stamps) for slot in slots[1:]):
             return False
+        self.broker._record.passed.stamps = stamps
         self.stamps, self.lead = stamps, first.data.lines.datetime
         return True
 
@@ -273,6 +276,10 @@ class Lull:
 
     def _until_danger(self, count: int, until: int, held: Sequence[tuple["Slot", Position]]) -> int:
         """Return the first bar whose marks leave a band in which nothing can come of them, within the look ahead."""
+        self._is_far = False
+        ahead = [self._look_ahead(slot, count) for slot, _ in held]
+        if self._is_calm_ahead(held, ahead):
+            return min(until, min(end for end, _, _ in ahead) + 1)
         width = WIDEST
         while not self._is_calm(held, width):
             width /= 2
@@ -283,6 +290,43 @@ class Lull:
             low, high = slot.mark_close * (1 - width), slot.mark_close * (1 + width)
             until = min(until, self._until_outside(count, until, slot.mark_lows, slot.mark_highs, low, high, is_edge_inside=True))
         return until
+
+    def _look_ahead(self, slot: "Slot", count: int) -> "Ahead":
+        """Return how far the marks after a bar are known, and their lowest and highest on those bars or on more."""
+        known = self._ahead.get(slot.number)
+        if known is not None and known[0] - count >= min(LEAST_AHEAD, len(self.stamps) - count):
+            return known
+        import numpy as np
+
+        end = min(count + self._look, len(self.stamps))
+        if end <= count:
+            return count, inf, -inf
+        lows = np.frombuffer(slot.mark_lows, np.float64, end - count, 8 * count)
+        highs = np.frombuffer(slot.mark_highs, np.float64, end - count, 8 * count)
+        self._ahead[slot.number] = found = end, float(lows.min()), float(highs.max())
+        return found
+
+    def _is_calm_ahead(self, held: Sequence[tuple["Slot", Position]], ahead: Sequence["Ahead"]) -> bool:
+        """Whether no wallet fails with each mark anywhere between its lowest and highest, the rule of ``_is_calm``.
+
+        If so, note whether any of them could come nearer to a liquidation price than a bar before has.
+        """
+        account, closest = self.broker.account, self.broker._record.closest_call
+        headrooms = dict(account.wallets)
+        slack = MONEY_TOLERANCE * account.turnover
+        shares = [_least_share(position, low, high) for (_, position), (_, low, high) in zip(held, ahead, strict=True)]
+        for (slot, position), share in zip(held, shares, strict=True):
+            headrooms[position.wallet] += share
+            slack += MONEY_TOLERANCE * position.notional(slot.mark_close)
+        if not all(headrooms[position.wallet] > slack for _, position in held):
+            return False
+        is_far = True
+        for (_, position), (_, low, high), share in zip(held, ahead, shares, strict=True):
+            worst = low if position.size > 0 else high
+            headroom = headrooms[position.wallet] - share + plain_share(position, worst)
+            is_far = is_far and is_farther(position, headroom, worst, closest)
+        self._is_far = is_far
+        return True
 
     def _is_calm(self, held: Sequence[tuple["Slot", Position]], width: float) -> bool:
         """Whether no wallet fails with each mark anywhere in its band.
@@ -317,19 +361,10 @@ class Lull:
         account = self.broker.account
         wallets = account.wallets
         self.carried = tuple(
-            Carried(
-                slot,
-                position.size * position.contract.multiplier,
-                position.entry_price,
-                position.leverage,
-                position.wallet == CROSS,
-                position.brackets,
-                slot.terms_held(wallets[position.wallet]),
-            )
+            (slot, position.size * position.contract.multiplier, position.brackets, slot.terms_held(wallets[position.wallet]))
             for slot, position in held
         )
-        self.parts = [(one.slot.mark_closes, one.units, one.entry_price, one.leverage, one.is_cross) for one in self.carried]
-        self.wallet_balance, self.cross_balance, self.order_margin = sum(wallets.values()), wallets[CROSS], account.order_margin
+        self.balances = (sum(wallets.values()), wallets[CROSS], account.order_margin)
         self.watched = watched
         self.sealed = [_seal(order) for order in self.broker.pending]
         self.last = self.seen = self._began = count
