@@ -25,6 +25,7 @@ from .core.top_up import TopUp, TopUpStep, plan_top_up
 from .desk import FILTERS, LOG, UNFUNDED, OrderDesk, closing, resize
 from .hostorder import OrderMaker
 from .invariants import Audit
+from .lone import goes_its_own_way, is_usual_contract
 from .lull import Lull
 from .matching import LIMITS
 from .record import FillRow, LiquidationRow, Record, TopUpRow
@@ -122,6 +123,7 @@ class MarginBroker(OrderDesk):
         self.now = 0.0
         self.contracts: dict[str, tuple[Slot, ...]] = {}
         self._legs_by_data: dict[int, tuple[Slot, ...]] = {}
+        self.goes_its_own_way = True  # until it is known
         self._order_versions: dict[int, int] = {}
         self._first_tries: dict[int, int] = {}
         self._tried: set[int] = set()
@@ -143,6 +145,7 @@ class MarginBroker(OrderDesk):
     def start(self):
         """Open the account's contracts for the datas of the run."""
         super().start()
+        self.goes_its_own_way = goes_its_own_way(self, MarginBroker)
         self.cerebro._event_stop = False  # an optimisation's runs share the engine, and one may have been stopped
         self._is_running = True
         self._cash_addition.extend(self._early_cash)
@@ -195,6 +198,7 @@ class MarginBroker(OrderDesk):
         if slot.detail is not None and (self.p.intrabar == "close" or data.replaying):
             why = "intrabar='close' looks inside no bar" if self.p.intrabar == "close" else "a replayed bar is not known before its end"
             raise ValueError(f"{symbol}: {why}, so its detail would never be read; leave detail out")
+        slot.is_usual = is_usual_contract(slot)
         self.slots[symbol] = slot
         return slot
 

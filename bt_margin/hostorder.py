@@ -83,11 +83,46 @@ class OrderMaker:
         last, stamp = data.close[0], data.datetime[0]
         own_price = price if price or plimit else last
         trail = params.trailamount, params.trailpercent
-        order.created = OrderData(stamp, size, own_price, plimit, 0, last, *trail)
+        order.created = created = OrderData(stamp, size, own_price, plimit, 0, last, *trail)
         order._limitoffset = 0.0
-        order.executed = OrderData(remsize=size)
+        order.executed = executed = OrderData(remsize=size)
+        created.exbits, executed.exbits = [], []
         order.position = 0
         order.dteos = self._session_end(data, stamp)
+
+    def make_market(self, kind: type[Order], owner: Any, data: Any, size: float, tradeid: Any, exectype: int | None) -> Order:
+        """Return what ``make`` would of a market order without anything besides, of a data without a time zone."""
+        order = object.__new__(kind)
+        order.params = order.p = params = object.__new__(kind.params)
+        params.owner, params.data, params.size, params.price, params.pricelimit = owner, data, size, None, None
+        params.exectype, params.valid, params.tradeid, params.oco = exectype, None, tradeid, None
+        params.trailamount = params.trailpercent = params.parent = None
+        params.transmit, params.simulated, params.histnotify = True, False, False
+        line = data.lines.datetime
+        stamp, last, signed = line.array[line._idx], data.lines.close.array[line._idx], size if kind.ordtype == Order.Buy else -size
+        order.ref = next(Order.refbasis)
+        order.broker = order.comminfo = order._plimit = None
+        order.info = AutoOrderedDict()
+        order.triggered = False
+        order._active = True
+        order.status = Order.Created
+        order.exectype = Order.Market
+        order.size = signed
+        order.created = created = object.__new__(OrderData)
+        created.pclose, created.exbits, created.p1, created.p2 = last, [], 0, 0
+        created.dt, created.size, created.remsize, created.price, created.pricelimit = stamp, signed, 0, last, last
+        created.trailamount = created.trailpercent = created._plimit = None
+        created.value, created.comm, created.margin, created.pnl, created.psize, created.pprice = 0.0, 0.0, None, 0.0, 0, 0
+        order._limitoffset = 0.0
+        order.executed = executed = object.__new__(OrderData)
+        executed.pclose, executed.exbits, executed.p1, executed.p2 = 0.0, [], 0, 0
+        executed.dt, executed.size, executed.remsize, executed.price, executed.pricelimit = None, 0, signed, 0.0, 0.0
+        executed.trailamount = executed.trailpercent = executed._plimit = 0.0
+        executed.value, executed.comm, executed.margin, executed.pnl, executed.psize, executed.pprice = 0.0, 0.0, None, 0.0, 0, 0
+        order.position = 0
+        order.dteos = self._session_end(data, stamp)
+        order.owner, order.data, order.parent, order.tradeid, order.transmit, order.valid = owner, data, None, tradeid, True, None
+        return order
 
     def _session_end(self, data: Any, stamp: float) -> float:
         """Return the end of the session (days, as the host counts them) that a stamp of a data without a time zone lies in.

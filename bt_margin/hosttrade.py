@@ -36,7 +36,7 @@ def _note_fills(owner: Any, order: Order, told: list[Trade]) -> None:
     if not trades:
         trades.append(Trade(data=data, tradeid=tradeid))
     trade = trades[-1]
-    for bit in [*executed.exbits][executed.p1 : executed.p2]:
+    for bit in executed.getpending():
         if bit.closed:
             _update(trade, order, bit.closed, bit.price, bit.closedcomm)
             if trade.isclosed:

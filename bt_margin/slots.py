@@ -61,6 +61,7 @@ class Slot:
         self.count, self.day_number = 0, 0.0
         self.version = 0
         self.is_fresh = self.is_bulk = False
+        self.is_usual = False  # whether its market orders may take the short road, as far as its contract goes
         self.bar_seconds = self.series.bar_seconds if self.series is not None else 0.0
         self.mark_row = -1
         self.open_time = self.close_time = -inf
