@@ -325,7 +325,7 @@ class MarginBroker(OrderDesk):
             self.cerebro.runstop()
             return
         fills = len(self._record.fills)
-        self.fresh = [slot for slot in self.slots.values() if slot.refresh()]
+        self.fresh = [slot for slot in self._slots.values() if slot.refresh()]  # a lull has ended by now
         for slot in self.fresh:
             if slot.close_time > self.now:
                 self.now = slot.close_time
@@ -335,6 +335,8 @@ class MarginBroker(OrderDesk):
             self._take_in()
         if self.clock.held or self.pending:
             self.clock.run(self._load_active())
+            if lull.is_on:  # the bar is the first of one
+                return
             if self.pending:
                 self.account.cover(self.marks)
         else:
@@ -360,7 +362,7 @@ class MarginBroker(OrderDesk):
     def _load_active(self) -> list[Slot]:
         """Read the new bars of the contracts that are held or have orders."""
         active = [slot for slot in self.fresh if slot.position.size]
-        if self.pending:
+        if self.pending and len(active) < len(self.fresh):
             ordered = {id(order.data) for order in self.pending}
             active = [slot for slot in self.fresh if slot.position.size or id(slot.data) in ordered]
         for slot in active:

@@ -90,16 +90,20 @@ class OrderMaker:
         order.position = 0
         order.dteos = self._session_end(data, stamp)
 
-    def make_market(self, kind: type[Order], owner: Any, data: Any, size: float, tradeid: Any, exectype: int | None) -> Order:
-        """Return what ``make`` would of a market order without anything besides, of a data without a time zone."""
+    def make_market(
+        self, kind: type[Order], owner: Any, data: Any, size: float, tradeid: Any, exectype: int | None, stamp: float, last: float
+    ) -> Order:
+        """Return what ``make`` would of a market order without anything besides, of a data without a time zone.
+
+        ``stamp`` and ``last`` are the time and the close of its present bar.
+        """
         order = object.__new__(kind)
         order.params = order.p = params = object.__new__(kind.params)
         params.owner, params.data, params.size, params.price, params.pricelimit = owner, data, size, None, None
         params.exectype, params.valid, params.tradeid, params.oco = exectype, None, tradeid, None
         params.trailamount = params.trailpercent = params.parent = None
         params.transmit, params.simulated, params.histnotify = True, False, False
-        line = data.lines.datetime
-        stamp, last, signed = line.array[line._idx], data.lines.close.array[line._idx], size if kind.ordtype == Order.Buy else -size
+        signed = size if kind.ordtype == Order.Buy else -size
         order.ref = next(Order.refbasis)
         order.broker = order.comminfo = order._plimit = None
         order.info = AutoOrderedDict()
@@ -143,8 +147,8 @@ def snapshot(order: Order) -> Order:
     """Return what ``order.clone()`` would, of which a notification is made."""
     seen = order.executed
     seen.p1, seen.p2 = seen.p2, len(seen.exbits)
-    copied = object.__new__(type(order))
-    copied.__dict__ = vars(order).copy()
-    copied.executed = executed = object.__new__(type(seen))
-    executed.__dict__ = vars(seen).copy()
+    copied, executed = object.__new__(type(order)), object.__new__(type(seen))
+    executed.__dict__ = seen.__dict__.copy()
+    copied.__dict__ = known = order.__dict__.copy()
+    known["executed"] = executed
     return copied

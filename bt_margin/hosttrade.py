@@ -22,61 +22,69 @@ def note(owner: Any, order: Order) -> None:
         return
     if not order.executed.size and not order.p.simulated:
         own["_orderspending"].append(order)
-    elif type(order.comminfo) is PerpCommInfo and order.data._compensate is None and not (owner._tradehistoryon or order.p.simulated):
+    elif _is_usual(owner, order):
         own["_orderspending"].append(order)
         _note_fills(owner, order, own["_tradespending"])
     else:
         owner._addnotification(order, quicknotify=False)
 
 
+def _is_usual(owner: Any, order: Order) -> bool:
+    terms = order.comminfo
+    is_linear = type(terms) is PerpCommInfo and terms.terms.kind != "inverse"
+    return is_linear and order.data._compensate is None and not (owner._tradehistoryon or order.p.simulated)
+
+
 def _note_fills(owner: Any, order: Order, told: list[Trade]) -> None:
-    """Bring the trades of an order's data up to its new fills, and add copies of those that began or ended to what is told."""
+    """Bring the trades of an order's data, a PerpData, up to its new fills, and add copies of those that began or ended to what is told."""
     data, executed, tradeid = order.data, order.executed, order.tradeid
+    line = data.lines.datetime
+    now = line.lencount, line.array[line._idx]
     trades = owner._trades[data][tradeid]
     if not trades:
         trades.append(Trade(data=data, tradeid=tradeid))
     trade = trades[-1]
     for bit in executed.getpending():
         if bit.closed:
-            _update(trade, order, bit.closed, bit.price, bit.closedcomm)
+            _update(trade, order, bit.closed, bit.price, bit.closedcomm, now)
             if trade.isclosed:
                 told.append(_copied(trade))
         if bit.opened:
             if trade.isclosed:
                 trade = Trade(data=data, tradeid=tradeid)
                 trades.append(trade)
-            _update(trade, order, bit.opened, bit.price, bit.openedcomm)
+            _update(trade, order, bit.opened, bit.price, bit.openedcomm, now)
             if trade.isclosed:
                 told.append(_copied(trade))
         if trade.justopened:
             told.append(_copied(trade))
 
 
-def _update(trade: Trade, order: Order, size: float, price: float, commission: float) -> None:
-    """Do what ``Trade.update`` does with a part of a fill, its size not 0, of a trade without a history."""
+def _update(trade: Trade, order: Order, size: float, price: float, commission: float, now: tuple[int, float]) -> None:
+    """Do what ``Trade.update`` does with a part of a fill, its size not 0; ``now``: the length and the stamp of its data."""
     if trade.historyon:
         trade.update(order, size, price, 0.0, commission, 0.0, comminfo=order.comminfo)
         return
-    data, terms, before = trade.data, order.comminfo.terms, trade.size
-    bar, after = len(data), before + size
+    (bar, stamp), terms, before = now, order.comminfo.terms, trade.size
+    after = before + size
     trade.commission = paid = trade.commission + commission
     trade.size = after
     trade.justopened = not before
     if not before:
-        trade.baropen, trade.dtopen, trade.long = bar, data.datetime[0], after > 0
+        trade.baropen, trade.dtopen, trade.long = bar, stamp, after > 0
     trade.isopen, trade.barlen, trade.isclosed = after != 0, bar - trade.baropen, before != 0 and not after
     if after:
         trade.status = Trade.Open
     elif before:
-        trade.barclose, trade.dtclose, trade.status = bar, data.datetime[0], Trade.Closed
+        trade.barclose, trade.dtclose, trade.status = bar, stamp, Trade.Closed
     if abs(after) > abs(before):
         trade.price = (before * trade.price + size * price) / after
         profit = 0.0
     else:
-        profit = terms.unrealized_pnl(size=-size, entry_price=trade.price, mark_price=price)
+        profit = -size * terms.multiplier * (price - trade.price)
     trade.pnl = earned = trade.pnl + profit
     trade.pnlcomm = earned - paid
-    trade.value = terms.notional(after, trade.price) * (1 if after > 0 else -1) if after else 0.0
+    trade.value = abs(after) * terms.multiplier * trade.price * (1 if after > 0 else -1) if after else 0.0
 
 
 def _copied(trade: Trade) -> Trade:

@@ -61,8 +61,10 @@ def send_market(broker: "OrderDesk", kind: type[Order], owner: Any, data: Any, s
     legs = broker._legs_by_data.get(id(data))
     if legs is None or not legs[0].is_usual or broker.goes_its_own_way or not broker.p.checksubmit:
         return None
-    slot, line, contract = legs[0], data.lines.datetime, legs[0].position.contract
-    if not (line.lencount and 0 < size < inf and 0 < data.lines.close.array[line._idx] < inf and data._tz is None):
+    slot, contract = legs[0], legs[0].position.contract
+    line = slot.clock_line
+    stamp, close = line.array[line._idx], slot.close_line.array[line._idx]
+    if not (line.lencount and 0 < size < inf and 0 < close < inf and data._tz is None):
         return None
     if contract.lot:
         whole = contract.floor_size(size)
@@ -71,13 +73,13 @@ def send_market(broker: "OrderDesk", kind: type[Order], owner: Any, data: Any, s
         size = whole
     if broker._owners.setdefault(id(data), owner) is not owner:
         return None
-    order = broker._maker.make_market(kind, owner, data, size, tradeid, exectype)
+    order = broker._maker.make_market(kind, owner, data, size, tradeid, exectype, stamp, close)
     ref, lull = order.ref, broker.lull
     broker._ocos[ref] = ref
     broker._ocol[ref].append(ref)
-    broker._order_versions[ref] = slot.version + lull.last - lull.seen  # the slot need not be brought up to the present bar
+    broker._order_versions[ref] = slot.version + (lull.last - slot.count if lull.is_on else 0)  # the slot need not be brought up to the present bar
     broker._pchildren[ref].append(order)
-    order.status, order.plen = Order.Submitted, len(data)
+    order.status, order.plen = Order.Submitted, line.lencount
     broker.submitted.append(order)
     broker.orders.append(order)
     broker.note_change()
@@ -115,7 +117,7 @@ def accept_market(broker: "OrderDesk", order: Order) -> bool:
     fee_rate = max(taker, 0.0) if position.orders.counts_fee else 0.0
     account.reserve(Resting(order.ref, slot.symbol, broker._ocos[order.ref], size, price, price, fee_rate, 0.0, "market"))
     order.pannotated = order.broker = None
-    order.status, order.plen = Order.Accepted, len(order.data)
+    order.status, order.plen = Order.Accepted, slot.clock_line.lencount
     broker.pending.append(order)
     broker.note_change()
     broker.notifs.append(snapshot(order))
@@ -143,6 +145,8 @@ def pass_lone_order(clock: "BarClock", fresh: Sequence["Slot"]) -> bool:
     clock.held = [(slot, position)] if position.size else []
     clock.marks[slot.symbol] = mark_price = slot.mark_close
     if len(fills) > clock.fills_before:
+        if position.size and broker.lull.begin_here(slot, position):
+            return True
         if position.size and not _is_clearly_held(position, mark_price, clock.account.wallets[CROSS]):
             clock.test_after_fill(fresh)
         else:
@@ -194,7 +198,7 @@ def _fill(broker: "MarginBroker", slot: "Slot", order: Order) -> bool:
     account, position, data, ref = broker.account, slot.position, order.data, order.ref
     executed, price, comminfo = order.executed, slot.open, broker.getcommissioninfo(data)
     if not slot.is_usual or broker.goes_its_own_way or account.legs or order.info or executed.size or type(comminfo) is not PerpCommInfo:
-        return False
+        return False  # of a slot that is usual a PerpCommInfo is linear
     resting = account._resting
     if order.parent is not None or (resting and [*resting] != [ref]) or slot.day_number <= order.created.dt:
         return False
@@ -224,7 +228,7 @@ def _show(
 ) -> None:
     """Mirror a whole fill into the host's position and order as ``MarginBroker._show_fill`` does; what was ``held`` before."""
     position, data, executed, price = slot.position, order.data, order.executed, slot.open
-    lots, key, line = slot.lots, (order.owner, order.tradeid), data.lines.datetime
+    lots, key, line = slot.lots, (order.owner, order.tradeid), slot.clock_line
     size, after, closed, opened = executed.remsize, position.size, booked.closed, booked.opened
     lot = lots.get(key)
     if (closed == -held or not after) and lot is not None and len(lots) == 1:
@@ -233,15 +237,15 @@ def _show(
     is_whole = slot.is_bulk and line._tz is None and seconds % 1 == 0.0
     shown.update(size, price, EPOCH + timedelta(seconds=seconds) if is_whole else line.datetime())
     shown.size, shown.price = after, position.entry_price
-    terms = comminfo.terms
-    closed_value = terms.notional(-closed, entry_price) * (1 if closed < 0 else -1) if closed else 0.0
-    opened_value = terms.notional(opened, price) * (1 if opened > 0 else -1) if opened else 0.0
+    multiplier, units = comminfo.terms.multiplier, abs(size) * position.contract.multiplier
+    closed_value = abs(closed) * multiplier * entry_price * (1 if closed < 0 else -1) if closed else 0.0
+    opened_value = abs(opened) * multiplier * price * (1 if opened > 0 else -1) if opened else 0.0
     bit = OrderExecutionBit(
         *(line.array[line._idx], size, price, closed, closed_value, booked.closing_fee, opened, opened_value, booked.opening_fee),
         *(booked.realized_pnl, after, position.entry_price),
     )
     executed.addbit(bit)
-    executed.margin = position.contract.notional(size, price) / position.leverage
+    executed.margin = units * price / position.leverage
     order.status = Order.Partial if executed.remsize else Order.Completed
     order.comminfo = comminfo
     lots[key] = left = (lot or 0.0) + closed + opened

@@ -6,6 +6,7 @@ can be planned. The loop does the rest in the host's order: the same calls of st
 broker, with the same lengths and lines. ``why_not`` says where it cannot be sure of that.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from math import inf, nan
 from typing import Any
@@ -124,7 +125,7 @@ def run_tight(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[An
 
         broker.next()
         if queued or events:
-            deliver(cerebro, broker)
+            deliver(cerebro, broker, queued)
         if cerebro._event_stop:
             return ""
 
@@ -200,8 +201,14 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
     return step
 
 
-def deliver(cerebro: bt.Cerebro, broker: Any) -> None:
-    """Hand a broker's notifications to the strategies that own them, to the first one where none does."""
+def deliver(cerebro: bt.Cerebro, broker: Any, queued: Any) -> None:
+    """Hand a broker's notifications to the strategies that own them, to the first one where none does.
+
+    ``queued`` are those that are known to be next, as ``_queues`` has them.
+    """
+    while type(queued) is deque and queued:
+        order = queued.popleft()
+        note(cerebro.runningstrats[0] if order.owner is None else order.owner, order)
     while (order := broker.get_notification()) is not None:
         owner = cerebro.runningstrats[0] if order.owner is None else order.owner
         note(owner, order)

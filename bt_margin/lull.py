@@ -22,6 +22,7 @@ from backtrader import Order
 
 from .core.account import Position
 from .core.ledger import CROSS, MONEY_TOLERANCE
+from .core.tiers import maintenance_margin
 from .passed import Carried, maintenance_margins
 from .screen import is_farther, moved_mark, plain_share
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from .slots import Slot
 
 WIDEST, NARROWEST = 0.32, 0.0025  # of a band to each side of the mark, as a fraction of it
-SHORTEST_LOOK, LONGEST_LOOK = 256, 8_192  # bars looked ahead at once
+SHORTEST_LOOK, LONGEST_LOOK = 512, 8_192  # bars looked ahead at once
 SHORT = 3  # a lull of fewer bars was hardly worth its plan
 PAUSE = 8  # bars until the next try where a wallet is too near to its maintenance for any band
 
@@ -76,8 +77,7 @@ class Lull:
             self.last, broker = count, self.broker
             broker.now = self.stamps[count - 1]
             if self.is_priced and self.carried:
-                self.is_priced = False
-                del broker._value, broker._available, broker._notional, broker._fundval  # reckoned when they are asked for
+                self._forget_figures()
             return True
         return False
 
@@ -213,6 +213,35 @@ class Lull:
         if until > count + 1:
             self._begin(count, until, held, watched)
 
+    def begin_here(self, slot: "Slot", position: Position) -> bool:
+        """Begin a lull with the present bar, at whose open the one plain position was entered or changed; False where that cannot be.
+
+        Its row follows from what is held now like those of the bars after it. None of its marks may come nearer to a liquidation
+        price than a bar before has, and no order may be left.
+        """
+        if self._is_possible is None:
+            self._is_possible = self._find_out()
+        broker, count = self.broker, slot.count
+        if not self._is_possible or self._quiet_needed or broker.pending or broker._userhist or not broker._fundshares:
+            return False
+        watched = [slot]
+        until = self._until_event(count, watched)
+        end, low, high = self._look_ahead(slot, count)
+        if until <= count + 1 or end <= count:
+            return False
+        if not self._is_calm_alone(slot, position, min(low, slot.mark_close), max(high, slot.mark_close)) or not self._is_far:
+            return False
+        self._begin(count, min(until, end + 1), [(slot, position)], watched)
+        self.seen = count - 1
+        self._forget_figures()
+        return True
+
+    def _forget_figures(self) -> None:
+        """See that the figures of the last bar passed are reckoned when they are asked for."""
+        broker = self.broker
+        self.is_priced = False
+        del broker._value, broker._available, broker._notional, broker._fundval
+
     def _find_out(self) -> bool:
         """Whether this run can have lulls at all."""
         broker, slots = self.broker, list(self.broker._slots.values())
@@ -292,17 +321,15 @@ class Lull:
         return until
 
     def _look_ahead(self, slot: "Slot", count: int) -> "Ahead":
-        """Return how far the marks after a bar are known, and their lowest and highest on those bars or on more."""
+        """Return how far the marks from a bar on are known, and their lowest and highest on those bars or on more."""
         known = self._ahead.get(slot.number)
         if known is not None and known[0] - count >= min(LEAST_AHEAD, len(self.stamps) - count):
             return known
         import numpy as np
 
-        end = min(count + self._look, len(self.stamps))
-        if end <= count:
-            return count, inf, -inf
-        lows = np.frombuffer(slot.mark_lows, np.float64, end - count, 8 * count)
-        highs = np.frombuffer(slot.mark_highs, np.float64, end - count, 8 * count)
+        end, start = min(count + self._look, len(self.stamps)), count - 1
+        lows = np.frombuffer(slot.mark_lows, np.float64, end - start, 8 * start)
+        highs = np.frombuffer(slot.mark_highs, np.float64, end - start, 8 * start)
         self._ahead[slot.number] = found = end, float(lows.min()), float(highs.max())
         return found
 
@@ -311,6 +338,8 @@ class Lull:
 
         If so, note whether any of them could come nearer to a liquidation price than a bar before has.
         """
+        if len(held) == 1:
+            return self._is_calm_alone(*held[0], *ahead[0][1:])
         account, closest = self.broker.account, self.broker._record.closest_call
         headrooms = dict(account.wallets)
         slack = MONEY_TOLERANCE * account.turnover
@@ -326,6 +355,20 @@ class Lull:
             headroom = headrooms[position.wallet] - share + plain_share(position, worst)
             is_far = is_far and is_farther(position, headroom, worst, closest)
         self._is_far = is_far
+        return True
+
+    def _is_calm_alone(self, slot: "Slot", position: Position, low: float, high: float) -> bool:
+        """Whether the only position is calm in that sense."""
+        account, brackets, entry_price = self.broker.account, position.brackets, position.entry_price
+        units, balance = position.size * position.contract.multiplier, account.wallets[position.wallet]
+        gross = abs(units)
+        at_low = balance + units * (low - entry_price) - maintenance_margin(brackets, gross * low)
+        at_high = balance + units * (high - entry_price) - maintenance_margin(brackets, gross * high)
+        slack = MONEY_TOLERANCE * (account.turnover + gross * slot.mark_close)
+        if not (at_low > slack and at_high > slack):
+            return False
+        headroom, worst = (at_low, low) if units > 0 else (at_high, high)
+        self._is_far = is_farther(position, headroom, worst, self.broker._record.closest_call)
         return True
 
     def _is_calm(self, held: Sequence[tuple["Slot", Position]], width: float) -> bool:
