@@ -7,7 +7,7 @@ Overridden here: ``init`` (all run state, the host calls it twice), ``start`` (c
 """
 
 import warnings
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -23,7 +23,7 @@ from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
 from .core.top_up import TopUp, TopUpStep, plan_top_up
 from .desk import FILTERS, LOG, UNFUNDED, OrderDesk, closing, resize
-from .hostorder import OrderMaker
+from .hostorder import Family, OrderMaker
 from .invariants import Audit
 from .lone import goes_its_own_way, is_usual_contract
 from .lull import Lull
@@ -115,6 +115,7 @@ class MarginBroker(OrderDesk):
         self._is_booting = True  # the host's init assigns ``cash``, which must not be booked
         super().init()
         self._is_booting = False
+        self._pchildren = defaultdict(Family)
         self._record = Record()
         self._marks: dict[str, float] = {}
         self._slots: dict[str, Slot] = {}
@@ -320,7 +321,7 @@ class MarginBroker(OrderDesk):
         if lull.is_on:
             if not (self.submitted or self._cash_addition) and lull.passes():
                 return
-            lull.end()
+            lull.end(is_last=self._is_stopping)
         if self._is_stopping:
             self.cerebro.runstop()
             return

@@ -143,6 +143,16 @@ class OrderMaker:
         return end
 
 
+class Family(list):
+    """An order and the exits of its bracket, of which every order leaves one: the host's deque takes ten times the memory."""
+
+    __slots__ = ()
+
+    def popleft(self) -> Any:
+        """Remove and return the first."""
+        return self.pop(0)
+
+
 def snapshot(order: Order) -> Order:
     """Return what ``order.clone()`` would, of which a notification is made."""
     seen = order.executed

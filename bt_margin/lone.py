@@ -20,7 +20,7 @@ from .core.contract import LOT_SLACK, RESIDUE, split_fill
 from .core.ledger import CROSS, MONEY_TOLERANCE
 from .core.orders import Resting
 from .core.tiers import maintenance_margin
-from .hostorder import snapshot
+from .hostorder import Family, snapshot
 from .record import FillRow
 
 if TYPE_CHECKING:
@@ -76,13 +76,16 @@ def send_market(broker: "OrderDesk", kind: type[Order], owner: Any, data: Any, s
     order = broker._maker.make_market(kind, owner, data, size, tradeid, exectype, stamp, close)
     ref, lull = order.ref, broker.lull
     broker._ocos[ref] = ref
-    broker._ocol[ref].append(ref)
-    broker._order_versions[ref] = slot.version + (lull.last - slot.count if lull.is_on else 0)  # the slot need not be brought up to the present bar
-    broker._pchildren[ref].append(order)
+    broker._ocol[ref] = [ref]
+    broker._order_versions[ref] = slot.version + (
+        lull.last - slot.count if lull.is_on else 0
+    )  # the slot need not be brought up to the present bar
+    broker._pchildren[ref] = Family((order,))
     order.status, order.plen = Order.Submitted, line.lencount
     broker.submitted.append(order)
     broker.orders.append(order)
-    broker.note_change()
+    lull.interrupt()
+    broker._available = None
     broker.notifs.append(snapshot(order))
     return order
 
@@ -119,7 +122,7 @@ def accept_market(broker: "OrderDesk", order: Order) -> bool:
     order.pannotated = order.broker = None
     order.status, order.plen = Order.Accepted, slot.clock_line.lencount
     broker.pending.append(order)
-    broker.note_change()
+    broker._available = None  # no lull is on
     broker.notifs.append(snapshot(order))
     return True
 
@@ -212,14 +215,15 @@ def _fill(broker: "MarginBroker", slot: "Slot", order: Order) -> bool:
     _show(broker, slot, order, comminfo, booked, held, entry_price)
     fee = booked.closing_fee + booked.opening_fee
     broker._record.fills.append(FillRow(broker.now, slot.symbol, size, price, fee, booked.realized_pnl, False, False, ref))
-    broker.note_change()
+    broker._available = None
     broker._order_versions.pop(ref, None)
     broker._first_tries.pop(ref, None)
     broker.notifs.append(snapshot(order))
     broker._ocol.pop(broker._ocos[ref], None)
     children = broker._pchildren[ref]
-    children.popleft()
-    broker._toactivate.extend(children)
+    del children[0]
+    if children:
+        broker._toactivate.extend(children)
     return True
 
 

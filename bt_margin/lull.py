@@ -57,7 +57,7 @@ class Lull:
         self.until = self.last = self.seen = 0
         self.lead: Any = None  # the clock of the first data
         self.stamps = array("d")
-        self.carried: tuple[Carried, ...] = ()
+        self.carried: list[Carried] = []
         self.watched: list[Slot] = []
         self.sealed: list[tuple[Any, ...]] = []  # what each resting order waits for
         self.balances = (0.0, 0.0, 0.0)  # of all wallets, of the cross wallet, reserved for orders
@@ -90,10 +90,13 @@ class Lull:
         self.catch_up()
         self.interrupt()
 
-    def end(self) -> None:
-        """Bring everything up to the last bar passed and look at each bar from here on."""
+    def end(self, *, is_last: bool = False) -> None:
+        """Bring everything up to the last bar passed and look at each bar from here on.
+
+        What is held reads its new bar in any case, so that it need not read the one before; unless there ``is_last`` none.
+        """
         self.price()
-        self.catch_up()
+        self.catch_up(reads_held=is_last)
         self.is_on = False
         self.broker.account.before_change = None
         self._quiet_bars = 0
@@ -125,8 +128,8 @@ class Lull:
                 free += profit - value / terms[5]
         self.broker.publish(equity, free - order_margin, notional)
 
-    def catch_up(self) -> None:
-        """Bring slots, marks and the rows of the record up to the last bar passed."""
+    def catch_up(self, *, reads_held: bool = True) -> None:
+        """Bring slots, marks and the rows of the record up to the last bar passed; prices in slots that hold nothing, if so told."""
         start, end = self.seen, self.last
         if start == end:
             return
@@ -135,8 +138,9 @@ class Lull:
         for slot in broker._slots.values():
             slot.stand_on(end)
         for slot in self.watched:
-            slot.read_row(end - 1)
-            broker._marks[slot.symbol] = slot.mark_close
+            if reads_held or not slot.position.size:
+                slot.read_row(end - 1)
+            broker._marks[slot.symbol] = slot.mark_closes[end - 1]
         if self.carried and not self._is_far:
             self._note_closest_call(start, end)
         self._keep(start, end)
@@ -231,7 +235,7 @@ class Lull:
             return False
         if not self._is_calm_alone(slot, position, min(low, slot.mark_close), max(high, slot.mark_close)) or not self._is_far:
             return False
-        self._begin(count, min(until, end + 1), [(slot, position)], watched)
+        self._begin(count, min(until, end + 1), broker.clock.held, watched)
         self.seen = count - 1
         self._forget_figures()
         return True
@@ -367,8 +371,11 @@ class Lull:
         slack = MONEY_TOLERANCE * (account.turnover + gross * slot.mark_close)
         if not (at_low > slack and at_high > slack):
             return False
-        headroom, worst = (at_low, low) if units > 0 else (at_high, high)
-        self._is_far = is_farther(position, headroom, worst, self.broker._record.closest_call)
+        closest = self.broker._record.closest_call
+        worst = low if units > 0 else high
+        moved = low * (1 - min(closest, 1.0)) if units > 0 else high * (1 + closest)  # as in ``screen.is_farther``
+        left = balance + units * (moved - entry_price) - maintenance_margin(brackets, gross * moved) if moved < inf else -inf
+        self._is_far = left > MONEY_TOLERANCE * gross * worst
         return True
 
     def _is_calm(self, held: Sequence[tuple["Slot", Position]], width: float) -> bool:
@@ -403,13 +410,13 @@ class Lull:
     def _begin(self, count: int, until: int, held: Sequence[tuple["Slot", Position]], watched: "list[Slot]") -> None:
         account = self.broker.account
         wallets = account.wallets
-        self.carried = tuple(
+        self.carried = [
             (slot, position.size * position.contract.multiplier, position.brackets, slot.terms_held(wallets[position.wallet]))
             for slot, position in held
-        )
+        ]
         self.balances = (sum(wallets.values()), wallets[CROSS], account.order_margin)
         self.watched = watched
-        self.sealed = [_seal(order) for order in self.broker.pending]
+        self.sealed = [_seal(order) for order in self.broker.pending] if self.broker.pending else []
         self.last = self.seen = self._began = count
         self.until, self.is_on = until, True
         account.before_change = self.leave

@@ -50,9 +50,7 @@ def book_lone_fill(
     return Booking(closed, opened, realized, closing_fee, opening_fee)
 
 
-def _clearly_fits(
-    position: Position, left: float, opened: float, price: float, fee_rate: float, mark_price: float, balance: float
-) -> bool:
+def _clearly_fits(position: Position, left: float, opened: float, price: float, fee_rate: float, mark_price: float, balance: float) -> bool:
     """Whether ``MarginAccount.clearly_fits`` says so of an opening beside what is ``left``, with this balance in the wallet."""
     leverage, multiplier = position.leverage, position.contract.multiplier
     worth, opening = multiplier * price, abs(opened) * multiplier * price
