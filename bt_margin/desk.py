@@ -119,11 +119,11 @@ class OrderDesk(OrderBook):
         _checksubmit=True,
         **info,
     ):
-        if exectype in (None, Order.Market) and owner is not None and not info and transmit and _checksubmit and not histnotify:
-            if (price, plimit, valid, oco, trailamount, trailpercent, parent) == NOTHING_ELSE:
-                order = send_market(self, kind, owner, data, size, tradeid, exectype)
-                if order is not None:
-                    return order
+        is_market = not exectype and (price, plimit, valid, oco, trailamount, trailpercent, parent) == NOTHING_ELSE
+        if is_market and owner is not None and not info and transmit and _checksubmit and not histnotify:
+            order = send_market(self, kind, owner, data, size, tradeid, exectype)
+            if order is not None:
+                return order
         size = self._whole_lots(data, size, info)
         order = self._maker.make(
             kind, owner, data, size, price, plimit, exectype, valid, tradeid, trailamount, trailpercent, parent, transmit, histnotify

@@ -94,23 +94,26 @@ def _copied(trade: Trade) -> Trade:
     return copied
 
 
+def tell_all(strategy: Any) -> None:
+    """Tell orders, trades, cash and value by the strategy's own ``_notify``."""
+    strategy._notify()
+
+
 def tell(strategy: Any) -> None:
     """Do what ``Strategy._notify`` does for a strategy of which nobody listens to cash and value."""
     analyzers, slaves = strategy.analyzers._items, strategy._slave_analyzers
-    for order in strategy._orderspending:
+    known = len(analyzers)
+    orders, trades = strategy._orderspending, strategy._tradespending
+    for order in orders:
         if order.exectype != Order.Historical or order.histnotify:
             strategy.notify_order(order)
         for analyzer in chain(analyzers, slaves):
             analyzer._notify_order(order)
-    for trade in strategy._tradespending:
+    for trade in trades:
         strategy.notify_trade(trade)
         for analyzer in chain(analyzers, slaves):
             analyzer._notify_trade(trade)
-
-
-def tell_cash(strategy: Any) -> None:
-    """Do what ``Strategy._notify`` does after orders and trades have been told."""
-    orders, trades = strategy._orderspending, strategy._tradespending
-    strategy._orderspending, strategy._tradespending = [], []
-    strategy._notify()
-    strategy._orderspending, strategy._tradespending = orders, trades
+    if len(analyzers) != known:  # one that has just been added hears of cash in this bar
+        strategy._orderspending, strategy._tradespending = [], []
+        strategy._notify()
+        strategy._orderspending, strategy._tradespending = orders, trades

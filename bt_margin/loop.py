@@ -18,7 +18,7 @@ from backtrader.lineseries import Lines, LineSeries, LineSeriesStub
 
 from .broker import MarginBroker
 from .feeds import PerpData
-from .hosttrade import note, tell, tell_cash
+from .hosttrade import note, tell, tell_all
 
 # What the loop does in place of the host: whoever overrides one of these is run by the host's loop.
 ENGINE_HOOKS = ("_brokernotify", "_check_timers", "_next_writers")
@@ -149,7 +149,7 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
     warm_up, is_told = max(strategy._minperiods), _is_told(strategy)
     all_analyzers, analyzer_count = strategy.analyzers._items, len(strategy.analyzers)
     analyzers = [analyzer for analyzer in all_analyzers if _acts(analyzer, STEPPING, ACTING)]
-    observers = strategy._lineiterators[strategy.ObsType]
+    observers, notify = strategy._lineiterators[strategy.ObsType], tell_all if is_told else tell
 
     def step(index: int, stamp: float) -> None:
         length = index + 1
@@ -171,12 +171,8 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
         for line in own_lines:
             line.forward()
 
-        if is_told:
-            strategy._notify()
-        elif own["_orderspending"] or own["_tradespending"]:
-            tell(strategy)
-            if len(all_analyzers) != analyzer_count:  # one that has just been added hears of cash in this bar
-                tell_cash(strategy)
+        if is_told or own["_orderspending"] or own["_tradespending"]:
+            notify(strategy)
         own["_minperstatus"] = status = warm_up - length
         if status < 0:
             if goes_about or "next" in own:  # put there by a strategy that goes from one way of acting to another

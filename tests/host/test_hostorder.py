@@ -100,6 +100,23 @@ def test_every_order_is_in_every_attribute_what_the_host_makes(drawn):
         assert hosts.ref == ours.ref + 1
 
 
+@pytest.mark.parametrize("exectype", [None, bt.Order.Market])
+@pytest.mark.parametrize("kind", [BuyOrder, SellOrder])
+def test_a_market_order_is_in_every_attribute_what_the_host_makes(kind, exectype):
+    made = []
+
+    def look(strategy):
+        data, tradeid = strategy.data, ("LONG", 0)[len(strategy) % 2]
+        ours = maker.make_market(kind, strategy, data, 1.5, tradeid, exectype, data.datetime[0], data.close[0])
+        made.append((ours, kind(owner=strategy, data=data, size=1.5, exectype=exectype, tradeid=tradeid)))
+
+    maker = OrderMaker()
+    on_bars(look, bars=30, freq="97min")
+    assert len(made) == 30
+    for ours, hosts in made:
+        assert same(ours, hosts), f"{looked_up(ours)} is not {looked_up(hosts)}"
+
+
 def with_time_zone(candles):
     return bt.feeds.PandasData(dataname=candles.tz_localize(None), tz="Europe/Berlin", timeframe=bt.TimeFrame.Minutes, compression=60)
 
