@@ -199,7 +199,7 @@ class MarginBroker(OrderDesk):
         if slot.detail is not None and (self.p.intrabar == "close" or data.replaying):
             why = "intrabar='close' looks inside no bar" if self.p.intrabar == "close" else "a replayed bar is not known before its end"
             raise ValueError(f"{symbol}: {why}, so its detail would never be read; leave detail out")
-        slot.is_usual = is_usual_contract(slot)
+        slot.is_usual = is_usual_contract(slot, self.getcommissioninfo(data))
         self.slots[symbol] = slot
         return slot
 

@@ -44,7 +44,8 @@ def _note_fills(owner: Any, order: Order, told: list[Trade]) -> None:
     if not trades:
         trades.append(Trade(data=data, tradeid=tradeid))
     trade = trades[-1]
-    for bit in executed.getpending():
+    bits = executed.exbits
+    for bit in bits[executed.p1 : executed.p2] if type(bits) is list else executed.getpending():
         if bit.closed:
             _update(trade, order, bit.closed, bit.price, bit.closedcomm, now)
             if trade.isclosed:

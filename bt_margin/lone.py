@@ -39,12 +39,19 @@ STEPS = (
 )
 
 
-def is_usual_contract(slot: "Slot") -> bool:
+def is_usual_contract(slot: "Slot", comminfo: PerpCommInfo) -> bool:
     """Whether the orders of a slot may take the short road as far as its contract goes."""
     position = slot.position
     contract, terms = position.contract, position.orders
     has_filters = contract.min_size or contract.min_notional or contract.max_size != inf
-    return bool(position.is_plain and contract.kind == "linear" and slot.side is None and not has_filters and not terms.needs_prices)
+    return bool(
+        type(comminfo) is PerpCommInfo
+        and position.is_plain
+        and contract.kind == "linear"
+        and slot.side is None
+        and not has_filters
+        and not terms.needs_prices
+    )
 
 
 def goes_its_own_way(broker: Any, base: type) -> bool:
@@ -123,7 +130,8 @@ def accept_market(broker: "OrderDesk", order: Order) -> bool:
     order.status, order.plen = Order.Accepted, slot.clock_line.lencount
     broker.pending.append(order)
     broker._available = None  # no lull is on
-    broker.notifs.append(snapshot(order))
+    sent = broker.notifs[-1] if broker.notifs else None
+    broker.notifs.append(snapshot(order, sent if sent is not None and sent.ref == order.ref else None))
     return True
 
 
@@ -198,10 +206,10 @@ def _is_clearly_safe(slot: "Slot", position: Position, order: Order, balance: fl
 
 def _fill(broker: "MarginBroker", slot: "Slot", order: Order) -> bool:
     """Fill an order at the open as ``match_lone`` does, whole; False, and nothing done, where that takes a closer look."""
-    account, position, data, ref = broker.account, slot.position, order.data, order.ref
-    executed, price, comminfo = order.executed, slot.open, broker.getcommissioninfo(data)
-    if not slot.is_usual or broker.goes_its_own_way or account.legs or order.info or executed.size or type(comminfo) is not PerpCommInfo:
-        return False  # of a slot that is usual a PerpCommInfo is linear
+    account, position, ref = broker.account, slot.position, order.ref
+    executed, price = order.executed, slot.open
+    if not slot.is_usual or broker.goes_its_own_way or account.legs or order.info or executed.size:
+        return False
     resting = account._resting
     if order.parent is not None or (resting and [*resting] != [ref]) or slot.day_number <= order.created.dt:
         return False
@@ -212,7 +220,7 @@ def _fill(broker: "MarginBroker", slot: "Slot", order: Order) -> bool:
         return False
     account.release(ref)
     broker.pending.clear()
-    _show(broker, slot, order, comminfo, booked, held, entry_price)
+    _show(broker, slot, order, booked, held, entry_price)
     fee = booked.closing_fee + booked.opening_fee
     broker._record.fills.append(FillRow(broker.now, slot.symbol, size, price, fee, booked.realized_pnl, False, False, ref))
     broker._available = None
@@ -227,9 +235,7 @@ def _fill(broker: "MarginBroker", slot: "Slot", order: Order) -> bool:
     return True
 
 
-def _show(
-    broker: "MarginBroker", slot: "Slot", order: Order, comminfo: PerpCommInfo, booked: Booking, held: float, entry_price: float
-) -> None:
+def _show(broker: "MarginBroker", slot: "Slot", order: Order, booked: Booking, held: float, entry_price: float) -> None:
     """Mirror a whole fill into the host's position and order as ``MarginBroker._show_fill`` does; what was ``held`` before."""
     position, data, executed, price = slot.position, order.data, order.executed, slot.open
     lots, key, line = slot.lots, (order.owner, order.tradeid), slot.clock_line
@@ -241,7 +247,7 @@ def _show(
     is_whole = slot.is_bulk and line._tz is None and seconds % 1 == 0.0
     shown.update(size, price, EPOCH + timedelta(seconds=seconds) if is_whole else line.datetime())
     shown.size, shown.price = after, position.entry_price
-    multiplier, units = comminfo.terms.multiplier, abs(size) * position.contract.multiplier
+    multiplier = position.contract.multiplier  # that of the comminfo, which the contract was made of
     closed_value = abs(closed) * multiplier * entry_price * (1 if closed < 0 else -1) if closed else 0.0
     opened_value = abs(opened) * multiplier * price * (1 if opened > 0 else -1) if opened else 0.0
     bit = OrderExecutionBit(
@@ -249,9 +255,9 @@ def _show(
         *(booked.realized_pnl, after, position.entry_price),
     )
     executed.addbit(bit)
-    executed.margin = units * price / position.leverage
+    executed.margin = abs(size) * multiplier * price / position.leverage
     order.status = Order.Partial if executed.remsize else Order.Completed
-    order.comminfo = comminfo
+    order.comminfo = broker.getcommissioninfo(data)
     lots[key] = left = (lot or 0.0) + closed + opened
     if not after:
         lots.clear()
