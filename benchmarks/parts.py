@@ -44,6 +44,8 @@ ROOTS: tuple[tuple[str, str | None, str], ...] = (
     ("backtrader/brokers/bbroker.py", "next", "broker.next"),
     ("bt_margin/broker.py", "_execute", "orders and notifications"),
     ("backtrader/brokers/bbroker.py", "_execute", "orders and notifications"),
+    ("bt_margin/lone.py", "_fill", "orders and notifications"),
+    ("bt_margin/hosttrade.py", None, "orders and notifications"),
     ("bt_margin/broker.py", "_take_in", "orders and notifications"),
     ("backtrader/brokers/bbroker.py", "check_submitted", "orders and notifications"),
     ("backtrader/strategy.py", "_addnotification", "orders and notifications"),

@@ -7,7 +7,7 @@ Overridden here: ``init`` (all run state, the host calls it twice), ``start`` (c
 """
 
 import warnings
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -24,8 +24,9 @@ from .core.funding import FundingSchedule
 from .core.profiles import PROFILES, Profile
 from .core.top_up import TopUp, TopUpStep, plan_top_up
 from .desk import FILTERS, LOG, UNFUNDED, OrderDesk, closing, resize
-from .hostorder import OrderMaker
+from .hostorder import Family, OrderMaker
 from .invariants import Audit
+from .lone import goes_its_own_way, is_usual_contract
 from .lull import Lull
 from .matching import LIMITS
 from .record import FillRow, LiquidationRow, Record, TopUpRow
@@ -115,6 +116,7 @@ class MarginBroker(OrderDesk):
         self._is_booting = True  # the host's init assigns ``cash``, which must not be booked
         super().init()
         self._is_booting = False
+        self._pchildren = defaultdict(Family)
         self._record = Record()
         self._marks: dict[str, float] = {}
         self._slots: dict[str, Slot] = {}
@@ -123,6 +125,7 @@ class MarginBroker(OrderDesk):
         self.now = 0.0
         self.contracts: dict[str, tuple[Slot, ...]] = {}
         self._legs_by_data: dict[int, tuple[Slot, ...]] = {}
+        self.goes_its_own_way = True  # until it is known
         self._order_versions: dict[int, int] = {}
         self._first_tries: dict[int, int] = {}
         self._tried: set[int] = set()
@@ -145,6 +148,7 @@ class MarginBroker(OrderDesk):
     def start(self):
         """Open the account's contracts for the datas of the run."""
         super().start()
+        self.goes_its_own_way = goes_its_own_way(self, MarginBroker)
         self.cerebro._event_stop = False  # an optimisation's runs share the engine, and one may have been stopped
         self._is_running = True
         self._cash_addition.extend(self._early_cash)
@@ -197,6 +201,7 @@ class MarginBroker(OrderDesk):
         if slot.detail is not None and (self.p.intrabar == "close" or data.replaying):
             why = "intrabar='close' looks inside no bar" if self.p.intrabar == "close" else "a replayed bar is not known before its end"
             raise ValueError(f"{symbol}: {why}, so its detail would never be read; leave detail out")
+        slot.is_usual = is_usual_contract(slot, self.getcommissioninfo(data))
         self.slots[symbol] = slot
         return slot
 
@@ -318,12 +323,12 @@ class MarginBroker(OrderDesk):
         if lull.is_on:
             if not (self.submitted or self._cash_addition) and lull.passes():
                 return
-            lull.end()
+            lull.end(is_last=self._is_stopping)
         if self._is_stopping:
             self.cerebro.runstop()
             return
         fills = len(self._record.fills)
-        self.fresh = [slot for slot in self.slots.values() if slot.refresh()]
+        self.fresh = [slot for slot in self._slots.values() if slot.refresh()]  # a lull has ended by now
         for slot in self.fresh:
             if slot.close_time > self.now:
                 self.now = slot.close_time
@@ -333,6 +338,8 @@ class MarginBroker(OrderDesk):
             self._take_in()
         if self.clock.held or self.pending:
             self.clock.run(self._load_active())
+            if lull.is_on:  # the bar is the first of one
+                return
             if self.pending:
                 self.account.cover(self.marks)
         else:
@@ -358,7 +365,7 @@ class MarginBroker(OrderDesk):
     def _load_active(self) -> list[Slot]:
         """Read the new bars of the contracts that are held or have orders."""
         active = [slot for slot in self.fresh if slot.position.size]
-        if self.pending:
+        if self.pending and len(active) < len(self.fresh):
             ordered = {id(order.data) for order in self.pending}
             active = [slot for slot in self.fresh if slot.position.size or id(slot.data) in ordered]
         for slot in active:

@@ -498,7 +498,7 @@ class BarClock:
         cross_free = wallets[CROSS]
         initial = maintenance = notional = 0.0
         order_margin = account.order_margin
-        row, marks_of = len(self.record), self.record.marks_of
+        row, note_held = len(self.record), self.record.note_held
         for slot, position in self.held:
             mark, size, entry_price, leverage = marks[slot.symbol], position.size, position.entry_price, position.leverage
             if position.is_plain:
@@ -518,7 +518,7 @@ class BarClock:
             if not is_isolated:
                 cross_free += profit - margin
             balance, since, fee = wallets[position.wallet], slot.terms_since, position.set_aside[1]
-            marks_of(row, (slot.number, size, entry_price, balance, is_isolated, leverage, since, fee)).append(mark)
+            note_held(row, (slot.number, size, entry_price, balance, is_isolated, leverage, since, fee), mark)
             maintenance += maintenance_margin(position.brackets, value)
         if self.is_hedging:
             lowest = self._worst_equity()

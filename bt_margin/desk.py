@@ -12,7 +12,7 @@ take it). Its ``info`` says why: ``reason``, one of REASONS; ``message``, the se
 import logging
 from collections.abc import Callable
 from math import ceil, floor, inf, isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backtrader import Order
 from backtrader.order import BuyOrder, SellOrder
@@ -22,14 +22,20 @@ from .core.account import Refusal
 from .core.contract import LOT_SLACK, Contract, split_fill
 from .core.orders import Resting, opened_by
 from .hostorder import OrderMaker, snapshot
+from .lone import accept_market, send_market
 from .matching import STOPS, TRAILS, OrderBook
 from .record import RefusalRow
 from .slots import Slot
+
+if TYPE_CHECKING:
+    from .clock import BarClock
 
 LOG = logging.getLogger("bt_margin")
 
 FILTERS = ("round", "refuse")
 UNFUNDED = ("reject", "shrink")
+
+NOTHING_ELSE = (None,) * 7  # of what an order may be sent with
 
 REASONS = (
     *("margin", "tier_cap", "short_spot"),  # the status Margin
@@ -77,6 +83,8 @@ class OrderDesk(OrderBook):
     """The part of MarginBroker that takes orders in."""
 
     _maker: OrderMaker
+    clock: "BarClock"
+    goes_its_own_way: bool  # whether a step of an order's life is overridden, so that none is left out
     _placed_at: dict[int, tuple[float, float]]  # the mark and the last price at which each order was placed
     doors: dict[int, Callable[..., Any]]  # by id of a strategy: what takes its orders before the broker does (``scalers``)
 
@@ -116,6 +124,11 @@ class OrderDesk(OrderBook):
         **info,
     ):
         """Place an order of the host's class ``kind``, BuyOrder or SellOrder, past the owner's door."""
+        is_market = not exectype and (price, plimit, valid, oco, trailamount, trailpercent, parent) == NOTHING_ELSE
+        if is_market and owner is not None and not info and transmit and _checksubmit and not histnotify:
+            order = send_market(self, kind, owner, data, size, tradeid, exectype)
+            if order is not None:
+                return order
         size = self._whole_lots(data, size, info)
         order = self._maker.make(
             kind, owner, data, size, price, plimit, exectype, valid, tradeid, trailamount, trailpercent, parent, transmit, histnotify
@@ -315,6 +328,8 @@ class OrderDesk(OrderBook):
         """Accept a market order that was sent alone and clearly fits, as ``_judge`` would; return whether it was."""
         if order.exectype != Order.Market or order.parent is not None or self.p.coo or self.reduces(order):
             return False
+        if accept_market(self, order):
+            return True
         slot = self.slot_for(order)
         self._use_terms_of_today(slot)
         account, position, size, price = self.account, slot.position, order.executed.remsize, order.created.price

@@ -6,6 +6,7 @@ can be planned. The loop does the rest in the host's order: the same calls of st
 broker, with the same lengths and lines. ``why_not`` says where it cannot be sure of that.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from math import inf, nan
 from typing import Any
@@ -17,6 +18,7 @@ from backtrader.lineseries import Lines, LineSeries, LineSeriesStub
 
 from .broker import MarginBroker
 from .feeds import PerpData
+from .hosttrade import note, tell, tell_all
 
 # What the loop does in place of the host: whoever overrides one of these is run by the host's loop.
 ENGINE_HOOKS = ("_brokernotify", "_check_timers", "_next_writers")
@@ -123,7 +125,7 @@ def run_tight(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[An
 
         broker.next()
         if queued or events:
-            deliver(cerebro, broker)
+            deliver(cerebro, broker, queued)
         if cerebro._event_stop:
             return ""
 
@@ -147,7 +149,7 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
     warm_up, is_told = max(strategy._minperiods), _is_told(strategy)
     all_analyzers, analyzer_count = strategy.analyzers._items, len(strategy.analyzers)
     analyzers = [analyzer for analyzer in all_analyzers if _acts(analyzer, STEPPING, ACTING)]
-    observers = strategy._lineiterators[strategy.ObsType]
+    observers, notify = strategy._lineiterators[strategy.ObsType], tell_all if is_told else tell
 
     def step(index: int, stamp: float) -> None:
         length = index + 1
@@ -170,7 +172,7 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
             line.forward()
 
         if is_told or own["_orderspending"] or own["_tradespending"]:
-            strategy._notify()
+            notify(strategy)
         own["_minperstatus"] = status = warm_up - length
         if status < 0:
             if goes_about or "next" in own:  # put there by a strategy that goes from one way of acting to another
@@ -195,11 +197,17 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
     return step
 
 
-def deliver(cerebro: bt.Cerebro, broker: Any) -> None:
-    """Hand a broker's notifications to the strategies that own them, to the first one where none does."""
+def deliver(cerebro: bt.Cerebro, broker: Any, queued: Any) -> None:
+    """Hand a broker's notifications to the strategies that own them, to the first one where none does.
+
+    ``queued`` are those that are known to be next, as ``_queues`` has them.
+    """
+    while type(queued) is deque and queued:
+        order = queued.popleft()
+        note(cerebro.runningstrats[0] if order.owner is None else order.owner, order)
     while (order := broker.get_notification()) is not None:
         owner = cerebro.runningstrats[0] if order.owner is None else order.owner
-        owner._addnotification(order, quicknotify=False)
+        note(owner, order)
 
 
 def run_on(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[Any]) -> None:

@@ -22,7 +22,8 @@ from backtrader import Order
 
 from .core.account import Position
 from .core.ledger import CROSS, MONEY_TOLERANCE
-from .passed import Carried, Passed, maintenance_margins
+from .core.tiers import maintenance_margin
+from .passed import Carried, maintenance_margins
 from .screen import is_farther, moved_mark, plain_share
 
 if TYPE_CHECKING:
@@ -32,9 +33,13 @@ if TYPE_CHECKING:
     from .slots import Slot
 
 WIDEST, NARROWEST = 0.32, 0.0025  # of a band to each side of the mark, as a fraction of it
-SHORTEST_LOOK, LONGEST_LOOK = 256, 8_192  # bars looked ahead at once
+SHORTEST_LOOK, LONGEST_LOOK = 512, 8_192  # bars looked ahead at once
 SHORT = 3  # a lull of fewer bars was hardly worth its plan
 PAUSE = 8  # bars until the next try where a wallet is too near to its maintenance for any band
+
+LEAST_AHEAD = 64  # bars of which the extremes must be known still, or more are looked at
+
+Ahead = tuple[int, float, float]  # a bar, and the lowest and the highest mark up to it
 
 PLAIN_ORDERS = (Order.Limit, Order.Stop, Order.StopLimit)  # those that wait for a fixed price
 
@@ -52,13 +57,14 @@ class Lull:
         self.until = self.last = self.seen = 0
         self.lead: Any = None  # the clock of the first data
         self.stamps = array("d")
-        self.carried: tuple[Carried, ...] = ()
-        self.parts: list[tuple[array, float, float, float, bool]] = []  # what the figures of a bar need of each
+        self.carried: list[Carried] = []
         self.watched: list[Slot] = []
         self.sealed: list[tuple[Any, ...]] = []  # what each resting order waits for
-        self.wallet_balance = self.cross_balance = self.order_margin = 0.0
+        self.balances = (0.0, 0.0, 0.0)  # of all wallets, of the cross wallet, reserved for orders
         self._is_possible: bool | None = None
         self._look = SHORTEST_LOOK
+        self._ahead: dict[int, Ahead] = {}  # by number of the slot
+        self._is_far = False  # whether no bar of the lull can come nearer to a liquidation price than one before
         self._try_at = 0
         self._began = self._quiet_bars = self._quiet_needed = 0
 
@@ -70,9 +76,8 @@ class Lull:
         if self.last + 1 == count < self.until and not (self.sealed and self._has_moved()):
             self.last, broker = count, self.broker
             broker.now = self.stamps[count - 1]
-            if self.is_priced and self.parts:
-                self.is_priced = False
-                del broker._value, broker._available, broker._notional, broker._fundval  # reckoned when they are asked for
+            if self.is_priced and self.carried:
+                self._forget_figures()
             return True
         return False
 
@@ -85,10 +90,13 @@ class Lull:
         self.catch_up()
         self.interrupt()
 
-    def end(self) -> None:
-        """Bring everything up to the last bar passed and look at each bar from here on."""
+    def end(self, *, is_last: bool = False) -> None:
+        """Bring everything up to the last bar passed and look at each bar from here on.
+
+        What is held reads its new bar in any case, so that it need not read the one before; unless there ``is_last`` none.
+        """
         self.price()
-        self.catch_up()
+        self.catch_up(reads_held=is_last)
         self.is_on = False
         self.broker.account.before_change = None
         self._quiet_bars = 0
@@ -108,19 +116,20 @@ class Lull:
             return
         self.is_priced = True
         row = self.last - 1
-        equity, free, notional = self.wallet_balance, self.cross_balance, 0.0
-        for closes, units, entry_price, leverage, is_cross in self.parts:
-            mark = closes[row]
+        equity, free, order_margin = self.balances
+        notional = 0.0
+        for slot, units, _, terms in self.carried:
+            mark = slot.mark_closes[row]
             value = units * mark if units > 0 else -units * mark
-            profit = units * (mark - entry_price)
+            profit = units * (mark - terms[2])
             equity += profit
             notional += value
-            if is_cross:
-                free += profit - value / leverage
-        self.broker.publish(equity, free - self.order_margin, notional)
+            if not terms[4]:
+                free += profit - value / terms[5]
+        self.broker.publish(equity, free - order_margin, notional)
 
-    def catch_up(self) -> None:
-        """Bring slots, marks and the rows of the record up to the last bar passed."""
+    def catch_up(self, *, reads_held: bool = True) -> None:
+        """Bring slots, marks and the rows of the record up to the last bar passed; prices in slots that hold nothing, if so told."""
         start, end = self.seen, self.last
         if start == end:
             return
@@ -129,9 +138,10 @@ class Lull:
         for slot in broker._slots.values():
             slot.stand_on(end)
         for slot in self.watched:
-            slot.read_row(end - 1)
-            broker._marks[slot.symbol] = slot.mark_close
-        if self.carried:
+            if reads_held or not slot.position.size:
+                slot.read_row(end - 1)
+            broker._marks[slot.symbol] = slot.mark_closes[end - 1]
+        if self.carried and not self._is_far:
             self._note_closest_call(start, end)
         self._keep(start, end)
 
@@ -179,13 +189,9 @@ class Lull:
     def _keep(self, start: int, end: int) -> None:
         """Record the bars that were passed by what their rows follow from."""
         record = self.broker._record
-        row = len(record)
-        for carried in self.carried:
-            record.marks_of(row, carried.terms).extend(carried.slot.mark_closes[start:end])
         if self.carried:
             record.bars_held += end - start
-        balances = (self.wallet_balance, self.cross_balance, self.order_margin)
-        record.add_passed(Passed(row, start, end, self.carried, *balances, self.stamps))
+        record.passed.add(len(record), start, end, self.balances, self.carried)
 
     # -- planning ----------------------------------------------------------------------------------------------------
 
@@ -211,6 +217,35 @@ class Lull:
         if until > count + 1:
             self._begin(count, until, held, watched)
 
+    def begin_here(self, slot: "Slot", position: Position) -> bool:
+        """Begin a lull with the present bar, at whose open the one plain position was entered or changed; False where that cannot be.
+
+        Its row follows from what is held now like those of the bars after it. None of its marks may come nearer to a liquidation
+        price than a bar before has, and no order may be left.
+        """
+        if self._is_possible is None:
+            self._is_possible = self._find_out()
+        broker, count = self.broker, slot.count
+        if not self._is_possible or self._quiet_needed or broker.pending or broker._userhist or not broker._fundshares:
+            return False
+        watched = [slot]
+        until = self._until_event(count, watched)
+        end, low, high = self._look_ahead(slot, count)
+        if until <= count + 1 or end <= count:
+            return False
+        if not self._is_calm_alone(slot, position, min(low, slot.mark_close), max(high, slot.mark_close)) or not self._is_far:
+            return False
+        self._begin(count, min(until, end + 1), broker.clock.held, watched)
+        self.seen = count - 1
+        self._forget_figures()
+        return True
+
+    def _forget_figures(self) -> None:
+        """See that the figures of the last bar passed are reckoned when they are asked for."""
+        broker = self.broker
+        self.is_priced = False
+        del broker._value, broker._available, broker._notional, broker._fundval
+
     def _find_out(self) -> bool:
         """Whether this run can have lulls at all."""
         broker, slots = self.broker, list(self.broker._slots.values())
@@ -221,6 +256,7 @@ class Lull:
         first, stamps = slots[0], slots[0].all_stamps()
         if stamps is None or not all(slot.has_stamps(first, stamps) for slot in slots[1:]):
             return False
+        self.broker._record.passed.stamps = stamps
         self.stamps, self.lead = stamps, first.data.lines.datetime
         return True
 
@@ -273,6 +309,10 @@ class Lull:
 
     def _until_danger(self, count: int, until: int, held: Sequence[tuple["Slot", Position]]) -> int:
         """Return the first bar whose marks leave a band in which nothing can come of them, within the look ahead."""
+        self._is_far = False
+        ahead = [self._look_ahead(slot, count) for slot, _ in held]
+        if self._is_calm_ahead(held, ahead):
+            return min(until, min(end for end, _, _ in ahead) + 1)
         width = WIDEST
         while not self._is_calm(held, width):
             width /= 2
@@ -283,6 +323,60 @@ class Lull:
             low, high = slot.mark_close * (1 - width), slot.mark_close * (1 + width)
             until = min(until, self._until_outside(count, until, slot.mark_lows, slot.mark_highs, low, high, is_edge_inside=True))
         return until
+
+    def _look_ahead(self, slot: "Slot", count: int) -> "Ahead":
+        """Return how far the marks from a bar on are known, and their lowest and highest on those bars or on more."""
+        known = self._ahead.get(slot.number)
+        if known is not None and known[0] - count >= min(LEAST_AHEAD, len(self.stamps) - count):
+            return known
+        import numpy as np
+
+        end, start = min(count + self._look, len(self.stamps)), count - 1
+        lows = np.frombuffer(slot.mark_lows, np.float64, end - start, 8 * start)
+        highs = np.frombuffer(slot.mark_highs, np.float64, end - start, 8 * start)
+        self._ahead[slot.number] = found = end, float(lows.min()), float(highs.max())
+        return found
+
+    def _is_calm_ahead(self, held: Sequence[tuple["Slot", Position]], ahead: Sequence["Ahead"]) -> bool:
+        """Whether no wallet fails with each mark anywhere between its lowest and highest, the rule of ``_is_calm``.
+
+        If so, note whether any of them could come nearer to a liquidation price than a bar before has.
+        """
+        if len(held) == 1:
+            return self._is_calm_alone(*held[0], *ahead[0][1:])
+        account, closest = self.broker.account, self.broker._record.closest_call
+        headrooms = dict(account.wallets)
+        slack = MONEY_TOLERANCE * account.turnover
+        shares = [_least_share(position, low, high) for (_, position), (_, low, high) in zip(held, ahead, strict=True)]
+        for (slot, position), share in zip(held, shares, strict=True):
+            headrooms[position.wallet] += share
+            slack += MONEY_TOLERANCE * position.notional(slot.mark_close)
+        if not all(headrooms[position.wallet] > slack for _, position in held):
+            return False
+        is_far = True
+        for (_, position), (_, low, high), share in zip(held, ahead, shares, strict=True):
+            worst = low if position.size > 0 else high
+            headroom = headrooms[position.wallet] - share + plain_share(position, worst)
+            is_far = is_far and is_farther(position, headroom, worst, closest)
+        self._is_far = is_far
+        return True
+
+    def _is_calm_alone(self, slot: "Slot", position: Position, low: float, high: float) -> bool:
+        """Whether the only position is calm in that sense."""
+        account, brackets, entry_price = self.broker.account, position.brackets, position.entry_price
+        units, balance = position.size * position.contract.multiplier, account.wallets[position.wallet]
+        gross = abs(units)
+        at_low = balance + units * (low - entry_price) - maintenance_margin(brackets, gross * low)
+        at_high = balance + units * (high - entry_price) - maintenance_margin(brackets, gross * high)
+        slack = MONEY_TOLERANCE * (account.turnover + gross * slot.mark_close)
+        if not (at_low > slack and at_high > slack):
+            return False
+        closest = self.broker._record.closest_call
+        worst = low if units > 0 else high
+        moved = low * (1 - min(closest, 1.0)) if units > 0 else high * (1 + closest)  # as in ``screen.is_farther``
+        left = balance + units * (moved - entry_price) - maintenance_margin(brackets, gross * moved) if moved < inf else -inf
+        self._is_far = left > MONEY_TOLERANCE * gross * worst
+        return True
 
     def _is_calm(self, held: Sequence[tuple["Slot", Position]], width: float) -> bool:
         """Whether no wallet fails with each mark anywhere in its band.
@@ -316,22 +410,13 @@ class Lull:
     def _begin(self, count: int, until: int, held: Sequence[tuple["Slot", Position]], watched: "list[Slot]") -> None:
         account = self.broker.account
         wallets = account.wallets
-        self.carried = tuple(
-            Carried(
-                slot,
-                position.size * position.contract.multiplier,
-                position.entry_price,
-                position.leverage,
-                position.wallet == CROSS,
-                position.brackets,
-                slot.terms_held(wallets[position.wallet]),
-            )
+        self.carried = [
+            (slot, position.size * position.contract.multiplier, position.brackets, slot.terms_held(wallets[position.wallet]))
             for slot, position in held
-        )
-        self.parts = [(one.slot.mark_closes, one.units, one.entry_price, one.leverage, one.is_cross) for one in self.carried]
-        self.wallet_balance, self.cross_balance, self.order_margin = sum(wallets.values()), wallets[CROSS], account.order_margin
+        ]
+        self.balances = (sum(wallets.values()), wallets[CROSS], account.order_margin)
         self.watched = watched
-        self.sealed = [_seal(order) for order in self.broker.pending]
+        self.sealed = [_seal(order) for order in self.broker.pending] if self.broker.pending else []
         self.last = self.seen = self._began = count
         self.until, self.is_on = until, True
         account.before_change = self.leave

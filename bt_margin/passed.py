@@ -1,15 +1,15 @@
-"""Bars that were passed in a lull, kept by what their rows follow from, and the columns that follow.
+"""What stays the same from bar to bar, kept once: bars that were passed in lulls, and contracts held on the same terms.
 
 What an account holds and owes is the same on every bar of a lull, so that its rows differ by the marks alone. A column is
-reckoned when it is read, by the same operations in the same order as ``BarClock.write`` does for one bar, so that the
-numbers are the same to the last digit.
+reckoned when it is read, of all lulls that hold the same contracts at once, by the same operations in the same order as
+``BarClock.write`` does for one bar, so that the numbers are the same to the last digit.
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .core.tiers import Bracket
 
@@ -23,64 +23,89 @@ if TYPE_CHECKING:
 # and the margin terms are in force (-inf: the first ones), and the closing fee that was set aside for each contract of an
 # isolated position.
 HoldingTerms = tuple[int, float, float, float, bool, float, float, float]
+TERMS = ("number", "size", "entry_price", "wallet_balance", "is_isolated", "leverage", "terms_since", "set_aside")
+
+LULL_COLUMNS = ("row", "start", "end", "wallet_balance", "cross_balance", "order_margin", "first")
+CARRIED_COLUMNS = (*TERMS, "units", "brackets")
 
 
-class Carried(NamedTuple):
-    """A position as a lull carries it: what the figures of a bar follow from but the mark."""
+@dataclass(slots=True)
+class Passed:
+    """The bars that were passed in lulls.
 
-    slot: "Slot"
-    units: float
-    entry_price: float
-    leverage: float
-    is_cross: bool
-    brackets: Sequence[Bracket]
-    terms: HoldingTerms
+    ``lulls`` has LULL_COLUMNS of each: the rows from ``row`` on are the bars ``start`` to ``end`` of the feeds (from 0), whose
+    closing instants are ``stamps``; ``first`` is the first of ``carried`` that it held, the next lull's the one after its last.
+    ``carried`` has CARRIED_COLUMNS of each: what was held, its multiple of base units, and which of ``brackets`` were in force.
+    """
 
+    lulls: array = field(default_factory=lambda: array("d"))
+    carried: array = field(default_factory=lambda: array("d"))
+    brackets: list[Sequence[Bracket]] = field(default_factory=list)
+    slots: "dict[int, Slot]" = field(default_factory=dict)
+    stamps: array = field(default_factory=lambda: array("d"))
+    bars: int = 0
 
-class Passed(NamedTuple):
-    """The bars ``start`` to ``end`` of the feeds (from 0), which are the rows from ``row`` on; their closing instants are ``stamps``."""
+    def add(self, row: int, start: int, end: int, balances: tuple[float, float, float], carried: "Sequence[Carried]") -> None:
+        """Add the bars of a lull; ``balances``: of all wallets, of the cross wallet, and what is reserved for orders."""
+        self.lulls.extend((row, start, end, *balances, len(self.carried) // len(CARRIED_COLUMNS)))
+        self.bars += end - start
+        for slot, units, brackets, terms in carried:
+            self.slots[slot.number] = slot
+            self.carried.extend((*terms, units, self._number_of(brackets)))
 
-    row: int
-    start: int
-    end: int
-    carried: tuple[Carried, ...]
-    wallet_balance: float
-    cross_balance: float
-    order_margin: float
-    stamps: array
+    def _number_of(self, brackets: Sequence[Bracket]) -> int:
+        known = self.brackets
+        if not known or known[-1] is not brackets:
+            for number, other in enumerate(known):
+                if other is brackets:
+                    return number
+            known.append(brackets)
+        return len(known) - 1
 
-    @property
-    def kind(self) -> list[tuple[int, int]]:
-        """What the bars of several lulls must share to be reckoned together: the same contracts, by the same tiers."""
-        return [(carried.slot.number, id(carried.brackets)) for carried in self.carried]
-
-
-def fill(columns: "Mapping[str, np.ndarray]", passed: Iterable[Passed]) -> None:
-    """Write the rows of bars that were passed into some of BAR_COLUMNS, those of the same kind together."""
-    for _, alike in groupby(sorted(passed, key=lambda one: one.kind), key=lambda one: one.kind):
-        bars = _Bars(list(alike))
-        for name, column in columns.items():
-            column[bars.rows] = getattr(bars, name)
-
-
-class _Bars:
-    """The bars of lulls of one kind, one after the other: BAR_COLUMNS as arrays, each reckoned when it is asked for."""
-
-    def __init__(self, passed: Sequence[Passed]) -> None:
+    def groups(self) -> "Iterator[Bars]":
+        """Yield all bars, those of lulls that held the same contracts by the same tiers together."""
         import numpy as np
 
-        self.passed = passed
-        starts, ends, rows = (np.array([one[place] for one in passed]) for place in (1, 2, 0))
+        if not self.bars:
+            return
+        lulls = np.frombuffer(self.lulls, np.float64).reshape(-1, len(LULL_COLUMNS))
+        carried = np.frombuffer(self.carried or array("d"), np.float64).reshape(-1, len(CARRIED_COLUMNS))
+        first = lulls[:, -1].astype(np.int64)
+        counts = np.diff(first, append=len(carried))
+        for count in np.unique(counts):
+            alike = np.flatnonzero(counts == count)
+            kinds = carried[first[alike, None] + np.arange(count)][:, :, [0, -1]].reshape(len(alike), -1)
+            if (kinds == kinds[:1]).all():
+                yield Bars(self, lulls[alike], carried, int(count))
+                continue
+            _, kind_of = np.unique(kinds, axis=0, return_inverse=True)
+            for kind in range(kind_of.max() + 1):
+                yield Bars(self, lulls[alike[kind_of.reshape(-1) == kind]], carried, int(count))
+
+
+# A position as a lull carries it: what the figures of a bar follow from but the mark.
+Carried = tuple["Slot", float, Sequence[Bracket], HoldingTerms]
+
+
+class Bars:
+    """The bars of lulls that held the same, one after the other: BAR_COLUMNS as arrays, each reckoned when it is asked for."""
+
+    def __init__(self, passed: Passed, lulls: "np.ndarray", carried: "np.ndarray", count: int) -> None:
+        import numpy as np
+
+        self.passed, self.lulls = passed, lulls
+        rows, starts, ends = (lulls[:, place].astype(np.int64) for place in range(3))
         self.lengths = ends - starts
         within = np.arange(self.lengths.sum()) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
         self.rows, self.bars = np.repeat(rows, self.lengths) + within, np.repeat(starts, self.lengths) + within
-        self.positions = [_Position(self, number) for number in range(len(passed[0].carried))]
+        first = lulls[:, -1].astype(np.int64)
+        self.positions = [HeldBars(self, carried[first + number]) for number in range(count)]
 
-    def each(self, values: Iterable[float]) -> "np.ndarray":
+    def each(self, values: "np.ndarray") -> "np.ndarray":
         """Return a value for each bar from one for each lull."""
         import numpy as np
 
-        return np.repeat(np.fromiter(values, np.float64, len(self.passed)), self.lengths)
+        return np.repeat(values, self.lengths)
 
     def at(self, values: array) -> "np.ndarray":
         """Return the values of these bars from those of all bars of a feed."""
@@ -88,17 +113,22 @@ class _Bars:
 
         return np.frombuffer(values, np.float64)[self.bars]
 
+    def write(self, columns: "Mapping[str, np.ndarray]") -> None:
+        """Write these rows into some of BAR_COLUMNS."""
+        for name, column in columns.items():
+            column[self.rows] = getattr(self, name)
+
     @cached_property
     def time(self) -> "np.ndarray":
-        return self.at(self.passed[0].stamps)
+        return self.at(self.passed.stamps)
 
     @cached_property
     def wallet_balance(self) -> "np.ndarray":
-        return self.each(one.wallet_balance for one in self.passed)
+        return self.each(self.lulls[:, 3])
 
     @cached_property
     def order_margin(self) -> "np.ndarray":
-        return self.each(one.order_margin for one in self.passed)
+        return self.each(self.lulls[:, 5])
 
     @cached_property
     def equity(self) -> "np.ndarray":
@@ -112,50 +142,50 @@ class _Bars:
 
     @cached_property
     def notional(self) -> "np.ndarray":
-        return sum((position.value for position in self.positions), self._nothing)
+        return self._sum(position.value for position in self.positions)
 
     @cached_property
     def initial_margin(self) -> "np.ndarray":
-        return sum((position.margin for position in self.positions), self._nothing)
+        return self._sum(position.margin for position in self.positions)
 
     @cached_property
     def maintenance_margin(self) -> "np.ndarray":
-        return sum((maintenance_margins(position.brackets, position.value) for position in self.positions), self._nothing)
+        return self._sum(maintenance_margins(position.brackets, position.value) for position in self.positions)
 
     @cached_property
     def available_margin(self) -> "np.ndarray":
         import numpy as np
 
-        free = self.each(one.cross_balance for one in self.passed)
+        free = self.each(self.lulls[:, 4])
         for position in self.positions:
-            free = np.where(position.is_cross, free + (position.profit - position.margin), free)
+            if position.is_cross.all():
+                free = free + (position.profit - position.margin)
+            elif position.is_cross.any():
+                free = np.where(self.each(position.is_cross), free + (position.profit - position.margin), free)
         return free - self.order_margin
 
-    @property
-    def _nothing(self) -> "np.ndarray":
+    def _sum(self, parts: "Iterator[np.ndarray]") -> "np.ndarray":
         import numpy as np
 
-        return np.zeros(len(self.bars))
+        first = next(parts, None)
+        return np.zeros(len(self.bars)) if first is None else sum(parts, first)
 
 
-class _Position:
+class HeldBars:
     """The part of one contract in the figures of these bars."""
 
-    def __init__(self, bars: _Bars, number: int) -> None:
-        self.bars, self.carried = bars, [one.carried[number] for one in bars.passed]
-        self.slot, self.brackets = self.carried[0].slot, self.carried[0].brackets
+    def __init__(self, bars: Bars, carried: "np.ndarray") -> None:
+        self.bars, self.carried = bars, carried
+        self.slot, self.brackets = bars.passed.slots[int(carried[0, 0])], bars.passed.brackets[int(carried[0, -1])]
+        self.is_cross = carried[:, 4] == 0
 
     @cached_property
     def units(self) -> "np.ndarray":
-        return self.bars.each(one.units for one in self.carried)
+        return self.bars.each(self.carried[:, 8])
 
     @cached_property
     def entry_price(self) -> "np.ndarray":
-        return self.bars.each(one.entry_price for one in self.carried)
-
-    @cached_property
-    def is_cross(self) -> "np.ndarray":
-        return self.bars.each(one.is_cross for one in self.carried) > 0
+        return self.bars.each(self.carried[:, 2])
 
     @cached_property
     def mark(self) -> "np.ndarray":
@@ -178,7 +208,40 @@ class _Position:
 
     @cached_property
     def margin(self) -> "np.ndarray":
-        return self.value / self.bars.each(one.leverage for one in self.carried)
+        return self.value / self.bars.each(self.carried[:, 5])
+
+
+class HeldRuns:
+    """The closing marks of one contract on the bars that got a look, in runs of bars on which it was held on the same terms.
+
+    ``runs`` has the first row of each, where its marks begin, and its TERMS.
+    """
+
+    __slots__ = ("following", "marks", "runs", "terms")
+
+    def __init__(self) -> None:
+        self.runs, self.marks = array("d"), array("d")
+        self.terms: HoldingTerms | None = None
+        self.following = -1  # the row that the present run would go on with
+
+    def add(self, row: int, terms: HoldingTerms, mark: float) -> None:
+        """Note the closing mark of a bar."""
+        if row != self.following or terms != self.terms:
+            self.runs.extend((row, len(self.marks), *terms))
+            self.terms = terms
+        self.marks.append(mark)
+        self.following = row + 1
+
+    def table(self) -> "np.ndarray":
+        """Return the row, the TERMS and the mark of each bar."""
+        import numpy as np
+
+        marks = np.frombuffer(self.marks, np.float64)
+        runs = np.frombuffer(self.runs, np.float64).reshape(-1, 2 + len(TERMS))
+        begin = runs[:, 1].astype(np.int64)
+        lengths = np.diff(begin, append=len(marks))
+        rows = np.repeat(runs[:, 0] - begin, lengths) + np.arange(len(marks))
+        return np.column_stack([rows, np.repeat(runs[:, 2:], lengths, axis=0), marks])
 
 
 def maintenance_margins(brackets: Sequence[Bracket], notionals: "np.ndarray") -> "np.ndarray":
@@ -186,5 +249,7 @@ def maintenance_margins(brackets: Sequence[Bracket], notionals: "np.ndarray") ->
     import numpy as np
 
     caps, rates, amounts = (np.array([getattr(bracket, name) for bracket in brackets]) for name in ("cap", "rate", "amount"))
+    if len(notionals) and notionals.max() <= caps[0]:
+        return notionals * rates[0] - amounts[0]
     tiers = np.searchsorted(caps, notionals).clip(max=len(caps) - 1)
     return notionals * rates[tiers] - amounts[tiers]

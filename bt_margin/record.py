@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from .passed import HoldingTerms, Passed, fill
+from .passed import TERMS, HeldRuns, HoldingTerms, Passed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,30 +176,20 @@ class FlowRow(NamedTuple):
     lowest: float = inf
 
 
-class Holding(NamedTuple):
-    """One contract held on the same terms over a run of bars: its closing marks from the bar ``row`` (from 0) on."""
-
-    row: int
-    terms: HoldingTerms
-    marks: array
-
-
 @dataclass(slots=True)
 class Record:
     """The recorded series of one run.
 
     ``looked`` holds BAR_COLUMNS of the bars that got a look, one row after the other, ``passed`` the other bars by what their
-    rows follow from, ``held`` what was held at the bars' closes. Of the ``walked_bars``, whose path was planned,
+    rows follow from, ``held`` what was held at the close of bars that got a look. Of the ``walked_bars``, whose path was planned,
     ``ambiguous_bars`` are those on which the two market paths differ in what they liquidate or fill, and
     ``only_worst_bars`` those on which a contract is liquidated by 'worst' alone. Of the contracts that have finer bars,
     ``detailed`` counts the walked bars that took theirs, ``undetailed`` those that had to take their path.
     """
 
     looked: array = field(default_factory=lambda: array("d"))
-    passed: list[Passed] = field(default_factory=list)
-    bars_passed: int = 0
-    held: list[Holding] = field(default_factory=list)
-    latest: dict[int, Holding] = field(default_factory=dict)  # by number of the contract: the holding that may still grow
+    passed: Passed = field(default_factory=Passed)
+    held: dict[int, HeldRuns] = field(default_factory=dict)  # by number of the contract
     fills: list[FillRow] = field(default_factory=list)
     funding: list[FundingRow] = field(default_factory=list)
     liquidations: list[LiquidationRow] = field(default_factory=list)
@@ -217,16 +207,16 @@ class Record:
     gap_stamps: int = 0
 
     def __len__(self) -> int:
-        return len(self.looked) // FIELDS + self.bars_passed
+        return len(self.looked) // FIELDS + self.passed.bars
 
-    def add_passed(self, passed: Passed) -> None:
-        """Add the rows of bars that were passed."""
-        self.passed.append(passed)
-        self.bars_passed += passed.end - passed.start
+    @property
+    def bars_passed(self) -> int:
+        """How many bars were passed in lulls."""
+        return self.passed.bars
 
     def column(self, name: str) -> array:
         """Return one of BAR_COLUMNS."""
-        if not self.passed:
+        if not self.passed.bars:
             return self.looked[BAR_COLUMNS.index(name) :: FIELDS]
         return array("d", self._columns([name])[name].tobytes())
 
@@ -251,44 +241,40 @@ class Record:
 
     def table(self) -> "np.ndarray":
         """Return a row of BAR_COLUMNS for every bar."""
-        import numpy as np
-
-        return np.column_stack(list(self._columns(BAR_COLUMNS).values()))
+        return self._columns(BAR_COLUMNS)[""]
 
     def _columns(self, names: Sequence[str]) -> "dict[str, np.ndarray]":
+        """Return columns by name, and under '' the table that they are the columns of."""
         import numpy as np
 
-        is_looked, looked = np.ones(len(self), dtype=bool), np.frombuffer(self.looked, np.float64)
-        for passed in self.passed:
-            is_looked[passed.row : passed.row + passed.end - passed.start] = False
-        columns = {}
-        for name in names:
-            columns[name] = column = np.empty(len(self))
-            column[is_looked] = looked[BAR_COLUMNS.index(name) :: FIELDS]
-        fill(columns, self.passed)
-        return columns
+        is_looked = np.ones(len(self), dtype=bool)
+        looked = np.frombuffer(self.looked, np.float64).reshape(-1, FIELDS)
+        table = np.empty((len(names), len(self)))
+        columns = dict(zip(names, table, strict=True))
+        for bars in self.passed.groups():
+            is_looked[bars.rows] = False
+            bars.write(columns)
+        rows = np.flatnonzero(is_looked)
+        for name, column in columns.items():
+            column[rows] = looked[:, BAR_COLUMNS.index(name)]
+        return {**columns, "": table.T}
 
-    def marks_of(self, row: int, terms: HoldingTerms) -> array:
-        """Return where the closing marks of a contract held at the bar ``row`` belong: behind those on the same terms."""
-        last = self.latest.get(terms[0])
-        if last is not None and last.terms == terms and last.row + len(last.marks) == row:
-            return last.marks
-        self.latest[terms[0]] = holding = Holding(row, terms, array("d"))
-        self.held.append(holding)
-        return holding.marks
+    def note_held(self, row: int, terms: HoldingTerms, mark: float) -> None:
+        """Note that a contract is held at the close of a bar, on these terms and at this mark."""
+        number = terms[0]
+        if number not in self.held:
+            self.held[number] = HeldRuns()
+        self.held[number].add(row, terms, mark)
 
     def holdings(self) -> "np.ndarray":
         """Return a row of HOLDING_COLUMNS for every contract held at a bar's close, by bar and in the order of the datas."""
         import numpy as np
 
-        lengths = np.array([len(holding.marks) for holding in self.held], dtype=int)
-        table = np.empty((lengths.sum(), len(HOLDING_COLUMNS)))
-        ends = np.cumsum(lengths)
-        for holding, end in zip(self.held, ends.tolist(), strict=True):
-            part = table[end - len(holding.marks) : end]
-            number, size, entry_price, *rest = holding.terms
-            part[:, 0] = np.arange(holding.row, holding.row + len(part))
-            part[:, 1:4] = number, size, entry_price
-            part[:, 4] = holding.marks
-            part[:, 5:] = rest
-        return table[np.lexsort((table[:, 1], table[:, 0]))]
+        tables = [runs.table() for runs in self.held.values()]
+        for bars in self.passed.groups():
+            for held in bars.positions:
+                terms = np.repeat(held.carried[:, : len(TERMS)], bars.lengths, axis=0)
+                tables.append(np.column_stack([bars.rows, terms, held.mark]))
+        table = np.concatenate(tables) if tables else np.empty((0, len(HOLDING_COLUMNS)))
+        table = table[np.lexsort((table[:, 1], table[:, 0]))]
+        return table[:, [0, 1, 2, 3, -1, *range(4, len(TERMS) + 1)]]

@@ -55,12 +55,14 @@ class Slot:
         self.stamps_are_opens = stamps_are_opens
         self.detail = self.series.detail if self.series is not None else None
         self.has_own_mark = self.series is not None and self.series.mark_open is not None
+        self.clock_line, self.close_line = data.lines.datetime, data.lines.close
         self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
         self.lots: dict[tuple[Any, Any], float] = {}  # by owner and trade id
         self.mark_lows = self.mark_highs = self.mark_closes = array("d")  # of all bars, where the feed has them from the start
         self.count, self.day_number = 0, 0.0
         self.version = 0
         self.is_fresh = self.is_bulk = False
+        self.is_usual = False  # whether its market orders may take the short road, as far as its contract goes
         self.bar_seconds = self.series.bar_seconds if self.series is not None else 0.0
         self.mark_row = -1
         self.open_time = self.close_time = -inf
@@ -88,7 +90,7 @@ class Slot:
             if not self.version:
                 self.is_bulk = self.series is not None and getattr(self.data, "_bulk", False)
                 self._take_columns()
-            else:
+            elif not self.is_bulk:
                 self.previous_stamp = seconds(self.day_number)
                 if self.series is None and day_number > self.day_number:
                     self.shortest_step = min(self.shortest_step, seconds(day_number) - self.previous_stamp)
@@ -153,6 +155,8 @@ class Slot:
 
     def stand_on(self, count: int) -> None:
         """Take note of bars that have come without a ``refresh``, up to the one with this count, of a feed with ``all_stamps``."""
+        if count == self.count:
+            return
         self.version += count - self.count
         if self.series is None:
             past = [seconds(day) for day in self._clock.array[self.count - 1 : count]]

@@ -38,6 +38,7 @@ FLOORS = {
     "hostorder": 2,
     "invariants": 2,
     "lone": 2,
+    "hosttrade": 2,
     "matching": 2,
     "passed": 2,
     "record": 2,

@@ -39,12 +39,14 @@ def kept(thing) -> list[tuple]:
 
 def order_told(order) -> tuple:
     executed, info = order.executed, sorted((key, str(value)) for key, value in order.info.items())
-    filled = tuple(map(exact, (executed.size, executed.price, executed.value, executed.comm, executed.pnl, executed.dt or 0.0)))
-    return order.data._name, order.getstatusname(), order.getordername(), exact(order.created.size), filled, info
+    filled = [tuple(map(exact, (*vars(bit).values(),))) for bit in executed.exbits]
+    filled += map(exact, (executed.size, executed.price, executed.value, executed.comm, executed.pnl, executed.dt or 0.0))
+    return order.data._name, order.getstatusname(), order.getordername(), exact(order.created.size), tuple(filled), info
 
 
 def trade_told(trade) -> tuple:
-    return trade.data._name, trade.status, *map(exact, (trade.size, trade.price, trade.value, trade.commission, trade.pnl, trade.pnlcomm))
+    told = {name: value for name, value in vars(trade).items() if name not in ("ref", "data", "history")}
+    return trade.data._name, sorted((name, exact(value) if isinstance(value, float) else value) for name, value in told.items())
 
 
 def witnessed(strategy, *, cash: bool):

@@ -837,7 +837,7 @@ class MarginAccount:
             self._post(time, "fill", symbol, (CROSS, -fee), ("fees", fee))
         kind = position.contract.kind
         position.entry_price = average_entry(size=position.size, entry_price=position.entry_price, added=opened, price=price, kind=kind)
-        self._resize(position, opened, kept_fee)
+        self.resize(position, opened, kept_fee)
 
     def _close(self, position: Position, closed: float, price: float, fee: float, time: float) -> float:
         symbol, wallet = position.contract.symbol, position.wallet
@@ -846,7 +846,7 @@ class MarginAccount:
         self._post(time, "fill", symbol, (wallet, realized - fee), ("pnl", -realized), ("fees", fee))
         position.given_margin *= 1 - fraction
         position.costs += fee - realized
-        self._resize(position, closed)
+        self.resize(position, closed)
         if position.is_isolated:
             left = self.wallets[wallet]
             share = left if not position.size else min(max(fraction * before + realized - fee, 0.0), max(left, 0.0))
@@ -860,7 +860,7 @@ class MarginAccount:
         elif amount:
             self.transfer(position.wallet, CROSS, amount, symbol=position.contract.symbol, time=time)
 
-    def _resize(self, position: Position, change: float, kept_fee: float | None = None) -> None:
+    def resize(self, position: Position, change: float, kept_fee: float | None = None) -> None:
         """Change a position's size, and with it the closing fee that it keeps where that is not in proportion."""
         largest = max(position.largest_size, abs(position.size + change))
         self._order_margins.pop(position.contract.symbol, None)
@@ -901,7 +901,7 @@ class MarginAccount:
         self._post(time, "fill", step.symbol, (wallet, realized), ("pnl", -realized))
         position.given_margin *= 1 - step.size / position.size
         position.costs += step.fee - realized
-        self._resize(position, -step.size)
+        self.resize(position, -step.size)
         if step.fee:
             self._post(time, "liquidation_fee", step.symbol, (wallet, -step.fee), ("liquidation_fees", step.fee))
         if fund:

@@ -77,7 +77,8 @@ def rescue(account: MarginAccount, symbol: str, ahead: Mapping[str, Range], due:
     if position.contract.kind == "spot":
         safe_leverage = 0.0
     elif position.is_isolated:
-        safe_leverage = entry_notional / (position.given_margin - position.kept_fee + lacking)
+        own = position.given_margin - position.kept_fee + lacking
+        safe_leverage = entry_notional / own if own > 0 else 0.0  # of a position so small that its margin is 0 none can be told
     else:
         before = balance + position.costs
         safe_leverage = _carried_share(position, before, ahead, due) * entry_notional / before if before > 0 else 0.0

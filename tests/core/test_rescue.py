@@ -51,6 +51,15 @@ def test_margin_to_add_and_safe_leverage_by_hand(size, worst, mode, margin, leve
     assert saved.safe_leverage == (None if leverage is None else pytest.approx(leverage, rel=1e-12))
 
 
+def test_of_a_position_too_small_to_have_margin_no_leverage_is_told():
+    account = MarginAccount()
+    account.add_contract(Contract("AAA", tiers=TierSchedule.constant(FLAT)), leverage=10, margin_mode="isolated")
+    account.deposit(1, time=0)
+    account.apply_fill("AAA", size=1e-323, price=1, fee_rate=0.0, time=0)
+    assert account.positions["AAA"].given_margin == 0.0  # 1e-323 / 10 is less than the smallest float
+    assert rescue(account, "AAA", at(0.9), {}) == (0.0, None)
+
+
 def test_funding_still_to_come_is_margin_to_add():
     assert rescue(account_with(1, cash=12, mode="isolated"), "AAA", at(80), {"AAA": 0.5}).margin_to_add == pytest.approx(11.3)
 

@@ -46,7 +46,9 @@ class Turner(bt.Strategy):
         for data in self.datas:
             if not len(data):
                 continue
-            held, unit = self.getposition(data).size, self.broker.getvalue() / data.close[0] * rng.choice(self.p.sizes)
+            shown = self.getposition(data)
+            self.seen.append({**vars(shown)})
+            held, unit = shown.size, self.broker.getvalue() / data.close[0] * rng.choice(self.p.sizes)
             draw = rng.random()
             if draw < 0.4:
                 self.order_target_size(data, target=-held if held else unit)
@@ -86,6 +88,7 @@ def taken():
 
 def shut(patch):
     """Shut the short roads."""
+    patch.setattr(bt_margin.desk, "send_market", lambda *_args: None)
     patch.setattr(bt_margin.clock, "pass_lone_order", lambda *_args: False)
     patch.setattr(OrderDesk, "_accept_at_once", lambda *_args: False)
     patch.setattr(MarginAccount, "clearly_fits", lambda *_args, **_kwargs: False)
@@ -102,6 +105,9 @@ def count(patch, taken):
 
         return counted
 
+    patch.setattr(bt_margin.desk, "send_market", counting("sent", bt_margin.desk.send_market))
+    patch.setattr(bt_margin.desk, "accept_market", counting("accepted", bt_margin.desk.accept_market))
+    patch.setattr(bt_margin.lone, "_fill", counting("filled", bt_margin.lone._fill))
     patch.setattr(bt_margin.clock, "pass_lone_order", counting("bar", bt_margin.clock.pass_lone_order))
     patch.setattr(OrderDesk, "_accept_at_once", counting("order", OrderDesk._accept_at_once))
     patch.setattr(MarginAccount, "clearly_fits", counting("opening", MarginAccount.clearly_fits))
@@ -141,6 +147,8 @@ def test_the_short_roads_are_taken_and_left(taken):
             count(patch, taken)
             run(sizes=sizes, **usual)
     assert min(taken[name, went] for name in ("bar", "order", "opening") for went in (True, False)) >= 5
+    assert min(taken[name, True] for name in ("sent", "accepted", "filled")) >= 5
+    assert min(taken[name, False] for name in ("accepted", "filled")) >= 1
     assert taken["held", True] >= 5
 
 

@@ -208,6 +208,33 @@ def test_passed_bars_leave_the_same_for_any_trader(seed, modes, wild, appetite):
         both_roads(patch, frames, modes=modes, seed=seed, appetite=appetite)
 
 
+class Turning(Curious):
+    """Turns a position worth ``appetite`` times its cash round every few bars, adds to it and closes it now and then."""
+
+    def next(self):
+        draw, data = self.mood.random(), self.data
+        size = self.p.appetite * 10_000 / data.close[0]
+        if len(self) % 7 == 1 and draw < 0.8:
+            self.order_target_size(target=-size if self.position.size > 0 else size)
+        elif len(self) % 7 == 1:
+            self.buy(size=size / 2) if draw < 0.9 else self.close()
+        if draw < self.p.curiosity:
+            self._look()
+        if self.mood.random() < 0.01:
+            self._move()
+        self.values.append(self.broker.getvalue() if draw < 0.5 else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "appetite", "least"), [(calm_frame, 0.05, 60), (calm_frame, 1.5, 10), (wild_frame, 0.05, 10), (wild_frame, 6.0, 0)]
+)
+def test_a_bar_that_fills_its_position_begins_a_lull_and_leaves_what_a_look_leaves(monkeypatch, make, appetite, least):
+    begins, begin_here = [], Lull.begin_here
+    monkeypatch.setattr(Lull, "begin_here", lambda *given: begins.append(begin_here(*given)) or begins[-1])
+    both_roads(monkeypatch, [make(52, 900, start=100.0)], modes=("cross",), seed=3, strategy=Turning, appetite=appetite)
+    assert sum(begins) >= least
+
+
 class Once(bt.Strategy):
     """Buy 1 on the first bar, and do nothing more."""
 
