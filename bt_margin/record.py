@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from .basket import Spread
 from .passed import HoldingTerms, Passed, fill
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ class Record:
     passed: list[Passed] = field(default_factory=list)
     bars_passed: int = 0
     held: list[Holding] = field(default_factory=list)
+    spread: Spread | None = None  # what many contracts held on bars that took the short road of many
     latest: dict[int, Holding] = field(default_factory=dict)  # by number of the contract: the holding that may still grow
     fills: list[FillRow] = field(default_factory=list)
     funding: list[FundingRow] = field(default_factory=list)
@@ -272,4 +274,6 @@ class Record:
             part[:, 1:4] = number, size, entry_price
             part[:, 4] = holding.marks
             part[:, 5:] = rest
+        if self.spread is not None:
+            table = np.concatenate((table, self.spread.holdings()))
         return table[np.lexsort((table[:, 1], table[:, 0]))]

@@ -57,7 +57,7 @@ class Slot:
         self.has_own_mark = self.series is not None and self.series.mark_open is not None
         self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
         self.lots: dict[tuple[Any, Any], float] = {}  # by owner and trade id
-        self.mark_lows = self.mark_highs = self.mark_closes = array("d")  # of all bars, where the feed has them from the start
+        self.mark_opens = self.mark_lows = self.mark_highs = self.mark_closes = array("d")  # of all bars, where the feed has them from the start
         self.count, self.day_number = 0, 0.0
         self.version = 0
         self.is_fresh = self.is_bulk = False
@@ -121,8 +121,9 @@ class Slot:
             self.use_tiers(retier, self.open_time)
 
     def _take_columns(self) -> None:
-        series, (_, highs, lows, closes) = self.series, self._prices
+        series, (opens, highs, lows, closes) = self.series, self._prices
         own = series if series is not None and self.is_bulk else None
+        self.mark_opens = opens.array if own is None or own.mark_open is None else own.mark_open
         self.mark_lows = lows.array if own is None or own.mark_low is None else own.mark_low
         self.mark_highs = highs.array if own is None or own.mark_high is None else own.mark_high
         self.mark_closes = closes.array if own is None or own.mark_close is None else own.mark_close
