@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .broker import MarginBroker
-    from .core.account import Position
     from .slots import Slot
 
-FEWEST = 6  # contracts held below which a look at each is as quick
+FEWEST = 16  # contracts held below which a look at each is as quick
 BLOCK = 256  # bars whose prices are laid side by side at once
 PLANNED = 8  # contracts held for each bar without a fill that a lull is waited for: its plan looks at each of them
 TERMS = ("size", "entry_price", "balance", "is_isolated", "leverage", "terms_since", "set_aside")
@@ -111,7 +110,7 @@ class Basket:
     def __init__(self, broker: "MarginBroker") -> None:
         self.broker, self.account = broker, broker.account
         self.is_possible: bool | None = None
-        self.is_behind = self.has_passed = False
+        self.is_behind = self.has_passed = self.has_begun = False
         self.slots: list[Slot] = []
         self._count = self._quiet_bars = 0
         self._next_stamp = self._next_tiers = -inf
@@ -159,21 +158,28 @@ class Basket:
 
     def refresh(self) -> "list[Slot]":
         """Return the contracts with a new bar, each brought to it but for its prices."""
-        if self.is_possible is None and self._count:
-            self.is_possible = self._find_out()
-        self.is_behind = self.has_passed = False
-        self._count = count = self.broker.cerebro.datas[0].lines.datetime.lencount
-        if not self.is_possible:
+        if not self.is_possible and not self._becomes_possible():
             return [slot for slot in self.broker._slots.values() if slot.refresh()]
+        self.has_passed, count = False, self._lead.lencount
+        self._count = count
         if any(clock.lencount != count for clock in self._clocks) or self._lead._idx != count - 1:
             self._give_up()
             return [slot for slot in self.slots if slot.refresh()]
         day_number, close_time = self._lead.array[count - 1], self.slots[0].series.stamps[count - 1]  # type: ignore[union-attr]
+        self.is_behind = False  # whoever needs prices of this bar reads them
         for slot in self.slots:
             slot.version += count - slot.count
             slot.count, slot.day_number, slot.is_fresh = count, day_number, True
             slot.close_time, slot.open_time = close_time, close_time - slot.bar_seconds
         return self.slots
+
+    def _becomes_possible(self) -> bool:
+        """Find out behind the first bar whether this run may go this road."""
+        if self.is_possible is None:
+            if self.has_begun:
+                self.is_possible = self._find_out()
+            self.has_begun = True
+        return bool(self.is_possible)
 
     def _give_up(self) -> None:
         """Take the plain road from here on: somebody has moved a data by hand."""
@@ -339,7 +345,9 @@ class Basket:
         import numpy as np
 
         params = self.broker.p
-        if not (params.slip_perc or params.slip_fixed or params.coc or any(order.exectype != Order.Market for order in self.broker.pending)):
+        if not (
+            params.slip_perc or params.slip_fixed or params.coc or any(order.exectype != Order.Market for order in self.broker.pending)
+        ):
             return inf
         profits = np.minimum(self.units * (lows - self.entry_price), self.units * (highs - self.entry_price))
         return float(np.add.accumulate(np.append(self.account.wallet_balance, profits))[-1])

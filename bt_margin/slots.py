@@ -57,7 +57,9 @@ class Slot:
         self.has_own_mark = self.series is not None and self.series.mark_open is not None
         self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
         self.lots: dict[tuple[Any, Any], float] = {}  # by owner and trade id
-        self.mark_opens = self.mark_lows = self.mark_highs = self.mark_closes = array("d")  # of all bars, where the feed has them from the start
+        self.mark_opens = self.mark_lows = self.mark_highs = self.mark_closes = array(
+            "d"
+        )  # of all bars, where the feed has them from the start
         self.count, self.day_number = 0, 0.0
         self.version = 0
         self.is_fresh = self.is_bulk = False
