@@ -248,8 +248,8 @@ def scale_section(scale: Group) -> str:
 
 W on many bars and many contracts, each run in a process of its own (runs of less than 100,000 bars repeated in it); microseconds of CPU a
 bar of one contract, and peak MB, stock's candles in pandas and ours in arrays. A dash: not run with stock. Ours, the dearest bar to
-the cheapest: {" and ".join(flat) or "one length only"}; target: at most {FLAT_TARGET:.2f}. Five million bars and two hundred contracts are in
-`RESULTS-SCALE.md`, which `make bench-scale` writes.{_collector_said(scale["ours"])}
+the cheapest: {" and ".join(flat) or "one length only"}; target: at most {FLAT_TARGET:.2f}. Five million bars and two
+hundred contracts are in `RESULTS-SCALE.md`, which `make bench-scale` writes.{_collector_said(scale["ours"])}
 
 {table(["contracts x bars", "stock", "ours", "ours / stock", "stock, MB", "ours, MB"], rows)}"""
 
