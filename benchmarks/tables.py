@@ -263,8 +263,8 @@ def _collector_said(ours: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     return f"""
 
 What is left where a long run is dearer is Python's collector, which looks through all that the orders of a run leave behind
-whenever they have grown by a quarter: {most:.2f} us of a bar of {dearest}, {least:.2f} of {cheapest}. With several contracts
-it is that on more and more bars orders are sent together, which are judged one by one and not by the short road of a lone one."""
+whenever they have grown by a quarter: {most:.2f} us of a bar of {dearest}, {least:.2f} of {cheapest}. Of several contracts
+the dearest are few: below sixteen each is looked at by itself on a bar with an order, and the lulls between orders are short."""
 
 
 def _run_said(runs: Sequence[Mapping[str, float]] | None, key: str, scale: float) -> str:
