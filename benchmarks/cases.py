@@ -5,6 +5,7 @@ seconds of each round, and ``yardstick``: what a bar of W took stock Backtrader 
 """
 
 import argparse
+import gc
 import json
 import resource
 import sys
@@ -335,6 +336,32 @@ def measure_results(bars: int, rounds: int) -> dict[str, Any]:
     return group.told()
 
 
+class CollectorClock:
+    """Adds up the CPU seconds of Python's collector while it is entered, but for collections that were asked for."""
+
+    def __init__(self) -> None:
+        self.seconds = self._began = 0.0
+
+    def __enter__(self) -> "CollectorClock":
+        gc.callbacks.append(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self._note)
+
+    def _note(self, phase: str, _: dict[str, int]) -> None:
+        now = time.process_time()
+        if phase == "start":
+            self._began = now
+        elif not self._is_asked_for():
+            self.seconds += now - self._began
+
+    @staticmethod
+    def _is_asked_for() -> bool:
+        caller = sys._getframe(2)
+        return caller.f_code is backtest.__code__
+
+
 def measure_scale(bars: int, contracts: int, engine: str) -> dict[str, Any]:
     """Run W on so many bars of so many contracts and return CPU seconds of a bar of one of them, and this process's peak MB.
 
@@ -347,11 +374,13 @@ def measure_scale(bars: int, contracts: int, engine: str) -> dict[str, Any]:
     strategy = work.Cross if contracts == 1 else work.CrossAll
     backtest([make(WARM_UP_BARS)], chosen, work.Cross)
     repeats = max(1, SCALE_BARS // (bars * contracts))
-    timings: list[Timing] = [backtest(frames, chosen, strategy) for _ in range(repeats)]
+    with CollectorClock() as collector:
+        timings: list[Timing] = [backtest(frames, chosen, strategy) for _ in range(repeats)]
     peak, ended = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGA, timings[-1].strategy
     if ended.refusals:
         raise SystemExit(f"{contracts} x {bars}: {ended.refusals} orders were refused, so this is another work than W")
-    return {"seconds": median(timing.whole for timing in timings) / bars / contracts, "peak": peak, "fills": ended.fills}
+    found = {"seconds": median(timing.whole for timing in timings), "gc": collector.seconds / repeats}
+    return {name: seconds / bars / contracts for name, seconds in found.items()} | {"peak": peak, "fills": ended.fills}
 
 
 def measure_parts(bars: int, rounds: int) -> dict[str, Any]:

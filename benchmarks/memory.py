@@ -26,8 +26,8 @@ MEGA = 1024 if sys.platform != "darwin" else 1024**2  # what ru_maxrss counts in
 def peaks(environment: Mapping[str, str], bars: int = YEAR, rounds: int = 1) -> dict[str, list[float]]:
     """Return peak megabytes, round by round, of one process ("year") and of two at a time, in all ("two workers").
 
-    In all is the sum of both peaks without the candles' pages that the second shares with the first. Pages of the interpreter
-    and its libraries are shared too and stay counted twice.
+    In all is the sum of both peaks less, for the second, the pages that are shared: those of the interpreter, its libraries and the
+    candles' files. The system says how many they are while both stand at their end.
     """
     found: dict[str, list[float]] = {"year": [], "two workers": []}
     with TemporaryDirectory() as folder:
@@ -36,7 +36,9 @@ def peaks(environment: Mapping[str, str], bars: int = YEAR, rounds: int = 1) -> 
             (alone,) = started(environment, "run", folder, bars, count=1)
             found["year"].append(alone["peak"])
             workers = started(environment, "run", folder, bars, count=WORKERS)
-            found["two workers"].append(sum(worker["peak"] for worker in workers) - (WORKERS - 1) * workers[0]["shared"])
+            found["two workers"].append(
+                sum(worker["peak"] for worker in workers) - (WORKERS - 1) * min(worker["shared"] for worker in workers)
+            )
     return found
 
 
@@ -44,13 +46,23 @@ def started(environment: Mapping[str, str], task: str, folder: str, bars: int, *
     """Return what so many processes of this file that run at one time print, with their peak megabytes."""
     command = [sys.executable, "-W", "ignore", __file__, task, "--folder", folder, "--bars", str(bars)]
     with ExitStack() as stack:
-        processes = [stack.enter_context(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)) for _ in range(count)]
-        return [finished(process) for process in processes]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        processes = [stack.enter_context(subprocess.Popen(command, env=environment, **pipes)) for _ in range(count)]
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # all of them have done their work before the first one looks at its pages
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        printed = [process.stdout.readline() for process in processes if process.stdout is not None]
+        return [finished(process, said) for process, said in zip(processes, printed, strict=True)]
 
 
-def finished(process: "subprocess.Popen[bytes]") -> dict[str, float]:
-    assert process.stdout is not None
-    printed = process.stdout.read()
+def finished(process: "subprocess.Popen[bytes]", printed: bytes) -> dict[str, float]:
+    """Let a process go that has ``printed`` its figures, and return them with its peak."""
+    assert process.stdin is not None
+    process.stdin.close()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -69,7 +81,7 @@ def write(folder: Path, bars: int) -> dict[str, Any]:
 
 
 def run(folder: Path) -> dict[str, Any]:
-    """Run W on mapped candles; return its fills and the megabytes that are mapped."""
+    """Run W on mapped candles and return its fills."""
     import numpy as np
     from workload import Cross, backtest, usual
 
@@ -77,7 +89,22 @@ def run(folder: Path) -> dict[str, Any]:
     strategy = backtest([columns], usual(), Cross, reads_series=False).strategy
     if "pandas" in sys.modules:
         raise SystemExit("pandas was loaded, so this is no measure of what a run needs")
-    return {"fills": strategy.fills, "shared": sum(column.nbytes for column in columns.values()) / 2**20}
+    return {"fills": strategy.fills}
+
+
+def shared_megabytes() -> float:
+    """Return how much of this process's memory others have too, 0 where the system does not tell."""
+    listing = Path("/proc/self/smaps_rollup")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Shared_Clean:", "Shared_Dirty:"))) / 1024
+
+
+def tell(found: dict[str, Any]) -> None:
+    """Print what was found together with what is shared, once all processes have come so far, and stay until all have printed."""
+    print(flush=True)
+    sys.stdin.readline()
+    print(json.dumps({**found, "shared": shared_megabytes()}), flush=True)
+    sys.stdin.read()
 
 
 def main() -> None:
@@ -90,7 +117,7 @@ def main() -> None:
     if asked.task == "peaks":
         print(json.dumps(peaks(os.environ, asked.bars, asked.rounds)))
     else:
-        print(json.dumps(write(asked.folder, asked.bars) if asked.task == "write" else run(asked.folder)))
+        tell(write(asked.folder, asked.bars) if asked.task == "write" else run(asked.folder))
 
 
 if __name__ == "__main__":

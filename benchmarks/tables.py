@@ -206,7 +206,8 @@ def process_section(figures: Mapping[str, Any]) -> str:
     ]
     return f"""## Memory and whole processes
 
-Processes that make a year of minutes ({figures["year"]:,} bars, with pandas), run W once and end; imports included.
+Processes that make a year of minutes ({figures["year"]:,} bars, with pandas), run W once and end; imports included. Of two workers the
+pages that both have (interpreter, libraries, the candles' files) count once, by what the system says is shared.
 
 {table(["", "CPU seconds", "peak MB", "target"], rows)}
 
@@ -247,9 +248,23 @@ def scale_section(scale: Group) -> str:
 
 W on many bars and many contracts, each run in a process of its own (runs of less than 100,000 bars repeated in it); microseconds of CPU a
 bar of one contract, and peak MB, stock's candles in pandas and ours in arrays. A dash: not run with stock. Ours, the dearest bar to
-the cheapest: {" and ".join(flat) or "one length only"}; target: at most {FLAT_TARGET:.2f}.
+the cheapest: {" and ".join(flat) or "one length only"}; target: at most {FLAT_TARGET:.2f}. Five million bars and two
+hundred contracts are in `RESULTS-SCALE.md`, which `make bench-scale` writes.{_collector_said(scale["ours"])}
 
 {table(["contracts x bars", "stock", "ours", "ours / stock", "stock, MB", "ours, MB"], rows)}"""
+
+
+def _collector_said(ours: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Return what is left where long runs are dearer, of runs that timed Python's collector."""
+    timed = [(case, runs[0]["gc"] * MICRO) for case, runs in ours.items() if "gc" in runs[0]]
+    if not timed:
+        return ""
+    (dearest, most), (cheapest, least) = max(timed, key=lambda one: one[1]), min(timed, key=lambda one: one[1])
+    return f"""
+
+What is left where a long run is dearer is Python's collector, which looks through all that the orders of a run leave behind
+whenever they have grown by a quarter: {most:.2f} us of a bar of {dearest}, {least:.2f} of {cheapest}. Of several contracts
+the dearest are few: below sixteen each is looked at by itself on a bar with an order, and the lulls between orders are short."""
 
 
 def _run_said(runs: Sequence[Mapping[str, float]] | None, key: str, scale: float) -> str:

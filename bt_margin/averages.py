@@ -82,6 +82,26 @@ def vectorise(strategies: Iterable[Any], tolerance: float = 0.0) -> None:
                 indicator.once = partial(_once, indicator, tolerance)
 
 
+def share_equal_lines(strategies: Iterable[Any]) -> None:
+    """Let lines that only hand on another one, once all are computed, keep one array where they have the same bits.
+
+    The host gives an indicator a line by a copy of it without delay, and that is bound to the indicator's own: a moving average
+    is kept three times. From here on nobody writes to them: they are read by their index.
+    """
+    for strategy in strategies:
+        for copy in _indicators(strategy):
+            if type(copy) is not _LineDelay or copy.ago or not isinstance(copy.a, LineBuffer):
+                continue
+            source = copy.a.array
+            for line in (copy, *copy.bindings):
+                if type(source) is array and type(line.array) is array and line.array is not source and _has_same_bits(source, line.array):
+                    line.array = source
+
+
+def _has_same_bits(first: array, second: array) -> bool:
+    return len(first) == len(second) and bool((np.frombuffer(first, np.int64) == np.frombuffer(second, np.int64)).all())
+
+
 def window_sums(values: Values, period: int) -> Values:
     """Return ``math.fsum`` of every ``period`` neighbours, bit for bit; raises UnfitError where that is not certain.
 

@@ -16,6 +16,7 @@ import backtrader as bt
 from backtrader import Order
 from backtrader.order import BuyOrder, SellOrder
 
+from .basket import Basket
 from .clock import INTRABAR, BarClock
 from .comminfo import PerpCommInfo, one_currency, utc
 from .core.account import MARGIN_MODES, SIDES, Booking, MarginAccount, Position, Step, is_number
@@ -140,6 +141,7 @@ class MarginBroker(OrderDesk):
         self._is_stopping = self._is_refilling = False
         self._maker = OrderMaker()
         self.clock = BarClock(self)
+        self.basket = Basket(self)
         self.thresholds = Thresholds(
             self.p.warning_rate, self.p.call_rate, self.p.warning_distance, self.p.warning_atr, self.p.warning_atr_period
         )
@@ -328,7 +330,8 @@ class MarginBroker(OrderDesk):
             self.cerebro.runstop()
             return
         fills = len(self._record.fills)
-        self.fresh = [slot for slot in self._slots.values() if slot.refresh()]  # a lull has ended by now
+        basket = self.basket
+        self.fresh = basket.refresh()  # a lull has ended by now
         for slot in self.fresh:
             if slot.close_time > self.now:
                 self.now = slot.close_time
@@ -337,21 +340,23 @@ class MarginBroker(OrderDesk):
         if self.pending or self.submitted or self._cash_addition or self._userhist:
             self._take_in()
         if self.clock.held or self.pending:
-            self.clock.run(self._load_active())
-            if lull.is_on:  # the bar is the first of one
-                return
-            if self.pending:
-                self.account.cover(self.marks)
+            if not basket.passes():
+                self.clock.run(self._load_active())
+                if lull.is_on:  # the bar is the first of one
+                    return
+                if self.pending:
+                    self.account.cover(self.marks)
         else:
             self.clock.rest()
         if self.thresholds.is_set:
             self._warn()
-        self.clock.write(self.now)
+        if not basket.has_passed:
+            self.clock.write(self.now)
         if self._is_refilling:
             self._refill()
         if self.p.check:
             self.audit.check(self)
-        elif not self._is_stopping:
+        elif not self._is_stopping and basket.is_quiet(has_fills=len(self._record.fills) > fills):
             lull.plan(has_fills=len(self._record.fills) > fills)
 
     def _warn(self) -> None:

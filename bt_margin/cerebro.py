@@ -108,7 +108,7 @@ class Cerebro(bt.Cerebro):
     # -- which loop ----------------------------------------------------------------------------------------------------
 
     def _runonce(self, runstrats: list[bt.Strategy]) -> None:
-        from .averages import TOLERANCE, vectorise
+        from .averages import TOLERANCE, share_equal_lines, vectorise
 
         # One that plug() has made of a stock Cerebro has the stock's params.
         vectorise(runstrats, TOLERANCE if getattr(self.p, "fast_averages", False) else 0.0)
@@ -121,6 +121,7 @@ class Cerebro(bt.Cerebro):
         for strategy in runstrats:
             strategy._once()
             strategy.reset()
+        share_equal_lines(runstrats)
         datas = tuple(self.datas)  # as the host does: one that is added from here on is in no bar
         reason = run_tight(self, datas, runstrats)
         if reason:

@@ -528,12 +528,12 @@ class BarClock:
                 self._note_closest_call()
         lowest = min(self.lowest_equity if self.walked else min(lowest, self.lowest_equity), equity)
         if self.lows:
-            lowest = self._lowest_of_all(lowest)
+            lowest = self.lowest_of_all(lowest)
         available = cross_free - order_margin
         self.record.looked.extend((time, equity, lowest, wallet_balance, initial, maintenance, order_margin, available, notional))
         self.broker.publish(equity, available, notional)
 
-    def _lowest_of_all(self, last: float) -> float:
+    def lowest_of_all(self, last: float) -> float:
         """Return the lowest equity of a bar in which money came in, and note with each of these flows what it was after it."""
         flows, lows = self.record.flows, [*self.lows, last]
         flows[-len(self.lows) :] = [flow._replace(lowest=low) for flow, low in zip(flows[-len(self.lows) :], lows[1:], strict=True)]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import backtrader as bt
+from backtrader.linebuffer import LineBuffer
 
 from .core.funding import FundingSchedule
 from .detail import Detail
@@ -45,6 +46,7 @@ from .frames import (
 )
 
 FUNDING_PRICE_COLUMNS = ("mark_price", "markprice", "oracle_price")
+READ = ("datetime", "open", "high", "low", "close")  # lines of every run that somebody reads; others are filled when one does
 RATE_COLUMNS = ("rate", "funding_rate", "fundingrate", "last_funding_rate")
 EPOCH_DAY = 719_163  # the host's number of 1970-01-01
 
@@ -264,15 +266,15 @@ class PerpData(bt.feed.DataBase):
             super().preload()
             return
         rows = len(self.perp.stamps)
-        for line, column in zip(self.lines.lines, self._columns, strict=True):
+        for alias, line, column in zip(self.getlinealiases(), self.lines.lines, self._columns, strict=True):
             ahead = line.array[:]  # NaN the host has put there for look-ahead, which its own loop would have left behind the bars
             del line.array[:]
-            if column is None:
-                line.array.extend(repeat(math.nan, rows))
+            if alias in READ or ahead or type(line) is not LineBuffer:
+                _fill(line.array, column, rows)
+                line.array.extend(ahead)
             else:
-                add_column(line.array, column)
-                unmap(column)
-            line.array.extend(ahead)
+                line.unread = column, rows
+                line.__class__ = UnreadLine
         self._row = rows - 1
         self._last()
         self.home()
@@ -320,6 +322,37 @@ class PerpData(bt.feed.DataBase):
 
     def __len__(self) -> int:
         return self.lines.lines[0].lencount
+
+
+class UnreadLine(LineBuffer):
+    """A line that is filled once somebody reads it, and is then one of the host's: few strategies look at the volume."""
+
+    @property
+    def array(self) -> Any:
+        """The line's values, which are filled in by asking for them."""
+        column, rows = self.unread
+        self._become_read()
+        values = vars(self)["array"]
+        _fill(values, column, rows)
+        return values
+
+    @array.setter
+    def array(self, values: Any) -> None:
+        self._become_read()
+        self.array = values
+
+    def _become_read(self) -> None:
+        self.__class__ = LineBuffer
+        del self.unread
+
+
+def _fill(values: "array[float]", column: Any, rows: int) -> None:
+    """Write a column behind the values of a line, NaN where there is none."""
+    if column is None:
+        values.extend(repeat(math.nan, rows))
+    else:
+        add_column(values, column)
+        unmap(column)
 
 
 class _Zone(tzinfo):

@@ -15,6 +15,7 @@ from .core.contract import RESIDUE
 from .slots import Slot
 
 if TYPE_CHECKING:
+    from .basket import Basket
     from .lull import Lull
 
 
@@ -23,6 +24,7 @@ class Legs(bt.brokers.BackBroker):
 
     account: MarginAccount
     lull: "Lull"
+    basket: "Basket"
     _slots: dict[str, Slot]
     contracts: dict[str, tuple[Slot, ...]]  # by name: one slot, or those of the long and the short leg
     _legs_by_data: dict[int, tuple[Slot, ...]]
@@ -31,6 +33,7 @@ class Legs(bt.brokers.BackBroker):
     def slots(self) -> dict[str, Slot]:
         """The slots of the run by symbol, as of the last bar; what was kept from an earlier one may be behind."""
         self.lull.catch_up()
+        self.basket.catch_up()
         return self._slots
 
     @property

@@ -19,6 +19,7 @@ from backtrader.lineseries import Lines, LineSeries, LineSeriesStub
 from .broker import MarginBroker
 from .feeds import PerpData
 from .hosttrade import note, tell, tell_all
+from .late import Late, waiting
 
 # What the loop does in place of the host: whoever overrides one of these is run by the host's loop.
 ENGINE_HOOKS = ("_brokernotify", "_check_timers", "_next_writers")
@@ -102,11 +103,29 @@ def run_tight(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[An
     if any(line._idx != -1 or line.lencount for line in lines):
         return "a data has been moved before the first bar"
     leaders = [data.lines.lines[0] for data in datas]
-    stamps, bars = datas[0].lines.datetime.array, datas[0]._row + 1
+    broker = cerebro._broker
+    late = [waiting(broker, strategy._lineiterators[strategy.ObsType]) for strategy in strategies]
+    steps = [_stepper(*each, lines) for each in zip(strategies, late, strict=True)]
+    try:
+        return _run_bars(cerebro, lines, leaders, strategies, steps)
+    finally:
+        for observers in late:
+            observers.write()
+
+
+def _run_bars(
+    cerebro: bt.Cerebro,
+    lines: Sequence[Any],
+    leaders: Sequence[Any],
+    strategies: Sequence[Any],
+    steps: Sequence[Callable[[int, float], None]],
+) -> str:
+    stamps, bars = cerebro.datas[0].lines.datetime.array, cerebro.datas[0]._row + 1
     broker = cerebro._broker
     queued, events = _queues(broker)
-    steps = [_stepper(strategy, lines) for strategy in strategies]
     watched = [_sizes(strategy) for strategy in strategies]
+    # Two loops for two kinds of line: Python is quicker where one place sees one type.
+    read, unread = [[line for line in lines if (type(line) is LineBuffer) is is_read] for is_read in (True, False)]
     for index in range(bars):
         # What a strategy may have done on the bar before that the plan knows nothing of.
         for line in leaders:
@@ -119,7 +138,10 @@ def run_tight(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[An
             return "the broker has been replaced"
 
         length = index + 1
-        for line in lines:  # by plain assignment: this is what the host's advance() comes to
+        for line in read:  # by plain assignment: this is what the host's advance() comes to
+            line._idx = index
+            line.lencount = length
+        for line in unread:
             line._idx = index
             line.lencount = length
 
@@ -136,7 +158,7 @@ def run_tight(cerebro: bt.Cerebro, datas: Sequence[Any], strategies: Sequence[An
     return "" if all(line._idx == bars - 1 for line in leaders) else MOVED  # a bar may come again
 
 
-def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float], None]:
+def _stepper(strategy: Any, late: Late, data_lines: Iterable[Any]) -> Callable[[int, float], None]:
     """Return the function that takes a strategy through a bar once the datas and the broker have been."""
     moving, odd = _moving_lines(strategy._lineiterators[strategy.IndType], data_lines)
     # Two loops for two kinds of line: Python is quicker where one place sees one type.
@@ -150,6 +172,7 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
     all_analyzers, analyzer_count = strategy.analyzers._items, len(strategy.analyzers)
     analyzers = [analyzer for analyzer in all_analyzers if _acts(analyzer, STEPPING, ACTING)]
     observers, notify = strategy._lineiterators[strategy.ObsType], tell_all if is_told else tell
+    observe = _observing(strategy, late)
 
     def step(index: int, stamp: float) -> None:
         length = index + 1
@@ -189,12 +212,36 @@ def _stepper(strategy: Any, data_lines: Iterable[Any]) -> Callable[[int, float],
             for analyzer in analyzers:
                 (analyzer._next if status < 0 else analyzer._nextstart if status == 0 else analyzer._prenext)()
         if observers:
-            strategy._next_observers(status, once=True)
+            observe(index, status)
         # Not by clear(), which keeps every copy for nobody: most of the memory that a long run of orders would need.
         if own["_orderspending"] or own["_tradespending"]:
             own["_orderspending"], own["_tradespending"] = [], []
 
     return step
+
+
+def _observing(strategy: Any, late: Late) -> Callable[[int, int], None]:
+    """Return the function that takes a strategy's observers through a bar: as the host does, but for those that wait."""
+    kinds, kind = strategy._lineiterators, strategy.ObsType
+    every, stamp_line = kinds[kind], strategy.lines.lines[0]
+    waiting_ones, count = set(map(id, late.observers)), len(every)  # by identity: to compare them would make an indicator
+    prompt = [observer for observer in every if id(observer) not in waiting_ones]
+
+    def observe(index: int, status: int) -> None:
+        if not late.is_over and (len(every) != count or stamp_line.lencount != index + 1):
+            late.write()  # what the host does now is not known before
+        if late.is_over:
+            strategy._next_observers(status, once=True)
+            return
+        late.note(index)
+        if prompt:
+            kinds[kind] = prompt
+            try:
+                strategy._next_observers(status, once=True)
+            finally:
+                kinds[kind] = every
+
+    return observe
 
 
 def deliver(cerebro: bt.Cerebro, broker: Any, queued: Any) -> None:

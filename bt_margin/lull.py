@@ -81,6 +81,15 @@ class Lull:
             return True
         return False
 
+    @property
+    def began(self) -> int:
+        """The bar with which it began, the last to get a look."""
+        return self._began
+
+    def stands_on(self, count: int) -> bool:
+        """Whether it is on at this bar, and nothing is about to change or has: the account is what ``carried`` says."""
+        return self.is_on and self.last == count < self.until
+
     def _has_moved(self) -> bool:
         """Whether somebody has written to a resting order: the host's orders may be, and tell nobody."""
         return [_seal(order) for order in self.broker.pending] != self.sealed

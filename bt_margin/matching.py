@@ -50,7 +50,7 @@ class OrderBook(AccountView):
                 self.pending.append(order)
             elif order.status == Order.Completed:
                 self._bracketize(order)
-        self.clock.note_positions(self.slots.values())
+        self.clock.note_positions(self._slots.values())
 
     def match_lone(self, order) -> None:
         """Try the only order of the book, a market order that is due."""

@@ -1,14 +1,17 @@
 """Observers of a margin account, for ``cerebro.addobserver(bt_margin.observers.MarginRatio)``.
 
-Each writes one value a bar, as the broker says it once the bar is over; NaN where there is nothing to say. Money is as
-the account sees it. All strategies of a Cerebro trade on its one account, and their observers show the whole of it.
+Each writes one value a bar, as the broker says it once the bar is over; NaN where there is nothing to say. In the loop of
+``bt_margin.Cerebro`` they are written late, the same numbers in less time (``late.py``). Money is as the account sees it.
+All strategies of a Cerebro trade on its one account, and their observers show the whole of it.
 """
 
 from math import nan
+from typing import Any
 
 import backtrader as bt
 
 from .analyzers import margin_broker
+from .late import Stretch
 
 
 class AccountObserver(bt.Observer):
@@ -17,6 +20,11 @@ class AccountObserver(bt.Observer):
     def __init__(self) -> None:
         # Not in ``start``: the host does not call it for observers that were added by ``addobservermulti``.
         self._broker = margin_broker(self._owner, f"bt_margin.observers.{type(self).__name__}")
+
+    def put(self, *values: float) -> None:
+        """Write the values of this bar into the lines."""
+        for line, value in zip(self.lines.lines, values, strict=True):
+            line[0] = value
 
 
 class LiquidationPrice(AccountObserver):
@@ -31,6 +39,7 @@ class LiquidationPrice(AccountObserver):
     ``plotinfo.plotylimited = False``.
     """
 
+    may_wait = True
     lines = ("price",)
     plotinfo = (("plot", True), ("subplot", False), ("plotname", "Liquidation price"))
     # Marks, for a line would join the price of a long to that of the short after it. No tag with the last value: the host
@@ -43,13 +52,18 @@ class LiquidationPrice(AccountObserver):
         if len(self) > bars:
             self.backwards()  # vectorized, the host moves every observer on with each step of the strategy
         if bars:
-            self.l.price[0] = self._nearest()
+            self.put(*self.say())
 
-    def _nearest(self) -> float:
+    def say(self) -> tuple[float]:
+        """Return the liquidation price as of this bar."""
         broker = self._broker
         held = [leg for leg in broker.legs_of(self.data) if leg.position.size]
         prices = [(price, broker.marks[leg.symbol]) for leg in held if (price := broker.liquidation_price(self.data, leg.side)) is not None]
-        return min(prices, key=lambda found: abs(found[0] - found[1]), default=(nan, nan))[0]
+        return min(prices, key=lambda found: abs(found[0] - found[1]), default=(nan, nan))[:1]
+
+    def say_of(self, stretch: Stretch) -> tuple[Any]:
+        """Return the same of the bars of a stretch."""
+        return (stretch.liquidation_price(self.data),)
 
 
 class MarginRatio(AccountObserver):
@@ -59,6 +73,7 @@ class MarginRatio(AccountObserver):
     besides. Where all is in cross that is the account. Lines: ``ratio``.
     """
 
+    may_wait = True
     _stclock = True
     lines = ("ratio",)
     plotinfo = (
@@ -72,10 +87,18 @@ class MarginRatio(AccountObserver):
 
     def next(self) -> None:
         """Write the margin ratio as of this bar."""
+        self.put(*self.say())
+
+    def say(self) -> tuple[float]:
+        """Return the margin ratio as of this bar."""
         broker = self._broker
         wallets = dict.fromkeys(position.wallet for _, position in broker.clock.held)
         risks = [broker.account.risk(wallet, broker.marks) for wallet in wallets]
-        self.l.ratio[0] = max((risk.maintenance_margin / risk.equity for risk in risks if risk.equity > 0), default=nan)
+        return (max((risk.maintenance_margin / risk.equity for risk in risks if risk.equity > 0), default=nan),)
+
+    def say_of(self, stretch: Stretch) -> tuple[Any]:
+        """Return the same of the bars of a stretch."""
+        return (stretch.margin_ratio,)
 
 
 class WalletEquity(AccountObserver):
@@ -84,6 +107,7 @@ class WalletEquity(AccountObserver):
     Lines: ``wallet_balance``, ``equity``: money at each bar's close.
     """
 
+    may_wait = True
     _stclock = True
     lines = ("wallet_balance", "equity")
     plotinfo = (("plot", True), ("subplot", True), ("plotname", "Account"))
@@ -91,5 +115,12 @@ class WalletEquity(AccountObserver):
 
     def next(self) -> None:
         """Write both as of this bar."""
-        self.l.wallet_balance[0] = self._broker.wallet_balance
-        self.l.equity[0] = self._broker.equity
+        self.put(*self.say())
+
+    def say(self) -> tuple[float, float]:
+        """Return both as of this bar."""
+        return self._broker.wallet_balance, self._broker.equity
+
+    def say_of(self, stretch: Stretch) -> tuple[Any, Any]:
+        """Return the same of the bars of a stretch."""
+        return stretch.wallet_balance, stretch.equity

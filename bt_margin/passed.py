@@ -7,7 +7,7 @@ reckoned when it is read, of all lulls that hold the same contracts at once, by 
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,19 @@ class Passed:
                     return number
             known.append(brackets)
         return len(known) - 1
+
+    def since(self, row: int) -> "Passed":
+        """Return those from a row of the record on, their rows counted from it, at the cost of their lulls."""
+        fields, begin, bars = len(LULL_COLUMNS), len(self.lulls), 0
+        while begin and self.lulls[begin - fields] + self.lulls[begin - fields + 2] - self.lulls[begin - fields + 1] > row:
+            begin -= fields
+        lulls = self.lulls[begin:]
+        for place in range(0, len(lulls), fields):
+            skipped = max(row - lulls[place], 0.0)
+            lulls[place] += skipped - row
+            lulls[place + 1] += skipped
+            bars += int(lulls[place + 2] - lulls[place + 1])
+        return replace(self, lulls=lulls, bars=bars)
 
     def groups(self) -> "Iterator[Bars]":
         """Yield all bars, those of lulls that held the same contracts by the same tiers together."""

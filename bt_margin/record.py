@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from .basket import Spread
 from .passed import TERMS, HeldRuns, HoldingTerms, Passed
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ class Record:
     looked: array = field(default_factory=lambda: array("d"))
     passed: Passed = field(default_factory=Passed)
     held: dict[int, HeldRuns] = field(default_factory=dict)  # by number of the contract
+    spread: Spread | None = None  # what many contracts held on bars that took the short road of many
     fills: list[FillRow] = field(default_factory=list)
     funding: list[FundingRow] = field(default_factory=list)
     liquidations: list[LiquidationRow] = field(default_factory=list)
@@ -224,19 +226,13 @@ class Record:
         """Return one of BAR_COLUMNS from a row (from 0) on, at the cost of the rows returned."""
         import numpy as np
 
-        late: list[Passed] = []
-        for passed in reversed(self.passed):
-            if passed.row + passed.end - passed.start <= row:
-                break
-            skipped = max(row - passed.row, 0)
-            late.append(passed._replace(row=passed.row + skipped - row, start=passed.start + skipped))
+        late = self.passed.since(row)
         column, is_looked = np.empty(len(self) - row), np.ones(len(self) - row, dtype=bool)
-        for passed in late:
-            is_looked[passed.row : passed.row + passed.end - passed.start] = False
-        count = int(is_looked.sum())
-        looked = self.looked[len(self.looked) - count * FIELDS :]
+        for bars in late.groups():
+            is_looked[bars.rows] = False
+            bars.write({name: column})
+        looked = self.looked[len(self.looked) - (len(column) - late.bars) * FIELDS :]
         column[is_looked] = looked[BAR_COLUMNS.index(name) :: FIELDS]
-        fill({name: column}, late)
         return column
 
     def table(self) -> "np.ndarray":
@@ -275,6 +271,9 @@ class Record:
             for held in bars.positions:
                 terms = np.repeat(held.carried[:, : len(TERMS)], bars.lengths, axis=0)
                 tables.append(np.column_stack([bars.rows, terms, held.mark]))
+        order = [0, 1, 2, 3, -1, *range(4, len(TERMS) + 1)]
+        tables = [table[:, order] for table in tables]
+        if self.spread is not None:
+            tables.append(self.spread.holdings())
         table = np.concatenate(tables) if tables else np.empty((0, len(HOLDING_COLUMNS)))
-        table = table[np.lexsort((table[:, 1], table[:, 0]))]
-        return table[:, [0, 1, 2, 3, -1, *range(4, len(TERMS) + 1)]]
+        return table[np.lexsort((table[:, 1], table[:, 0]))]

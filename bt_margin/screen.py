@@ -45,15 +45,15 @@ def is_safe(broker: "MarginBroker", held: Held, fresh: Iterable["Slot"]) -> bool
         fills = orders.get(slot.symbol, ())
         if position.is_isolated:
             prices = _fill_prices(broker, slot, fills) if fills else ()
-            if not _is_isolated_safe(slot, position, wallets[position.wallet], fills, prices):
+            if not is_isolated_safe(slot, position, wallets[position.wallet], fills, prices):
                 return False
-            headroom -= _isolated_opening_cost(position, fills, prices)
+            headroom -= isolated_opening_cost(position, fills, prices)
             if position.contract.funding_debit == "free_first":
                 headroom -= _funding_bound(slot, abs(position.size) + sum(abs(change) for change, _ in fills))
         else:
             holds_cross = True
             prices = _fill_prices(broker, slot, fills) if fills and not position.is_plain else ()
-            headroom += _worst_headroom(slot, position, fills, prices)
+            headroom += worst_headroom(slot, position, fills, prices)
     return not holds_cross or headroom > 0
 
 
@@ -129,7 +129,7 @@ def mark_range(slot: "Slot") -> tuple[float, float]:
     return (slot.mark_low, slot.mark_high) if slot.is_fresh else (slot.mark_close, slot.mark_close)
 
 
-def _worst_headroom(slot: "Slot", position: Position, fills: Sequence[tuple[float, float]], prices: Sequence[float]) -> float:
+def worst_headroom(slot: "Slot", position: Position, fills: Sequence[tuple[float, float]], prices: Sequence[float]) -> float:
     """Return a lower bound of a cross position's profit less maintenance over the bar and over every subset of fills.
 
     ``prices`` are the least and the greatest price of these fills, which positions that are not plain depend on.
@@ -188,7 +188,7 @@ def _dearest_price(slot: "Slot", position: Position, prices: Sequence[float]) ->
     return min(found) if position.contract.kind == "inverse" else max(found)
 
 
-def _is_isolated_safe(
+def is_isolated_safe(
     slot: "Slot", position: Position, balance: float, fills: Sequence[tuple[float, float]], prices: Sequence[float]
 ) -> bool:
     """Whether an isolated position and each of its possible fills keep a surplus of their own at both extremes.
@@ -261,7 +261,7 @@ def _most_per_contract(position: Position, largest: float, dearest: float) -> tu
     return worth * bracket.rate if bracket.amount >= 0 else inf, worth * share * max(position.contract.taker, 0.0)
 
 
-def _isolated_opening_cost(position: Position, fills: Sequence[tuple[float, float]], prices: Sequence[float]) -> float:
+def isolated_opening_cost(position: Position, fills: Sequence[tuple[float, float]], prices: Sequence[float]) -> float:
     """Return the most that the fills can move from the cross wallet: margins and fees.
 
     The worst price of a sale, of an inverse contract that of a purchase, is the one at which its margin is least.

@@ -8,8 +8,8 @@ the funding stamps that fall due. Marks come from the feed's own series where it
 
 from array import array
 from collections.abc import Callable
-from itertools import pairwise
 from math import inf, isnan, nextafter
+from operator import lt, sub
 from typing import Any
 
 import backtrader as bt
@@ -29,6 +29,22 @@ UNEVEN = {bt.TimeFrame.Months: 31 * DAY, bt.TimeFrame.Years: 366 * DAY}  # at mo
 def seconds(day_number: float) -> float:
     """Return Backtrader's float day number as seconds since 1970, to the millisecond it can hold."""
     return round((day_number - EPOCH) * DAY, 3)
+
+
+def all_seconds(day_numbers: "array[float]", count: int) -> "array[float]":
+    """Return ``seconds`` of the first day numbers, all at once and with the same bits.
+
+    A whole number of milliseconds divided by 1000 is the nearest float there is, which ``round`` returns too; which whole
+    number that is, is doubtful only where there is half a millisecond.
+    """
+    import numpy as np
+
+    millis = (np.frombuffer(day_numbers, np.float64, count) - EPOCH) * DAY * 1000
+    whole = np.rint(millis)
+    found = whole / 1000
+    for row in (np.abs(np.abs(millis - whole) - 0.5) < 0.01).nonzero()[0]:
+        found[row] = seconds(day_numbers[row])
+    return array("d", found.tobytes())
 
 
 class Slot:
@@ -58,7 +74,10 @@ class Slot:
         self.clock_line, self.close_line = data.lines.datetime, data.lines.close
         self._clock, self._prices = data.lines.datetime, (data.lines.open, data.lines.high, data.lines.low, data.lines.close)
         self.lots: dict[tuple[Any, Any], float] = {}  # by owner and trade id
-        self.mark_lows = self.mark_highs = self.mark_closes = array("d")  # of all bars, where the feed has them from the start
+        self.mark_opens = self.mark_lows = self.mark_highs = self.mark_closes = array(
+            "d"
+        )  # of all bars, where the feed has them from the start
+        self._stamps = array("d")  # of a feed of the host's with ``all_stamps``
         self.count, self.day_number = 0, 0.0
         self.version = 0
         self.is_fresh = self.is_bulk = False
@@ -123,8 +142,9 @@ class Slot:
             self.use_tiers(retier, self.open_time)
 
     def _take_columns(self) -> None:
-        series, (_, highs, lows, closes) = self.series, self._prices
+        series, (opens, highs, lows, closes) = self.series, self._prices
         own = series if series is not None and self.is_bulk else None
+        self.mark_opens = opens.array if own is None or own.mark_open is None else own.mark_open
         self.mark_lows = lows.array if own is None or own.mark_low is None else own.mark_low
         self.mark_highs = highs.array if own is None or own.mark_high is None else own.mark_high
         self.mark_closes = closes.array if own is None or own.mark_close is None else own.mark_close
@@ -135,14 +155,18 @@ class Slot:
             return self.series.stamps  # type: ignore[union-attr]  # bulk feeds have a series
         if not self._is_whole():
             return None
-        stamps = array("d", map(seconds, self._clock.array[: self.data.buflen()]))
-        return stamps if all(earlier < later for earlier, later in pairwise(stamps)) else None
+        stamps = all_seconds(self._clock.array, self.data.buflen())
+        if not all(map(lt, stamps, stamps[1:])):
+            return None
+        self._stamps = stamps
+        return stamps
 
     def has_stamps(self, other: "Slot", stamps: "array[float]") -> bool:
         """Whether ``all_stamps`` are those of another slot, which are ``stamps``."""
         if self.is_bulk or other.is_bulk:
             return self.all_stamps() == stamps
         bars = self.data.buflen()
+        self._stamps = stamps
         return self._is_whole() and bars == len(stamps) and self._clock.array[:bars] == other._clock.array[:bars]
 
     def _is_whole(self) -> bool:
@@ -159,8 +183,8 @@ class Slot:
             return
         self.version += count - self.count
         if self.series is None:
-            past = [seconds(day) for day in self._clock.array[self.count - 1 : count]]
-            self.shortest_step = min(self.shortest_step, *(later - earlier for earlier, later in pairwise(past)))
+            past = self._stamps[self.count - 1 : count]
+            self.shortest_step = min(self.shortest_step, *map(sub, past[1:], past))
             self.previous_stamp = past[-2]
         self.count, self.is_fresh, self.day_number = count, True, self._clock.array[count - 1]
         if self.is_bulk:

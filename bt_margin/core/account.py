@@ -258,12 +258,15 @@ class MarginAccount:
         self._resting: dict[int, Resting] = {}
         self._order_margins: dict[str, float] = {}  # by contract, as far as they are known
         self.before_change: Callable[[], None] | None = None  # called before money, terms or reserved margin change
+        # Of many positions: who sums up their free margin in less time, and the contracts that have changed since it looked.
+        self.free_margin: Callable[[Marks], float] | None = None
+        self.touched: set[str] | None = None
         self.top_ups: dict[str, TopUp] = {}  # the rules of isolated contracts by symbol, '' is the cross wallet's
         self.top_ups_used: dict[str, int] = {}  # by wallet, since it last held nothing
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what copies and pickles take along: all but who is told of changes."""
-        return {**vars(self), "before_change": None}
+        """Return what copies and pickles take along: all but who is told of changes, and who sums up in its place."""
+        return {**vars(self), "before_change": None, "free_margin": None, "touched": None}
 
     # -- contracts ---------------------------------------------------------------------------------------------------
 
@@ -343,6 +346,7 @@ class MarginAccount:
         _check_fee_in_margin(position.contract, leverage, position.rules, position.table)
         self._announce()
         position.leverage = leverage
+        self._touch(symbol)
         self._order_margins.pop(symbol, None)
         if not position.is_plain:
             position.renew()
@@ -356,10 +360,12 @@ class MarginAccount:
             raise ValueError(f"{symbol}: the margin mode of an open position ({position.size:g}) cannot change; close it first")
         position.wallet = CROSS if margin_mode == "cross" else wallet_of(symbol)
         self.wallets.setdefault(position.wallet, 0.0)
+        self._touch(symbol)
 
     def set_tiers(self, symbol: str, time: float) -> None:
         """Put the tier table, the margin terms and the fees of a time in force (R5)."""
         self._announce()
+        self._touch(symbol)
         position = self.positions[symbol]
         self._order_margins.pop(symbol, None)
         position.contract = position.offered.at(time)
@@ -407,6 +413,8 @@ class MarginAccount:
 
         available = cross wallet + cross unrealized profit - cross initial margin - order margin
         """
+        if self.free_margin is not None:
+            return self.free_margin(marks) - self.order_margin
         equity, initial = self.wallets[CROSS], 0.0
         for position in self.held(CROSS):
             mark_price = marks[position.contract.symbol]
@@ -864,6 +872,7 @@ class MarginAccount:
         """Change a position's size, and with it the closing fee that it keeps where that is not in proportion."""
         largest = max(position.largest_size, abs(position.size + change))
         self._order_margins.pop(position.contract.symbol, None)
+        self._touch(position.contract.symbol)
         position.size = position.contract.snap_size(position.size + change, largest=largest)
         position.largest_size = largest if position.size else 0.0
         if not position.size:
@@ -947,8 +956,13 @@ class MarginAccount:
         if self.before_change is not None:
             self.before_change()
 
+    def _touch(self, symbol: str) -> None:
+        if self.touched is not None:
+            self.touched.add(symbol)
+
     def _post(self, time: float, kind: str, symbol: str, *postings: tuple[str, float]) -> None:
         self._announce()
+        self._touch(symbol)
         for account, amount in postings:
             self.turnover += abs(amount)
             if account in self.wallets:

@@ -467,3 +467,25 @@ def test_orders_of_a_cross_are_the_same() -> None:
 def test_a_tolerance_that_is_none_is_refused(tolerance: float) -> None:
     with pytest.raises(ValueError, match="expected 0 or more and below 1"):
         vectorise([], tolerance)
+
+
+def test_an_average_is_kept_once_in_our_loop_and_as_often_as_the_host_wants_in_its_own():
+    class Averager(bt.Strategy):
+        def __init__(self):
+            self.average = bt.ind.SMA(self.data.close, period=5)
+            self.later = self.average(-2)  # other numbers: stays its own
+
+    prices = 100 + np.random.default_rng(1).random(200)
+
+    def kept(cerebro):
+        cerebro.adddata(
+            bm.PerpData(dataname={"time": 1_704_067_200 + np.arange(200) * 60, **dict.fromkeys(("open", "high", "low", "close"), prices)})
+        )
+        cerebro.addstrategy(Averager)
+        (strategy,) = cerebro.run()
+        (inner,) = [indicator for indicator in strategy.average._lineiterators[0] if isinstance(indicator, bt.ind.Average)]
+        return [strategy.average.lines[0].array, inner.lines[0].array, strategy.later.array]
+
+    ours, hosts = kept(bm.Cerebro(stdstats=False)), kept(bt.Cerebro(stdstats=False))
+    assert [line.tobytes() for line in ours] == [line.tobytes() for line in hosts]
+    assert [len({*map(id, lines)}) for lines in (ours, hosts)] == [2, 3]

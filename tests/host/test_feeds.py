@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from backtrader.utils.date import num2date
 
+import bt_margin as bm
 from bt_margin.core.funding import FundingSchedule
-from bt_margin.feeds import PerpData
+from bt_margin.feeds import PerpData, UnreadLine
 from bt_margin.frames import LocalTimeWarning
 
 LINES = ("close", "low", "high", "open", "volume", "openinterest", "datetime")
@@ -1195,3 +1196,61 @@ def test_a_file_separated_by_semicolons_or_tabs_is_read_as_with_commas(tmp_path,
     frame.to_csv(tmp_path / "B.csv", index_label="datetime", sep=mark)
     commas, marks = (PerpData(dataname=tmp_path / name) for name in ("A.csv", "B.csv"))
     assert (marks._columns, marks.perp) == (commas._columns, commas.perp)
+
+
+# -- lines that nobody reads -------------------------------------------------------------------------------------------
+
+
+def counted(bars):
+    """Return columns of minutes whose volume counts the bars from 1."""
+    prices = dict.fromkeys(("open", "high", "low", "close"), np.full(bars, 100.0))
+    return {"time": 1_704_067_200 + np.arange(bars) * 60, **prices, "volume": np.arange(bars) + 1.0}
+
+
+class Reader(bt.Strategy):
+    """Reads the volume on one bar, or by way of a line kept from the start on."""
+
+    params = (("bar", 0), ("keeps", False))
+
+    def start(self):
+        self.seen, self.kept = [], self.data.lines.volume if self.p.keeps else None
+
+    def next(self):
+        if len(self) == self.p.bar:
+            line = self.kept if self.p.keeps else self.data.volume
+            self.seen.append((line[0], line[-1], list(line.get(size=2)), len(line), self.data.openinterest[0] != self.data.openinterest[0]))
+
+
+@pytest.mark.parametrize("engine", [bt.Cerebro, bm.Cerebro])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_the_volume_is_there_for_whoever_reads_it(engine, keeps):
+    cerebro = engine(stdstats=False)
+    cerebro.adddata(bm.PerpData(dataname=counted(5)))
+    cerebro.addstrategy(Reader, bar=3, keeps=keeps)
+    (first,), (second,) = cerebro.run(), cerebro.run()
+    assert first.seen == second.seen == [(3.0, 2.0, [2.0, 3.0], 3, True)]
+
+
+def test_a_volume_that_nobody_reads_is_no_line_of_numbers_until_somebody_does():
+    cerebro = bm.Cerebro(stdstats=False)
+    data = bm.PerpData(dataname=counted(5))
+    cerebro.adddata(data)
+    cerebro.addstrategy(Reader)
+    cerebro.run()
+    assert isinstance(data.volume, UnreadLine)
+    copied = pickle.loads(pickle.dumps(data.volume.array)), list(data.volume.array)
+    assert list(copied[0]) == copied[1] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert not isinstance(data.volume, UnreadLine)
+    assert (len(data.volume), data.volume[0]) == (5, 5.0)
+
+
+def test_a_line_that_is_overwritten_before_it_is_read_keeps_what_was_written():
+    class Writer(bt.Strategy):
+        def next(self):
+            self.data.volume[0] = 10.0 * len(self)
+
+    cerebro = bm.Cerebro(stdstats=False)
+    cerebro.adddata(bm.PerpData(dataname=counted(3)))
+    cerebro.addstrategy(Writer)
+    (strategy,) = cerebro.run()
+    assert list(strategy.data.volume.array) == [10.0, 20.0, 30.0]

@@ -10,8 +10,10 @@ from math import isnan, nan
 import backtrader as bt
 import numpy as np
 import pytest
+from backtrader.linebuffer import LineBuffer
 from playing import CALM, Script, buy, close, frame, sell
 
+import bt_margin
 from bt_margin import MarginBroker, PerpCommInfo, PerpData
 from bt_margin.observers import LiquidationPrice, MarginRatio, WalletEquity
 
@@ -238,3 +240,130 @@ def test_each_says_where_it_is_drawn_and_how_its_number_is_made():
     assert [pane.plotinfo.plot and pane.plotinfo.subplot for pane in (ratio, account)] == [True, True]
     assert ratio.plotinfo.plotname == "Margin ratio = maintenance margin / equity (1 = liquidation)"
     assert ratio.plotinfo.plothlines == [0.5, 0.8, 1.0]
+
+
+# -- lines that are written late ---------------------------------------------------------------------------------------
+
+
+class Dealer(bt.Strategy):
+    """Trades all datas by chance, now and then moves money, and may read its observers by one of several ways."""
+
+    params = (("seed", 0), ("every", 0), ("way", 0))
+    ways = (
+        lambda strategy: strategy.stats.marginratio.lines.ratio[-1],
+        lambda strategy: len(strategy.stats.walletequity),
+        lambda strategy: strategy.stats.liquidationprice[0].l.price.get(size=2).tolist(),
+        lambda strategy: strategy.kept.array[-1],
+        lambda strategy: strategy.stats.walletequity.lines.equity.idx,
+    )
+
+    def __init__(self):
+        self.draw, self.seen = np.random.default_rng(self.p.seed), []
+
+    def start(self):
+        self.kept = self.stats.marginratio.lines.ratio
+
+    def next(self):
+        if self.p.every and len(self) > 2 and len(self) % self.p.every == 0:
+            self.seen.append(repr(self.ways[self.p.way](self)))
+        for data in self.datas:
+            chance, side = self.draw.random(2)
+            if chance < 0.02:
+                self.order_target_percent(data, target=side * 6 - 3)
+            elif chance < 0.03:
+                self.buy(data, exectype=bt.Order.Limit, price=data.close[0] * 0.99, size=0.5)
+        if self.draw.random() < 0.01:
+            self.broker.add_cash(10.0)
+        if self.draw.random() < 0.01:
+            self.broker.set_cash(self.broker.getcash() + 5.0)
+
+
+def observed(cerebro_class, *, datas, modes, kinds=("linear",) * 3, prepare=None, **params):
+    """Return what a Dealer has seen, the bits of every observer's lines, and the Cerebro."""
+    cerebro = cerebro_class(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000)
+    for number in range(datas):
+        name = "ABC"[number] * 3
+        kind = {"kind": "spot", "leverage": 1} if kinds[number] == "spot" else {"leverage": 10, "tiers": TIERS_OF_TWO}
+        cerebro.broker.addcommissioninfo(PerpCommInfo(commission=0.0005, margin_mode=modes[number], **kind), name=name)
+        cerebro.adddata(PerpData(dataname=walk(300, seed=number + 1), name=name))
+    cerebro.addobservermulti(LiquidationPrice)
+    cerebro.addobserver(MarginRatio)
+    cerebro.addobserver(WalletEquity)
+    cerebro.addstrategy(Dealer, **params)
+    if prepare is not None:
+        prepare(cerebro)
+    (strategy,) = cerebro.run()
+    kept = [(value.array.tobytes(), value.idx, len(value)) for observer in strategy.observers_in_turn() for value in observer.lines.lines]
+    return strategy.seen, kept, cerebro
+
+
+TIERS_OF_TWO = [(300, 0.01, 20), (None, 0.02, 10)]
+Dealer.observers_in_turn = lambda strategy: list(strategy._lineiterators[strategy.ObsType])
+
+
+def late_and_asked(**run):
+    """Return what was seen; both must have seen and written the same, bit for bit."""
+    late, asked = observed(bt_margin.Cerebro, **run), observed(bt.Cerebro, **run)
+    assert late[2].host_loop_reason == ""
+    assert late[:2] == asked[:2]
+    return late[0]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("modes", ["cross", "isolated", "mixed"])
+@pytest.mark.parametrize("datas", [1, 3])
+def test_lines_that_are_written_late_have_the_bits_of_those_that_were_asked_for(seed, modes, datas):
+    late_and_asked(datas=datas, modes=["isolated", "cross", "cross"] if modes == "mixed" else [modes] * 3, seed=seed)
+
+
+def test_spot_beside_a_perpetual_is_observed_late_too():
+    late_and_asked(datas=3, modes=["cross"] * 3, kinds=("spot", "linear", "spot"), seed=4)
+
+
+@pytest.mark.parametrize("every", [1, 40])
+@pytest.mark.parametrize("way", range(len(Dealer.ways)))
+def test_whoever_looks_at_a_line_during_the_run_finds_it_written(way, every):
+    seen = late_and_asked(datas=2, modes=["cross", "cross"], seed=5, way=way, every=every)
+    assert len(seen) == (298 if every == 1 else 7)
+
+
+def test_the_broker_is_hardly_asked_where_nobody_looks(monkeypatch):
+    asked = []
+    say = WalletEquity.say
+    monkeypatch.setattr(WalletEquity, "say", lambda observer: asked.append(1) or say(observer))
+    late_and_asked(datas=1, modes=["cross"], seed=6)
+    assert 0 < len(asked) - 300 < 60  # the host's loop asked on all 300 bars
+
+
+def test_an_observer_of_a_class_of_its_own_is_asked_on_every_bar():
+    class Doubled(MarginRatio):
+        def next(self):
+            super().next()
+            self.l.ratio[0] *= 2
+
+    def add(cerebro):
+        cerebro.addobserver(Doubled)
+        cerebro.addobserver(bt.observers.Value)
+
+    late_and_asked(datas=1, modes=["cross"], seed=7, prepare=add)
+
+
+def test_lines_are_whole_after_a_strategy_that_stops_or_fails():
+    class Failing(Dealer):
+        def next(self):
+            super().next()
+            if len(self) == 50:
+                raise ZeroDivisionError
+
+    cerebro = bt_margin.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000)
+    cerebro.adddata(PerpData(dataname=walk(100), name="AAA"))
+    cerebro.addobserver(MarginRatio)
+    cerebro.addobserver(WalletEquity)
+    cerebro.addstrategy(Failing)
+    with pytest.raises(ZeroDivisionError):
+        cerebro.run()
+    account = cerebro.runningstrats[0].stats.walletequity
+    assert len(account) == 49
+    assert type(account.l.equity) is LineBuffer

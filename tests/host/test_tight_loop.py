@@ -157,6 +157,7 @@ OBSERVERS = {
     "drawdown": lambda cerebro: cerebro.addobserver(bt.observers.DrawDown),
     "liquidation": lambda cerebro: cerebro.addobservermulti(own_observers.LiquidationPrice),
     "ratio": lambda cerebro: cerebro.addobserver(own_observers.MarginRatio),
+    "account": lambda cerebro: cerebro.addobserver(own_observers.WalletEquity),
 }
 ANALYZERS = {
     "listener": lambda cerebro: cerebro.addanalyzer(Listener),

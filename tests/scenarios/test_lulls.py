@@ -2,6 +2,7 @@
 
 import copy
 import random
+from array import array
 
 import backtrader as bt
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import bt_margin.clock
 from bt_margin import FundingSchedule, MarginBroker, PerpCommInfo, PerpData, TopUp
 from bt_margin.lull import Lull
+from bt_margin.slots import all_seconds, seconds
 from tests.playing import Script, frame, play
 from tests.scenarios.test_random_trader import TIERS, RandomTrader, wild_frame
 
@@ -372,3 +374,16 @@ def test_a_copy_of_the_account_can_be_tried_on_without_ending_the_lull():
         assert trial.before_change is None
 
     play({1: buy_one, 50: try_out}, drift_frame(), check=False)
+
+
+@given(
+    st.lists(
+        st.floats(719_163, 800_000)
+        | st.integers(0, 3_000_000_000_000).map(lambda millis: 719_163 + millis / 86_400_000)
+        | st.integers(0, 3_000_000_000_000).map(lambda millis: 719_163 + (millis + 0.5) / 86_400_000),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_seconds_of_many_day_numbers_have_the_bits_of_each(days):
+    assert all_seconds(array("d", days), len(days)).tobytes() == array("d", map(seconds, days)).tobytes()
