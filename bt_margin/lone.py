@@ -34,7 +34,7 @@ EPOCH = datetime(1970, 1, 1)  # naive, as the host's times are
 # What a broker's class, or a broker itself, may have a way of its own of doing: then all goes the general road.
 STEPS = (
     *("buy", "sell", "submit", "transmit", "notify", "claim", "check_submitted", "submit_accept", "getcommissioninfo", "reduces"),
-    *("net_of", "_place", "_ocoize", "_rejection", "_take_side", "_take_children", "_as_resting", "_accept_at_once", "_fee_rate"),
+    *("net_of", "place", "_ocoize", "_rejection", "_take_side", "_take_children", "_as_resting", "_accept_at_once", "_fee_rate"),
     *("_try_exec", "_try_exec_market", "_execute", "_show_fill", "_keep_lots", "_ococheck", "_bracketize", "match_lone", "note_change"),
 )
 
@@ -64,7 +64,7 @@ def goes_its_own_way(broker: Any, base: type) -> bool:
 
 
 def send_market(broker: "OrderDesk", kind: type[Order], owner: Any, data: Any, size: float, tradeid: Any, exectype: int | None) -> Any:
-    """Send a market order with nothing besides as ``OrderDesk._place`` does, and return it; None where that is not certain."""
+    """Send a market order with nothing besides as ``OrderDesk.place`` does, and return it; None where that is not certain."""
     legs = broker._legs_by_data.get(id(data))
     if legs is None or not legs[0].is_usual or broker.goes_its_own_way or not broker.p.checksubmit:
         return None
