@@ -52,6 +52,7 @@ FLOORS = {
     "analyzers": 3,
     "cerebro": 3,
     "hostplot": 3,
+    "laboratory": 3,
     "measures": 3,
     "observers": 3,
     "panels": 3,

@@ -49,7 +49,7 @@ def packed(text: str) -> str:
 
 
 def document(template: str, *, data: dict[str, Any], **context: Any) -> str:
-    """Return a page: a template of this folder filled with ``context``, and ``data`` for its script.
+    """Return a page: a template of this folder filled with ``context``, and ``data`` for its script, which is called as the template.
 
     MissingExtraError, which says what to install, without jinja2 or plotly.
     """
@@ -61,7 +61,7 @@ def document(template: str, *, data: dict[str, Any], **context: Any) -> str:
         .render(
             **context,
             css=Markup(_own("page.css")),
-            js=Markup(_own("page.js")),
+            js=Markup(_own("page.js") + _own(template.replace(".html.j2", ".js"))),
             plotly=Markup(_plotly()),
             data=Markup(script_json(data)),
         )
