@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, inf, isfinite, log, nan
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard
 
 from .panels import Panel, Table
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+TIMES = "\N{MULTIPLICATION SIGN}"
 PICTURES = ("heatmap", "fans", "cliff", "pareto")
 FIGURES = (
     *("rule", "leverage", "margin_mode", "venue", "paths", "errors", "wealth_5", "wealth_25", "wealth_50", "wealth_75", "wealth_95"),
@@ -75,7 +76,7 @@ class Comparable(Protocol):
         """How many combinations were tried."""
 
 
-def is_comparison(value: Any) -> bool:
+def is_comparison(value: Any) -> TypeGuard[Comparable]:
     """Return whether a value can be drawn as a comparison."""
     return all(hasattr(value, name) for name in ("table", "fans", "fan_days", "history", "settings", "market", "combinations"))
 
@@ -87,6 +88,22 @@ class Heat(NamedTuple):
     title: str
     unit: str
     values: "np.ndarray"
+
+    @property
+    def most(self) -> float:
+        """The highest value."""
+        import numpy as np
+
+        known = self.values[np.isfinite(self.values)]
+        return float(known.max()) if len(known) else nan
+
+    def said(self, value: float) -> str:
+        """Return a cell's number: multiples and counts as they are, shares in per cent without the sign."""
+        if not isfinite(value):
+            return "\N{EN DASH}"
+        if self.key == "wealth_50":
+            return multiple(value).rstrip(TIMES)
+        return f"{value:,.4g}" if self.key == "liquidations" else probability(value).removesuffix(" %")
 
 
 class Growth(NamedTuple):
@@ -302,6 +319,45 @@ def trials_of(table: "pd.DataFrame") -> list[Trial]:
         more = [str(row[name]) if name in ("margin_mode", "venue") else f"{name}={row[name]}" for name in beside]
         rows.append(Trial(int(number), rank, ", ".join([str(row["rule"]), *more]), float(row["leverage"]), row))
     return rows
+
+
+def strength(key: str, value: float, most: float) -> float:
+    """Return how strongly the cell of a heat map is coloured, -1 to 1, 0 for not at all; ``most`` is the map's highest value.
+
+    Wealth below 1 is negative; it is told on both sides of 1 by its logarithm, full at a tenth and at ten times. Shares are told
+    by themselves, counts by ``most``.
+    """
+    if key == "wealth_50":
+        size = 1.0 if value <= 0 else min(abs(log(value)) / log(10), 1.0) ** 0.6
+        return size if value > 1 else -size
+    share = value if key != "liquidations" else value / most if most else 0.0
+    return float(min(max(share, 0.0), 1.0) ** 0.7)
+
+
+def multiple(value: float) -> str:
+    """Return a multiple of the start, to what can be told apart.
+
+    >>> [multiple(value).rstrip(TIMES) for value in (1.2345, 0.0123, 123.4, 0.00001)]
+    ['1.23', '0.012', '123', '<0.001']
+    """
+    if not isfinite(value):
+        return "\N{EN DASH}"
+    if 0 < value < 0.0005:
+        return f"<0.001{TIMES}"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 20 else 2 if value >= 0.1 or value == 0 else 3}f}{TIMES}"
+
+
+def probability(share: float) -> str:
+    """Return a probability in whole per cent; what is not quite 0 or 1 is not said to be.
+
+    >>> probability(0.123), probability(0.0), probability(0.002), probability(0.999)
+    ('12 %', '0 %', '<1 %', '>99 %')
+    """
+    if not isfinite(share):
+        return "\N{EN DASH}"
+    if 0 < share < 0.005 or 0.995 < share < 1:
+        return "<1 %" if share < 0.5 else ">99 %"
+    return f"{100 * share:.0f} %"
 
 
 # -- in words --------------------------------------------------------------------------------------------------------

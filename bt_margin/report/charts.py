@@ -3,8 +3,8 @@
 from math import isfinite, log10
 from typing import Any
 
-from ..laboratory import Laboratory, Trial, cliff_panel, log_ticks, pareto_panel, wealth_limits
-from .drawn import TIMES, key_for, trial_said
+from ..laboratory import TIMES, Laboratory, Trial, cliff_panel, log_ticks, pareto_panel, wealth_limits
+from .drawn import key_for, trial_said
 from .pictures import Look, Mark, line_swatch, mark_swatch, plotly_text, told
 from .words import Words, minus, percent
 

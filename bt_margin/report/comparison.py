@@ -4,7 +4,7 @@ import json
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ..laboratory import QUANTILES, Laboratory, Trial, fans_panel, trials_of, wealth_limits
+from ..laboratory import QUANTILES, Laboratory, Trial, fans_panel, multiple, probability, trials_of, wealth_limits
 from ..result import plain, version_of
 from .charts import Charts
 from .drawn import (
@@ -12,9 +12,7 @@ from .drawn import (
     fan_drawing,
     heat_cells,
     key_for,
-    multiple,
     named,
-    probability,
     spark,
 )
 from .frame import document, packed

@@ -3,14 +3,13 @@
 from math import isfinite, log
 from typing import TYPE_CHECKING, Any
 
-from ..laboratory import Heat, Laboratory, Trial, log_ticks
+from ..laboratory import TIMES, Heat, Laboratory, Trial, log_ticks, multiple, probability, strength
 from .words import Words, percent
 
 if TYPE_CHECKING:
     import numpy as np
     from markupsafe import Markup
 
-TIMES = "\N{MULTIPLICATION SIGN}"
 FAN = (280, 168)  # units of a fan's drawing, about pixels
 FAN_ROOM = (42, 8, 6, 20)  # left, right, top, bottom
 FAN_POINTS = 120
@@ -18,32 +17,6 @@ SPARK = (96, 22)
 SPARK_POINTS = 40
 STRONGEST = 88  # per cent of a colour in the cell of a heat map
 HOT = 52  # from here on its number is written in the ground's colour
-
-
-def multiple(value: float) -> str:
-    """Return a multiple of the start, to what can be told apart.
-
-    >>> [multiple(value).rstrip(TIMES) for value in (1.2345, 0.0123, 123.4, 0.00001)]
-    ['1.23', '0.012', '123', '<0.001']
-    """
-    if not isfinite(value):
-        return "\N{EN DASH}"
-    if 0 < value < 0.0005:
-        return f"<0.001{TIMES}"
-    return f"{value:,.{0 if value >= 100 else 1 if value >= 20 else 2 if value >= 0.1 or value == 0 else 3}f}{TIMES}"
-
-
-def probability(share: float) -> str:
-    """Return a probability in whole per cent; what is not quite 0 or 1 is not said to be.
-
-    >>> probability(0.123), probability(0.0), probability(0.002), probability(0.999)
-    ('12 %', '0 %', '<1 %', '>99 %')
-    """
-    if not isfinite(share):
-        return "\N{EN DASH}"
-    if 0 < share < 0.005 or 0.995 < share < 1:
-        return "<1 %" if share < 0.5 else ">99 %"
-    return f"{100 * share:.0f} %"
 
 
 def between(trial: Trial, key: str, words: Words) -> str:
@@ -63,19 +36,15 @@ def key_for(key: str, laboratory: Laboratory, words: Words) -> str:
 
 def heat_cells(laboratory: Laboratory, heat: Heat, words: Words) -> list[dict[str, Any]]:
     """Return the rows of a heat map: each cell with its number, its colour and what it says when pointed at."""
-    from math import nan
-
-    import numpy as np
-
-    known = heat.values[np.isfinite(heat.values)]
-    most = float(np.abs(known).max()) if len(known) else nan
+    most = heat.most
     rows = []
     for line, values in zip(laboratory.lines, heat.values.tolist(), strict=True):
         cells = []
         for leverage, value in zip(laboratory.leverages, values, strict=True):
             trial = laboratory.by_cell.get((line, leverage))
             look, share = heat_look(heat.key, value, most)
-            text = _cell_text(heat.key, value, is_caught=trial is not None and laboratory.is_caught(trial))
+            is_marked = heat.key == "wealth_50" and trial is not None and laboratory.is_caught(trial)
+            text = heat.said(value) + (" ✖" if is_marked else "")
             is_best = trial is laboratory.best
             classes = " ".join(filter(None, (look, "hot" if share > HOT else "", "best" if is_best else "")))
             cells.append({"text": text, "look": classes, "share": share, "said": "" if trial is None else trial_said(trial, words)})
@@ -84,26 +53,12 @@ def heat_cells(laboratory: Laboratory, heat: Heat, words: Words) -> list[dict[st
 
 
 def heat_look(key: str, value: float, most: float) -> tuple[str, int]:
-    """Return the colour of a cell and how much of it, in per cent.
-
-    Wealth is told from 1 on both sides by its logarithm, full at a tenth and at ten times; shares by themselves, counts by ``most``.
-    """
+    """Return the colour of a cell and how much of it, in per cent."""
     if not isfinite(value):
         return "none", 0
-    if key == "wealth_50":
-        strength = 1.0 if value <= 0 else min(abs(log(value)) / log(10), 1.0) ** 0.6
-        return ("gain" if value > 1 else "loss"), round(STRONGEST * strength)
-    strength = value if key != "liquidations" else value / most if most else 0.0
-    look = {"p_ruin": "ruin"}.get(key, "death")
-    return look, round(STRONGEST * min(max(strength, 0.0), 1.0) ** 0.7)
-
-
-def _cell_text(key: str, value: float, *, is_caught: bool) -> str:
-    if not isfinite(value):
-        return "\N{EN DASH}"
-    if key == "wealth_50":
-        return multiple(value).rstrip(TIMES) + (" ✖" if is_caught else "")
-    return f"{value:,.4g}" if key == "liquidations" else probability(value).removesuffix(" %")
+    share = strength(key, value, most)
+    look = ("gain" if share > 0 else "loss") if key == "wealth_50" else "ruin" if key == "p_ruin" else "death"
+    return look, round(STRONGEST * abs(share))
 
 
 def trial_said(trial: Trial, words: Words) -> str:
