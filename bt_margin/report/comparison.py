@@ -15,7 +15,7 @@ from .drawn import (
     named,
     spark,
 )
-from .frame import document, packed
+from .frame import document, library_versions, packed
 from .pictures import Look, line_swatch, told
 from .words import Words, cell, minus, percent
 
@@ -27,7 +27,6 @@ MOST_RANKED = 300  # rows of the table
 MOST_PRINTED = 10  # columns of it on paper
 MOST_ERRORS = 20
 MOST_ROWS = 60_000  # of a file to download
-LIBRARIES = ("numpy", "pandas", "matplotlib", "plotly", "jinja2")  # beside those whose versions a run names itself
 COLUMNS = (
     ("rank", "rank", "number"),
     ("name", "name", "name"),
@@ -52,11 +51,6 @@ COLUMNS = (
 def comparison_page(comparison: Any, *, words: Words, title: str, note: str, command: str) -> str:
     """Return the page of a comparison as HTML."""
     return _Page(comparison, words, title, note, command).html()
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of what computes and draws a page beside bt_margin, Backtrader and Python."""
-    return {name: version_of(name) for name in LIBRARIES}
 
 
 class _Page:

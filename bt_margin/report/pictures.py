@@ -96,6 +96,7 @@ SHAPES = {
     "circle": "M9 2a4 4 0 1 0 .01 0Z",
 }
 RIM = {"color": "$card", "width": 1}  # of a mark
+SHORT_LEG = ":SHORT"  # how the key of a short leg's line ends
 BANDS = (
     {"from": 0.5, "to": 0.8, "color": "amber-band"},
     {"from": 0.8, "to": 1.0, "color": "orange-band"},
@@ -104,8 +105,9 @@ BANDS = (
 
 
 def look_of(line: Line) -> Look:
-    """Return how a line is drawn, a leg's as its contract's."""
-    return LINES.get(line.key.partition(":")[0], ROLES.get(line.role, ROLES["main"]))
+    """Return how a line is drawn, a leg's as its contract's; a hedge's short leg is told from its long one by its dashes."""
+    look = LINES.get(line.key.partition(":")[0], ROLES.get(line.role, ROLES["main"]))
+    return look._replace(dash="dashdot" if look.dash == "solid" else "longdash") if line.key.endswith(SHORT_LEG) else look
 
 
 def pane(panel: Panel, store: Store, words: Words, *, key: str, candles: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -257,7 +259,12 @@ def _markup(text: str) -> "Markup":
 
 def line_swatch(look: Look, *, has_edges: bool = False) -> "Markup":
     """Return the swatch of a line."""
-    dash = {"dash": ' stroke-dasharray="5 3"', "dot": ' stroke-dasharray="2 2"'}.get(look.dash, "")
+    dash = {
+        "dash": ' stroke-dasharray="5 3"',
+        "dot": ' stroke-dasharray="2 2"',
+        "dashdot": ' stroke-dasharray="7 2 2 2"',
+        "longdash": ' stroke-dasharray="8 2"',
+    }.get(look.dash, "")
     edge = f'<rect y="2" width="18" height="8" fill="var(--{look.color}-soft)"/>' if has_edges or look.fill else ""
     return _markup(f'{edge}<path d="M0 6H18" stroke="var(--{look.color})" stroke-width="{max(look.width, 1.6)}"{dash}/>')
 

@@ -95,7 +95,7 @@ function instant(seconds) {
   return `${text.slice(0, 10)} ${text.slice(11, 16)}`;
 }
 
-const heightOf = (pane) => Math.round(pane.height * (printing ? 0.8 : 1)); // on paper two or three to a page
+const heightOf = (pane) => Math.round(pane.height * (printing ? 0.66 : 1)); // on paper two or three to a page
 
 // -- the span in sight -----------------------------------------------------------------------------------------------
 
