@@ -228,15 +228,16 @@ class Record:
         """Return one of BAR_COLUMNS."""
         if not self.passed:
             return self.looked[BAR_COLUMNS.index(name) :: FIELDS]
-        return array("d", self._columns([name])[name].tobytes())
+        return array("d", self.columns([name])[name].tobytes())
 
     def table(self) -> "np.ndarray":
         """Return a row of BAR_COLUMNS for every bar."""
         import numpy as np
 
-        return np.column_stack(list(self._columns(BAR_COLUMNS).values()))
+        return np.column_stack(list(self.columns(BAR_COLUMNS).values()))
 
-    def _columns(self, names: Sequence[str]) -> "dict[str, np.ndarray]":
+    def columns(self, names: Sequence[str]) -> "dict[str, np.ndarray]":
+        """Return some of BAR_COLUMNS as arrays by name."""
         import numpy as np
 
         is_looked, looked = np.ones(len(self), dtype=bool), np.frombuffer(self.looked, np.float64)
