@@ -60,6 +60,7 @@ FLOORS = {
     "plots": 3,
     "report": 3,
     "result": 3,
+    "sweep": 3,
     "tearsheet": 3,
     "traces": 3,
     "backtest": 4,
@@ -78,7 +79,7 @@ HOST_ROOMS = {room for room, floor in FLOORS.items() if floor == 2} | {"strategi
 HOST_ROOMS |= {"analyzers", "cerebro", "hostplot", "observers"}  # the gallery's rooms that the host itself calls
 HOST_ROOMS |= {"backtest", "comparison", "engines", "loading", "plugging"}
 NOT_IN_CORE = {"io", "json", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "sys", "tempfile", "time"}
-HEAVY = {"jinja2", "matplotlib", "pandas", "plotly", "rich", "typer"}
+HEAVY = {"dask", "distributed", "jinja2", "joblib", "matplotlib", "pandas", "plotly", "rich", "typer"}
 
 PUBLIC_NAMES = [
     "Cerebro",
