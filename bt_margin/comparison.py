@@ -32,6 +32,7 @@ from .measures import DAYS_A_YEAR, iso
 from .outcome import AGGREGATES, CONFIDENCE, FIGURES, QUANTILES, RUIN_SHARE, WEALTH_FLOOR, together
 from .plugging import START_CASH
 from .result import plain, version_of
+from .sizers import Rule, label
 from .sweep import Sweep, reference
 from .venues import GENERIC
 from .venues import load as rules_of
@@ -335,13 +336,13 @@ def _rules(sizers: Sequence[Any]) -> tuple[tuple[str, ...], list[dict[str, Any]]
 def _rule(sizer: Any) -> tuple[str, dict[str, Any]]:
     if sizer is None:
         return OWN_SIZE, {"reference": None, "size": None, "params": {}}
-    label = sizer if isinstance(sizer, str) else ""
     sizer = sizer_from(sizer) if isinstance(sizer, str) else sizer
     kind, params = sizer_of(sizer)
     if isinstance(sizer, int | float):
         return f"size {sizer:g}", {"reference": None, "size": sizer, "params": {}}
-    told = f"{kind.__name__} {', '.join(f'{name}={value}' for name, value in params.items())}".strip()
-    return label or told, {"reference": reference(kind), "size": None, "params": dict(params)}
+    # Another's sizer may not want to be made outside of a Cerebro.
+    told = label((kind, params)) if issubclass(kind, Rule) else " ".join([kind.__name__, *(f"{name}={params[name]}" for name in params)])
+    return told, {"reference": reference(kind), "size": None, "params": dict(params)}
 
 
 def _plain_terms(terms: dict[str, Any]) -> dict[str, Any]:

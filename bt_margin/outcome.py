@@ -34,13 +34,14 @@ WEALTH_FLOOR = 0.01  # what a ruined account is taken to be worth where a logari
 NEAR = {"time_above_half": 0.5, "time_above_most": 0.8}  # margin ratios that count as near to liquidation
 HIGH = 95  # per cent of the bars with a position on which leverage was not above ``high_leverage``
 CONFIDENCE = 0.95
+LONG, SHORT = ":LONG", ":SHORT"  # ends of the symbols of legs
 RANGE_BARS = 14  # of Wilder's average true range
 STRIDE = 64  # bars that are averaged at once
 CANDIDATES = 16  # bars whose distance to liquidation in average true ranges is worked out exactly
 
 QUANTILES = (5, 25, 50, 75, 95)
 PROBABILITIES = {"p_liquidation": "is_liquidated", "p_ruin": "is_ruined", "p_deep_drawdown": "is_deep"}
-MEANS = ("full_liquidations", "partial_liquidations", "liquidation_loss", "liquidated_before_stop", "gapped_over_stop")
+MEANS = ("full_liquidations", "partial_liquidations", "liquidation_loss", "liquidated_before_stop", "liquidated_past_stop")
 MEDIANS = (
     *("annual_return", "max_drawdown", "days_under_water", "calmar", "sharpe", "sortino"),
     *("min_headroom", "closest_call", "closest_call_atr", "time_above_half", "time_above_most"),
@@ -83,19 +84,19 @@ class Outcome:
         - ``is_liquidated``, ``is_ruined``, ``is_deep`` (max drawdown above a half): 1 or 0
         - ``full_liquidations``, ``partial_liquidations``: how many left nothing or something of the position
         - ``liquidation_loss``: what they cost, fees and forfeits too
-        - ``liquidated_before_stop``: of them, those while a stop order rested that the price had not come to; ``gapped_over_stop``:
-          those at an open that had jumped over that stop as well
+        - ``liquidated_before_stop``: how often the mark had not come to the stop, that of a stop order which rested or else the one that
+          the sizer knew of at the last entry; ``liquidated_past_stop``: how often it had gone through that stop too. What is
+          liquidated in several steps within one bar counts once
         - ``min_headroom``: least (equity - maintenance margin) / equity of a wallet at a close, 0 once liquidated
         - ``closest_call`` and ``closest_call_atr``: least distance of a bar's worst mark to the liquidation price, as a fraction of
           mark and in average true ranges (Wilder, 14 bars); 0 once liquidated
         - ``time_above_half``, ``time_above_most``: share of the time at a margin ratio above 0.5 and 0.8
         - ``mean_leverage``, ``high_leverage`` (not above it on 95 % of the bars), ``max_leverage``: notional / equity of bars that
           ended with a position; ``exposure`` their share of the time; ``turnover`` notional traded / average equity, a year
-        - ``fees``, ``funding_paid``, ``funding_received``, ``slippage``: each a positive share of the sum of |price profit| of all fills
-          (fees
-          without those of liquidations, which are in their loss)
+        - ``fees``, ``funding_paid``, ``funding_received``, ``slippage``: each a positive share of the sum of |price profit| of all
+          fills; fees without those of liquidations, which are in their loss
         - ``trades``, ``win_rate``, ``payoff`` (average profit / average loss), ``expectancy_r``: average profit of a trade in units
-          of what it risked to its first stop order; where no trade had one, of the average loss (Van Tharp's stand-in for R)
+          of what it risked to its first stop; where no trade had one, of the average loss (Van Tharp's stand-in for R)
         """
         curve, columns, record = self.curve, self.columns, self.result.strategy.broker.record
         fills = [fill for fill in record.fills if fill.time <= curve.ends_at]
@@ -243,26 +244,26 @@ def _longest_under_water(curve: Curve, peaks: "np.ndarray") -> float:
 # -- liquidations ----------------------------------------------------------------------------------------------------
 
 
-def _of_liquidations(result: "Result", stops: Mapping[str, list[StopRow]]) -> dict[str, Any]:
+def _of_liquidations(result: "Result", stops: "_Stops") -> dict[str, Any]:
     record = result.strategy.broker.record
-    full, partial = _full_and_partial(record.fills)
-    before, over = 0, 0
-    for row in record.liquidations:
-        stop = _stop_against(row, stops.get(row.symbol, []))
+    full, partial = full_and_partial(record.fills)
+    before = past = 0
+    for row in {(row.time, row.symbol): row for row in reversed(record.liquidations)}.values():
+        stop = stops.against(row)
         if stop is not None:
-            is_over = row.trigger == "gap" and (stop.price - row.mark_price) * row.size >= 0
-            before, over = before + (not is_over), over + is_over
+            is_before = (row.mark_price - stop) * row.size > 0
+            before, past = before + is_before, past + (not is_before)
     return {
         "is_liquidated": int(bool(record.liquidations)),
         "full_liquidations": full,
         "partial_liquidations": partial,
         "liquidation_loss": fsum(row.loss for row in record.liquidations) / result.start_cash,
         "liquidated_before_stop": before,
-        "gapped_over_stop": over,
+        "liquidated_past_stop": past,
     }
 
 
-def _full_and_partial(fills: Sequence[FillRow]) -> tuple[int, int]:
+def full_and_partial(fills: Sequence[FillRow]) -> tuple[int, int]:
     """Return how many liquidations left nothing of the position, and how many left some of it; parts of several owners are one."""
     held: dict[str, float] = {}
     most: dict[str, float] = {}
@@ -276,29 +277,64 @@ def _full_and_partial(fills: Sequence[FillRow]) -> tuple[int, int]:
     return sum(not some for some in left.values()), sum(left.values())
 
 
-def _stops_of(result: "Result") -> dict[str, list[StopRow]]:
-    """Return the stop orders that rested, by the symbol of the leg they close; trailing ones only if they rested at a liquidation."""
+@dataclass(frozen=True, slots=True)
+class _Stops:
+    """Where the stops of a run were: ``rested`` has the stop orders by symbol of the leg they close, ``decided`` what the sizer knew
+    of, by contract and side, as (times, prices); a price is None where it knew of none."""
+
+    rested: dict[str, list[StopRow]]
+    decided: dict[tuple[str, int], tuple[list[float], list[float | None]]]
+
+    def against(self, row: LiquidationRow) -> float | None:
+        """Return the stop of a position that was liquidated: the nearest that rested for it, else the one decided on, None without."""
+        rested = [
+            stop.price for stop in self.rested.get(row.symbol, []) if stop.placed < row.time <= stop.ended and stop.size * row.size < 0
+        ]
+        if rested:
+            return max(rested) if row.size > 0 else min(rested)
+        return self._decided(row.symbol, 1 if row.size > 0 else -1, row.time)
+
+    def first_of(self, trip: RoundTrip) -> float | None:
+        """Return the first stop of a trade, that of an order which rested (no trailing one) or else the one decided on, None without."""
+        side = 1 if trip.side == "long" else -1
+        rested = [
+            stop
+            for stop in self.rested.get(trip.symbol, [])
+            if stop.kind not in TRAILING and stop.size * side < 0 and trip.opened <= stop.ended and stop.placed < trip.closed
+        ]
+        return min(rested, key=lambda stop: stop.placed).price if rested else self._decided(trip.symbol, side, trip.opened)
+
+    def _decided(self, leg: str, side: int, time: float) -> float | None:
+        times, prices = self.decided.get((leg.removesuffix(LONG).removesuffix(SHORT), side), ([], []))
+        place = bisect_left(times, time) - 1
+        return prices[place] if place >= 0 else None
+
+
+def _stops_of(result: "Result") -> _Stops:
+    """Return the stops of a run; trailing orders only if there was a liquidation, for where they stood is followed bar by bar."""
     broker = result.strategy.broker
     legs = {id(leg.data): leg.symbol for contract in broker.contracts.values() for leg in contract[:1]}
-    deaths = [row.time for row in broker.record.liquidations]
+    has_deaths = bool(broker.record.liquidations)
     orders = [
         order
         for order in broker.orders
-        if id(order.data) in legs and (kind := STOPS.get(order.getordername())) is not None and (kind not in TRAILING or deaths)
+        if id(order.data) in legs and (kind := STOPS.get(order.getordername())) is not None and (kind not in TRAILING or has_deaths)
     ]
-    found: dict[str, list[StopRow]] = {}
+    rested: dict[str, list[StopRow]] = {}
     if orders:
         last = broker.record.column("time")[-1]
         for row in stop_rows(orders, seconds, lambda order: legs[id(order.data)], last):
-            symbol, hedged = row.symbol.removesuffix(":LONG"), row.symbol.endswith(":LONG")
-            found.setdefault(f"{symbol}:{'LONG' if row.size < 0 else 'SHORT'}" if hedged else symbol, []).append(row)
-    return found
-
-
-def _stop_against(row: LiquidationRow, stops: Sequence[StopRow]) -> StopRow | None:
-    """Return the nearest of the stops that rested for a position when it was liquidated, None where none did."""
-    rested = [stop for stop in stops if stop.placed < row.time <= stop.ended and stop.size * row.size < 0]
-    return min(rested, key=lambda stop: -stop.price if row.size > 0 else stop.price, default=None)
+            symbol = row.symbol
+            if symbol.endswith(LONG):  # of a hedged contract, whose legs share their data
+                symbol = symbol.removesuffix(LONG) + (LONG if row.size < 0 else SHORT)
+            rested.setdefault(symbol, []).append(row)
+    decided: dict[tuple[str, int], tuple[list[float], list[float | None]]] = {}
+    for decision in getattr(result.strategy.getsizer(), "decisions", ()):
+        if decision.size:
+            times, prices = decided.setdefault((decision.symbol, decision.side), ([], []))
+            times.append(decision.time)
+            prices.append(decision.stop)
+    return _Stops(rested, decided)
 
 
 # -- margin ----------------------------------------------------------------------------------------------------------
@@ -482,7 +518,7 @@ def _of_leverage(result: "Result", curve: Curve, columns: Columns, fills: Sequen
     }
 
 
-def _of_trades(result: "Result", fills: Sequence[FillRow], payments: Sequence[Any], stops: Mapping[str, list[StopRow]]) -> dict[str, Any]:
+def _of_trades(result: "Result", fills: Sequence[FillRow], payments: Sequence[Any], stops: _Stops) -> dict[str, Any]:
     slots = result.strategy.broker.slots
     inverse = {symbol for symbol, slot in slots.items() if slot.position.contract.kind == "inverse"}
     closed, _ = positions_of(fills, payments, inverse)
@@ -497,22 +533,15 @@ def _of_trades(result: "Result", fills: Sequence[FillRow], payments: Sequence[An
     }
 
 
-def _in_units_of_risk(
-    closed: Sequence[RoundTrip], lost: Sequence[float], stops: Mapping[str, list[StopRow]], slots: Mapping[str, Any]
-) -> float | None:
+def _in_units_of_risk(closed: Sequence[RoundTrip], lost: Sequence[float], stops: _Stops, slots: Mapping[str, Any]) -> float | None:
     """Return the average profit of a trade over what it risked; see ``Outcome.figures``."""
     units = []
     for trip in closed:
-        side = 1 if trip.side == "long" else -1
-        rested = [
-            stop
-            for stop in stops.get(trip.symbol, [])
-            if stop.kind not in TRAILING and stop.size * side < 0 and trip.opened <= stop.ended and stop.placed < trip.closed
-        ]
-        if rested:
+        stop = stops.first_of(trip)
+        if stop is not None:
+            size = trip.size if trip.side == "long" else -trip.size
             contract = slots[trip.symbol].position.contract
-            first = min(rested, key=lambda stop: stop.placed)
-            risk = -contract.unrealized_pnl(size=side * trip.size, entry_price=trip.entry_price, mark_price=first.price)
+            risk = -contract.unrealized_pnl(size=size, entry_price=trip.entry_price, mark_price=stop)
             if risk > 0:
                 units.append(trip.net_pnl / risk)
     if units:

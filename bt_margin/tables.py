@@ -263,7 +263,7 @@ def comparison_table(comparison: "Comparison", most: int = COMPARED) -> Table:
     for head, _ in columns:
         table.add_column(head, justify="right", no_wrap=head.startswith(("wealth", "P(liq)")))
     for head in TESTED if test is not None else ():
-        table.add_column(head, justify="right", style="bold")
+        table.add_column(head, justify="right", style="bold", no_wrap=True)
     last = int(frame["is_admitted"].sum())
     for rank, (number, row) in enumerate(zip(frame.index, frame.to_dict("records"), strict=True), 1):
         tested = [say(test.loc[number]) for say in TESTED.values()] if test is not None else []
@@ -297,7 +297,7 @@ def _ranked_by(comparison: "Comparison") -> str:
     within = f"P(liquidation) within {settings['cap']:.0%}" if settings["paths"] else "not liquidated on the history"
     told = f"Ranked by median log wealth, first those {within} (above the line)"
     if settings["walk_forward"] is not None:
-        told += f"; figures until {_minute(settings['walk_forward'])} UTC, in 'test' after it"
+        told += f"\nFigures of the bars until {_minute(settings['walk_forward'])} UTC, in bold of those after it"
     return told
 
 
@@ -338,7 +338,7 @@ COMPARED_COLUMNS: "tuple[tuple[str, Callable[[Any], str]], ...]" = (
 )
 BESIDE_TEST = ("wealth 5 50 95 %", "fall", "P(liq) %", "failed")
 TESTED: "dict[str, Callable[[Any], str]]" = {
-    "test: wealth 5 50 95 %": _wealth,
+    "test wealth": _wealth,
     "P(liq) %": lambda row: _likely(row, "p_liquidation"),
     "liq.": lambda row: _known(row["full_liquidations"] + row["partial_liquidations"], ".3g"),
 }
