@@ -8,7 +8,6 @@ import re
 import sys
 import traceback
 import warnings
-from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -32,7 +31,6 @@ T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parent
 HIGHEST_RATE = 0.04  # of funding at one stamp: Hyperliquid's cap, the highest of those sourced
 HIGHEST_FEE = 0.01
-WORDS = {"true": True, "false": False, "none": None}
 SAID = {
     "give PerpData stamp='close'": "say --stamp close",
     "take venue 'generic' (a flat 0.5 %), or give PerpCommInfo tiers=[(cap, rate, max_leverage), ...] of its own": (
@@ -64,42 +62,30 @@ def strategy_from(text: str) -> type[bt.Strategy]:
 def sizer_from(text: str) -> float | tuple[type[bt.Sizer], dict[str, Any]]:
     """Return the sizer that a text names: the size of every order, or ``NAME:key=value,...``.
 
-    NAME is one of Backtrader's own (``PercentSizer``), ``file.py:Class`` or ``module:Class``.
+    NAME is that of a rule (``risk``, see ``docs/sizing.md``), a class of Backtrader's or of ours (``PercentSizer``), ``file.py:Class``
+    or ``module:Class``.
     """
     try:
         return float(text)
     except ValueError:
         pass
-    head, _, last = text.rpartition(":")
-    name, terms = (head, last) if "=" in last else (text, "")
-    params = params_from(terms.split(",") if terms else [], "--sizer")
-    own = getattr(bt.sizers, name, None) or getattr(sizers, name, None)
+    name, terms = sizers.split(text)
+    params = sizers.params_from(terms, "--sizer")
+    own = sizers.RULES.get(name) or getattr(bt.sizers, name, None) or getattr(sizers, name, None)
     if isinstance(own, type) and issubclass(own, bt.Sizer):
         return own, params
     if ".py" not in name and ":" not in name:
-        rooms = {**vars(bt.sizers), **vars(sizers)}
-        known = sorted(key for key, item in rooms.items() if isinstance(item, type) and issubclass(item, bt.Sizer))
-        raise ValueError(f"--sizer {text} is no number and no sizer; known are {', '.join(known)}, yours is file.py:Class")
+        hosts = sorted(key for key, item in vars(bt.sizers).items() if isinstance(item, type) and issubclass(item, bt.Sizer))
+        raise ValueError(
+            f"--sizer {text} is no number and no sizer; known are {', '.join(sorted(sizers.RULES))}, Backtrader's {', '.join(hosts)}; "
+            "yours is file.py:Class"
+        )
     return _class_from(name, bt.Sizer, "sizer"), params
 
 
 def params_from(pairs: Sequence[str], option: str = "--param") -> dict[str, Any]:
     """Return parameters from ``key=value`` texts; a value is read as a Python literal, else kept as text."""
-    params: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (equals and key.strip()):
-            raise ValueError(f"{option} takes key=value, was {pair!r}")
-        if key.strip() in params:
-            raise ValueError(f"{option} gives {key.strip()} twice; leave one out")
-        if value.strip().lower() in WORDS:
-            params[key.strip()] = WORDS[value.strip().lower()]
-            continue
-        try:
-            params[key.strip()] = literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            params[key.strip()] = value.strip()
-    return params
+    return sizers.params_from(pairs, option, sizers.literal_from)
 
 
 def check_kinds(strategy: type[bt.Strategy], params: Mapping[str, Any]) -> None:

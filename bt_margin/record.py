@@ -228,15 +228,35 @@ class Record:
         """Return one of BAR_COLUMNS."""
         if not self.passed:
             return self.looked[BAR_COLUMNS.index(name) :: FIELDS]
-        return array("d", self._columns([name])[name].tobytes())
+        return array("d", self.columns([name])[name].tobytes())
+
+    def tail(self, name: str, row: int) -> "np.ndarray":
+        """Return one of BAR_COLUMNS from a row (from 0) on, at the cost of the rows returned."""
+        import numpy as np
+
+        late: list[Passed] = []
+        for passed in reversed(self.passed):
+            if passed.row + passed.end - passed.start <= row:
+                break
+            skipped = max(row - passed.row, 0)
+            late.append(passed._replace(row=passed.row + skipped - row, start=passed.start + skipped))
+        column, is_looked = np.empty(len(self) - row), np.ones(len(self) - row, dtype=bool)
+        for passed in late:
+            is_looked[passed.row : passed.row + passed.end - passed.start] = False
+        count = int(is_looked.sum())
+        looked = self.looked[len(self.looked) - count * FIELDS :]
+        column[is_looked] = looked[BAR_COLUMNS.index(name) :: FIELDS]
+        fill({name: column}, late)
+        return column
 
     def table(self) -> "np.ndarray":
         """Return a row of BAR_COLUMNS for every bar."""
         import numpy as np
 
-        return np.column_stack(list(self._columns(BAR_COLUMNS).values()))
+        return np.column_stack(list(self.columns(BAR_COLUMNS).values()))
 
-    def _columns(self, names: Sequence[str]) -> "dict[str, np.ndarray]":
+    def columns(self, names: Sequence[str]) -> "dict[str, np.ndarray]":
+        """Return some of BAR_COLUMNS as arrays by name."""
         import numpy as np
 
         is_looked, looked = np.ones(len(self), dtype=bool), np.frombuffer(self.looked, np.float64)

@@ -389,6 +389,16 @@ class Result:
         return self._ledger.entries[0].postings[0][1]
 
     @property
+    def start_cash(self) -> float:
+        """The first deposit."""
+        return self._start_cash
+
+    @property
+    def flags(self) -> list[str]:
+        """The stated policies of the run, as in ``summary``, without the rest of it."""
+        return self._flags()
+
+    @property
     def flows(self) -> list[FlowRow]:
         """Money from outside after the start; what came after the last bar is in no equity and left out."""
         return [flow for flow in self._record.flows if flow.bar < len(self._record)]
@@ -560,7 +570,7 @@ class Result:
         rows = self._record.holdings()
         row, number, size, entry_price, mark_price = rows.T[:5]
         symbols = np.array([slot.symbol for slot in self._broker.slots.values()], dtype=object)
-        prices = np.array(list(self._position_prices(rows.tolist()))).reshape(-1, 2)
+        prices = self.position_prices(rows)
         columns = {
             "time": _instants(np.array(self._times)[row.astype(int)]),
             "symbol": pd.Series(symbols[number.astype(int)], dtype=str),
@@ -571,6 +581,12 @@ class Result:
             "bankruptcy_price": prices[:, 1],
         }
         return pd.DataFrame(columns)[list(POSITION_COLUMNS)]
+
+    def position_prices(self, holdings: "np.ndarray") -> "np.ndarray":
+        """Return liquidation and bankruptcy price of rows of ``Record.holdings``, NaN where none; all of a bar's together."""
+        import numpy as np
+
+        return np.array(list(self._position_prices(holdings.tolist()))).reshape(-1, 2)
 
     def _position_prices(self, rows: "list[list[float]]") -> Iterator[tuple[float, float]]:
         """Yield liquidation and bankruptcy price of each holding; those of one bar and the cross wallet carry each other."""

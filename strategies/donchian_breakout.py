@@ -69,10 +69,14 @@ class DonchianBreakout(bt.Strategy):
             return
         place, sign = (self.buy_bracket, 1) if is_long else (self.sell_bracket, -1)
         close = self.data.close[0]
-        # An exit at or below 0 is no price, and in a wild market ten ranges can be more than the whole of it.
-        stop = max(close - sign * self.p.stop_atr * self.range[0], close / 100)
         target = max(close + sign * self.p.target_atr * self.range[0], close / 100)
-        self.bracket = place(size=size, exectype=bt.Order.Market, stopprice=stop, limitprice=target)
+        self.bracket = place(size=size, exectype=bt.Order.Market, stopprice=self.stop_for(self.data, is_long), limitprice=target)
+
+    def stop_for(self, data, isbuy):
+        """Return where an entry made now has its stop; sizers that size by the stop ask for it."""
+        close = data.close[0]
+        # An exit at or below 0 is no price, and in a wild market ten ranges can be more than the whole of it.
+        return max(close - (1 if isbuy else -1) * self.p.stop_atr * self.range[0], close / 100)
 
     def leave(self):
         """Take the bracket's exits out of the book before selling, or stop and sale could both fill on the next bar."""

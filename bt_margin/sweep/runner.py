@@ -1,0 +1,125 @@
+"""Where jobs run: in this process, in processes of this machine, on a cluster. Each yields what workers say, in any order.
+
+A worker that dies takes its pool with it, so jobs are given out again. One that was under way when that happened is suspected and
+tried alone, where a second death is certainly its own.
+"""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from typing import Any
+
+from .store import Store
+from .worker import DEADLY, Desk, begin, died, perform, same_random_numbers
+
+BACKENDS = ("loky", "dask", "serial")
+FRUITLESS = 3  # times in a row that all workers may die without having finished or even begun a job
+CONNECT_SECONDS = 10
+LONELY_SECONDS = 60  # a cluster may be without any worker before it counts as gone; nannies start new ones sooner
+
+# The jobs that are still to be done, as numbers and texts; asked for again after every death.
+Todo = Callable[[], Iterator[tuple[int, str]]]
+
+
+def serially(desk: Desk, todo: Todo) -> Generator[str, None, None]:
+    """Do the jobs one after the other in this process."""
+    for number, text in todo():
+        with same_random_numbers():
+            said = perform(desk, number, text)
+        yield said
+
+
+def on_this_machine(desk: Desk, store: Store, todo: Todo, workers: int | None) -> Generator[str, None, None]:
+    """Do the jobs in processes of this machine, by joblib's loky; ``workers`` None: one for each core."""
+    from joblib import cpu_count
+
+    count = workers or cpu_count()
+    deaths: Counter[int] = Counter()
+    if count == 1:
+        yield from _alone(desk, todo(), deaths)
+        return
+    fruitless = 0
+    while True:
+        done = len(store.index)
+        try:
+            yield from _together(desk, todo(), count)
+        except BrokenProcessPool as error:
+            suspects = store.marked()
+            fruitless = 0 if suspects or len(store.index) > done else fruitless + 1
+            if fruitless == FRUITLESS:
+                raise ChildProcessError(f"the workers die before they begin a job ({error}); see why with backend='serial'") from error
+            deaths.update(suspects)
+            store.clear_marks()
+            yield from _alone(desk, (job for job in todo() if job[0] in suspects), deaths)
+        else:
+            return
+
+
+def _together(desk: Desk, jobs: Iterator[tuple[int, str]], workers: int) -> Generator[str, None, None]:
+    from joblib import Parallel, delayed
+    from joblib.externals.loky import get_reusable_executor
+
+    pool: dict[str, Any] = {"initializer": begin, "initargs": (os.getpid(),)}
+    parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size="auto", **pool)
+    try:
+        yield from _until_closed(parallel(delayed(perform)(desk, number, text) for number, text in jobs))
+    finally:
+        get_reusable_executor(reuse=True).shutdown(kill_workers=True)  # they would wait for more work for minutes
+
+
+def _until_closed(results: Any) -> Generator[str, None, None]:
+    """Yield what workers say; where the reader stops early, end what is running without a warning: it is done again."""
+    try:
+        while (said := next(results, None)) is not None:
+            yield said
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            results.close()
+
+
+def _alone(desk: Desk, jobs: Iterator[tuple[int, str]], deaths: Counter[int]) -> Generator[str, None, None]:
+    """Do jobs in one process, one at a time, so that it is known whose death a death is."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    executor = None
+    try:
+        for number, text in jobs:
+            said = None
+            while said is None:
+                executor = executor or ProcessPoolExecutor(max_workers=1, initializer=begin, initargs=(os.getpid(),))
+                try:
+                    said = executor.submit(perform, desk, number, text).result()
+                except BrokenProcessPool:
+                    executor.shutdown()
+                    executor = None
+                    deaths[number] += 1
+                    said = died(number) if deaths[number] >= DEADLY else None
+            yield said
+    finally:
+        if executor is not None:
+            executor.shutdown(kill_workers=True)
+
+
+def on_a_cluster(desk: Desk, store: Store, todo: Todo, scheduler: str) -> Generator[str, None, None]:
+    """Do the jobs on the workers of a dask scheduler, by joblib's dask backend."""
+    from joblib import Parallel, delayed
+
+    from .cluster import LOSSES, Backend, connect, workers_expected
+
+    fruitless = 0
+    while True:
+        done = len(store.index)
+        with closing(connect(scheduler, CONNECT_SECONDS)) as client, workers_expected(client, LONELY_SECONDS):
+            parallel = Parallel(n_jobs=-1, backend=Backend(client=client), return_as="generator_unordered", batch_size="auto")
+            try:
+                yield from _until_closed(parallel(delayed(perform)(desk, number, text) for number, text in todo()))
+            except LOSSES as error:
+                fruitless = 0 if len(store.index) > done else fruitless + 1
+                if fruitless == FRUITLESS:
+                    raise ChildProcessError(f"the cluster at {scheduler} loses every job that it is given: {error}") from error
+            else:
+                return
