@@ -151,10 +151,12 @@ class Laboratory:
     def __init__(self, comparison: Comparable) -> None:
         if not is_comparison(comparison):
             raise ValueError(f"a comparison is drawn, as bt_margin.compare returns it, was {type(comparison).__name__}")
-        if not len(comparison.table):
+        if not len(comparison.table) or not comparison.table["wealth_50"].notna().any():
             raise ValueError("the comparison has no combination that ran to its end; its errors say why")
-        self.comparison, self.settings, self.market = comparison, comparison.settings, comparison.market
-        self.trials = trials_of(comparison.table)
+        self.comparison, self.settings = comparison, comparison.settings
+        known = {name: nan if comparison.market.get(name) is None else comparison.market[name] for name in ("mu", "sigma")}
+        self.market = {**comparison.market, **known}  # without two bars there is neither
+        self.trials = trials_of(comparison.table, comparison.settings)
         self.days = comparison.fan_days
 
     @cached_property
@@ -249,18 +251,18 @@ class Laboratory:
     def kelly_leverage(self) -> float:
         """Where the parabola is highest: mu / sigma^2."""
         sigma = self.market["sigma"]
-        return self.market["mu"] / sigma**2 if sigma else nan
+        return float(self.market["mu"] / sigma**2) if sigma else nan
 
     def growth_limits(self) -> tuple[float, float]:
         """Return the lowest and highest growth a picture shows: what falls below is marked at its edge.
 
-        Ruin is a log of next to nothing; shown in full it would press all that lives into one line.
+        Ruin is a log of next to nothing; shown in full it would press all that lives into one line. Three quarters are always shown.
         """
-        values = [growth for line in self.growths() for growth in line.growths]
+        values = sorted(growth for line in self.growths() for growth in line.growths) or [0.0]
         peak = self.kelly(min(max(self.kelly_leverage, 0.0), self.leverages[-1])) if isfinite(self.kelly_leverage) else 0.0
         high = max(*values, peak, 0.05)
         low = min(*values, 0.0)
-        return max(low * 1.08, -max(3 * high, 1.0)), high * 1.12
+        return max(low * 1.08, min(-max(3 * high, 1.0), 1.1 * values[len(values) // 4])), high * 1.12
 
     @property
     def risk(self) -> str:
@@ -303,16 +305,26 @@ class Laboratory:
 def wealth_limits(values: Any) -> tuple[float, float]:
     """Return the lowest and highest wealth of a scale by logarithms that shows these, next to nothing left out, and the start's 1.
 
-    >>> [round(edge, 3) for edge in wealth_limits([0.0, 0.5, 2.0])]
-    [0.009, 2.3]
+    >>> [round(edge, 3) for edge in wealth_limits([0.5, 2.0])]
+    [0.447, 2.234]
     """
     low, high = (extreme([float(value) for value in values if isfinite(value)] or [1.0]) for extreme in (min, max))
-    return max(min(low, 0.8), LOWEST_WEALTH) / 1.15, max(high, 1.25) * 1.15
+    low, high = max(min(low, 0.95), LOWEST_WEALTH), max(high, 1.05)
+    pad = (high / low) ** 0.08
+    return low / pad, high * pad
 
 
-def trials_of(table: "pd.DataFrame") -> list[Trial]:
-    """Return the rows of a comparison's table as Trials, in its order."""
-    params = [name for name in table.columns if name not in FIGURES and not name.endswith(SHARE)]
+def ranks_of(table: "pd.DataFrame") -> dict[int, int]:
+    """Return the rank of each row of a table by its id: those within the cap by median log wealth, then the others likewise."""
+    ordered = table.sort_values(["is_admitted", "median_log_wealth"], ascending=False, kind="stable")
+    return {int(number): rank for rank, number in enumerate(ordered.index, 1)}
+
+
+def trials_of(table: "pd.DataFrame", settings: Mapping[str, Any] | None = None) -> list[Trial]:
+    """Return the rows of a comparison's table as Trials, in its order; ``settings`` name the params that vary, else other columns do."""
+    params = (settings or {}).get("varied")
+    if params is None:
+        params = [name for name in table.columns if name not in FIGURES and not name.endswith(SHARE)]
     beside = [name for name in ("margin_mode", "venue", *params) if name in table and table[name].nunique(dropna=False) > 1]
     rows = []
     for rank, (number, row) in enumerate(zip(table.index, table.to_dict("records"), strict=True), 1):

@@ -6,19 +6,25 @@ import json
 import re
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
+import backtrader as bt
+import numpy as np
 import pandas as pd
 import pytest
 from comparing import CAP, RULES, compared
 from looking import died_once
+from playing import frame
 
 pytest.importorskip("jinja2", reason="the report page needs the extra: pip install -e '.[report]'")
 pytest.importorskip("plotly", reason="the report page needs the extra: pip install -e '.[report]'")
 
 from test_report import data_of, file_of, ours, read
 
-from bt_margin import Report
-from bt_margin.laboratory import probability
+from bt_margin import Report, plots, sizers
+from bt_margin.comparison import compare
+from bt_margin.laboratory import PICTURES, Laboratory, probability
+from bt_margin.report import words
 
 SMALL = (RULES[:4], (1, 5, 20))
 
@@ -119,10 +125,10 @@ def test_files_of_the_page_are_those_of_the_comparison():
 
 def test_a_walk_forward_split_shows_on_the_next_period_what_was_chosen_on_the_first():
     comparison = compared(*SMALL, paths=30)
-    test = comparison.table.sort_values("median_log_wealth")  # the next period turns the ranks round
+    test = comparison.table.assign(median_log_wealth=-comparison.table["median_log_wealth"])  # the next period turns the ranks round
     page = Report(replace(comparison, train=comparison.table, test=test)).html()
     first = comparison.table.iloc[0]
-    rank = test.index.get_loc(comparison.table.index[0]) + 1
+    rank = int(comparison.table["is_admitted"].sum())  # from the first within the cap to the last of them
     assert f"Chosen on the first period, {first.rule} at {first.leverage:g}x" in read(page).text
     assert f"where it ranks {rank} of 12" in read(page).text
 
@@ -154,6 +160,31 @@ def test_a_chinese_page_has_no_english_titles_or_assumptions():
 
 def test_the_same_comparison_gives_the_same_bytes():
     assert ours(Report(compared(*SMALL, paths=30)).html()) == page_of()
+
+
+class Swing(bt.Strategy):
+    """Buys every tenth bar and sells five bars later."""
+
+    def next(self):
+        if len(self) % 10 == 1:
+            self.buy()
+        elif len(self) % 10 == 6:
+            self.close()
+
+
+def test_a_real_comparison_has_a_page_and_pictures():
+    closes = 100 * np.exp(np.cumsum(np.random.default_rng(5).normal(0, 0.01, 120)))
+    rows = [(before, max(before, now) * 1.004, min(before, now) * 0.996, now) for before, now in pairwise(closes)]
+    terms = {"leverages": [2, 25], "margin_modes": ["isolated"], "venues": ["generic"], "paths": 3, "seed": 2, "backend": "serial"}
+    asked = {"sizers": [(sizers.EquityFraction, {"fraction": 0.9}), (sizers.MarginFraction, {"fraction": 0.5})], "split": "2024-01-04"}
+    comparison = compare(Swing, {"BTCUSDT": frame(rows)}, **terms, **asked)
+    page = read(ours(Report(comparison, lang="en").html()))
+    assert "4 combinations were tried" in page.text
+    assert "Chosen on the first period" in page.text
+    assert Laboratory(comparison).lines == list(dict.fromkeys(comparison.table.sort_index()["rule"]))
+    assert [len(plots.panel(comparison, key).axes) > 0 for key in PICTURES] == [True] * 4
+    unsaid = [flag for flag in comparison.flags if not re.search("[\u4e00-\u9fff]", words.Words("zh").flag(flag))]
+    assert unsaid == []
 
 
 def test_start_and_end_are_of_a_runs_page(tmp_path):

@@ -144,13 +144,14 @@ def cliff(comparison: Comparable, *, by: str = "leverage", title: str | None = N
     unit_axis(axes, "median log growth a year")
     axes.set_xlabel("leverage set" if by == "leverage" else "mean effective leverage: notional / equity", size=SMALL, color=GREY)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=SMALL, labelcolor=INK)
+    is_cut = any(growth < low for line in laboratory.growths() for growth in line.growths)
     caught = f"✖ beyond the cap of {probability(laboratory.cap)}" if laboratory.has_paths else "✖ liquidated"
     panel_title(
         axes,
         "The leverage cliff",
         ("● within" if laboratory.has_paths else "● never liquidated", GREY),
         (caught, GREY),
-        ("▼ lower than the panel", GREY),
+        *([("▼ lower than the panel", GREY)] if is_cut else []),
     )
     return figure
 
@@ -171,7 +172,7 @@ def pareto(comparison: Comparable, *, title: str | None = None, note: str = "") 
     axes.grid(axis="x", color=GRID, linewidth=1)
     known = [trial for trial in laboratory.trials if isfinite(trial.figure(laboratory.risk)) and isfinite(trial.figure("wealth_50"))]
     low, high = wealth_limits(trial.figure("wealth_50") for trial in known)
-    high *= 1.25
+    high *= (high / low) ** 0.08  # room for the name of the highest
     _wealth_axis(axes, low, high)
     axes.set_xlim(-0.02, 1.03)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
@@ -213,7 +214,7 @@ def text(comparison: Comparable, key: str) -> str:
 
 def _sheet(laboratory: Laboratory, height: float, title: str | None, note: str, more: str = "") -> "tuple[Figure, float, float]":
     settings, comparison = laboratory.settings, laboratory.comparison
-    notes = [note, f"{comparison.combinations} combinations tried", *getattr(comparison, "flags", ())]
+    notes = [note, *getattr(comparison, "flags", ())]
     symbols = ", ".join(settings.get("symbols") or [laboratory.market["symbol"]])
     paths = f"{laboratory.paths:,} bootstrap paths, seed {settings.get('seed')}" if laboratory.has_paths else "the market as it was"
     span = settings.get("span")
@@ -338,7 +339,9 @@ def _draw_parabola(axes: "Axes", laboratory: Laboratory, by: str, low: float) ->
     first, last = min(shown) / 1.15, max(shown) * 1.15
     levers = np.geomspace(first, last, 300)
     growth = laboratory.kelly(levers)
-    axes.plot(levers[growth >= low], growth[growth >= low], color=INK, linewidth=2.2, linestyle="--", label="Kelly parabola", zorder=2)
+    seen = growth >= low  # nowhere, where the market is not known
+    if seen.any():
+        axes.plot(levers[seen], growth[seen], color=INK, linewidth=2.2, linestyle="--", label="Kelly parabola", zorder=2)
     axes.set_xscale("log")
     axes.set_xlim(first, last)
     axes.xaxis.set_major_locator(FixedLocator(laboratory.leverages if by == "leverage" else log_ticks(first, last, 10)))

@@ -46,7 +46,7 @@ class Charts:
         parabola = {"type": "scatter", "mode": "lines", "x": smooth[seen].tolist(), "y": curve[seen].tolist(), "hoverinfo": "skip",
                     "line": {"color": "$ink", "width": 2.2, "dash": "dash"}}  # fmt: skip
         traces, by_set, by_held = [parabola], [smooth[seen].tolist()], [smooth[seen].tolist()]
-        legend = [{"look": line_swatch(Look("ink", 2.0, "dash")), "label": words["key_kelly"]}]
+        legend = [{"look": line_swatch(Look("ink", 2.0, "dash")), "label": words["key_kelly"]}] if seen.any() else []
         for place, line in enumerate(laboratory.growths()):
             colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
             traces.append(self._cliff_trace(line, colour, dash, low))
@@ -68,8 +68,10 @@ class Charts:
         }
         panel = cliff_panel(laboratory)
         kelly = laboratory.kelly_leverage
-        said = words.say("cliff_note", mu=percent(laboratory.market["mu"]), sigma=percent(laboratory.market["sigma"]),
-                         symbol=laboratory.market["symbol"], best=f"{kelly:.2g}" if isfinite(kelly) else "\N{EN DASH}")  # fmt: skip
+        said = words.say("cliff_unknown", symbol=laboratory.market["symbol"])
+        if isfinite(kelly):
+            mu, sigma = (percent(laboratory.market[name]) for name in ("mu", "sigma"))
+            said = words.say("cliff_note", mu=mu, sigma=sigma, symbol=laboratory.market["symbol"], best=minus(f"{kelly:.2g}"))
         drawn = {"key": "cliff", "data": traces, "layout": layout, "views": views, "narrow": {"l": 54, "r": 8, "t": 8, "b": 46}}
         return self._figure(drawn, panel, said, legend, [str(view["name"]) for view in views])
 
@@ -98,6 +100,7 @@ class Charts:
         frontier = [trial for trial in laboratory.frontier() if trial.figure("wealth_50") > 0]
         on = {trial.id for trial in frontier}
         low, high = wealth_limits(trial.figure("wealth_50") for trial in known)
+        high *= (high / low) ** 0.08  # room for the name of the highest
         groups = (
             (SAFE, "key_admitted", [trial for trial in known if trial.id not in on and not laboratory.is_caught(trial)]),
             (CAUGHT, "key_caught", [trial for trial in known if trial.id not in on and laboratory.is_caught(trial)]),
@@ -111,8 +114,8 @@ class Charts:
                 legend.append({"look": mark_swatch(mark), "label": f"{words.say(self.key(name), cap=self.cap)} ({len(trials):,})"})
         across = {"tickformat": ",.3~%", "range": [-0.03, 1.04], "title": {"text": plotly_text(words[f"axis_{risk}"])}, "zeroline": False}
         up = {
-            "type": "log", "range": [log10(low), log10(high * 1.4)], "title": {"text": plotly_text(words["axis_wealth"])},
-            **_ticks(log_ticks(low, high * 1.4), TIMES),
+            "type": "log", "range": [log10(low), log10(high)], "title": {"text": plotly_text(words["axis_wealth"])},
+            **_ticks(log_ticks(low, high), TIMES),
         }  # fmt: skip
         lines = [
             {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": "$muted", "width": 1, "dash": "dot"}}

@@ -1,10 +1,11 @@
 """The page of a comparison: verdict, heat maps, fans, the leverage cliff, wealth against liquidation, the ranked table, how it was made."""
 
 import json
+from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ..laboratory import QUANTILES, Laboratory, Trial, fans_panel, multiple, probability, trials_of, wealth_limits
+from ..laboratory import QUANTILES, Laboratory, Trial, fans_panel, multiple, probability, ranks_of, trials_of, wealth_limits
 from ..result import plain, version_of
 from .charts import Charts
 from .drawn import (
@@ -26,6 +27,7 @@ MOST_FANS = 240  # drawings in a page, of the best-ranked combinations
 MOST_RANKED = 300  # rows of the table
 MOST_PRINTED = 10  # columns of it on paper
 MOST_ERRORS = 20
+LONG = 16  # letters of a tile's value; longer ones are written smaller
 MOST_ROWS = 60_000  # of a file to download
 COLUMNS = (
     ("rank", "rank", "number"),
@@ -148,7 +150,14 @@ class _Page:
         words, laboratory, best = self.words, self.laboratory, self.best
 
         def tile(key: str, value: str, more: str, *, is_bad: bool = False) -> dict[str, Any]:
-            return {"name": words[self._key(f"tile_{key}")], "value": value, "unit": "", "more": more, "is_bad": is_bad}
+            return {
+                "is_long": len(value) > LONG,
+                "name": words[self._key(f"tile_{key}")],
+                "value": value,
+                "unit": "",
+                "more": more,
+                "is_bad": is_bad,
+            }
 
         def risk(key: str, more: str) -> dict[str, Any]:
             return tile(key, probability(best.figure(key)), f"{between(best, key, words)}{more}", is_bad=not best.is_admitted)
@@ -308,8 +317,9 @@ class _Page:
         train, test = getattr(self.comparison, "train", None), getattr(self.comparison, "test", None)
         if train is None or test is None or not len(train) or not len(test):
             return None
-        words = self.words
-        before, after = trials_of(train), {(trial.line, trial.leverage): trial for trial in trials_of(test)}
+        words, ranks = self.words, ranks_of(test)
+        after = {(trial.line, trial.leverage): replace(trial, rank=ranks[trial.id]) for trial in trials_of(test, self.settings)}
+        before = trials_of(train, self.settings)
         pairs = [(trial, after[trial.line, trial.leverage]) for trial in before if (trial.line, trial.leverage) in after]
         if not pairs:
             return None
@@ -353,14 +363,9 @@ class _Page:
     # -- how it was made ---------------------------------------------------------------------------------------------
 
     def _assumptions(self) -> list[str]:
-        words, laboratory = self.words, self.laboratory
-        own = [words["assume_paths"].format(block=self._setting("block"))] if laboratory.has_paths else [words["assume_history"]]
-        own += (
-            [words["assume_wilson"].format(confidence=probability(float(self.settings.get("confidence") or 0.95)))]
-            if laboratory.has_paths
-            else []
-        )
-        own.append(words["assume_floor"])
+        words = self.words
+        confidence = probability(float(self.settings.get("confidence") or 0.95))
+        own = [words.say("assume_wilson", confidence=confidence)] if self.laboratory.has_paths else []
         return [*own, *(words.flag(flag) for flag in getattr(self.comparison, "flags", ()))]
 
     def _facts(self) -> list[tuple[str, str]]:
