@@ -171,7 +171,9 @@ def run(
     start: Annotated[str | None, typer.Option(help="First day or time of the candles, UTC.")] = None,
     end: Annotated[str | None, typer.Option(help="Last day or time of the candles, UTC.")] = None,
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the strategy.")] = None,
-    sizer: Annotated[str | None, typer.Option(help="Size of every order, or PercentSizer:percents=50, file.py:Class.")] = None,
+    sizer: Annotated[
+        str | None, typer.Option(help="Size of every order, a rule as risk:fraction=1% (docs/sizing.md), or file.py:Class.")
+    ] = None,
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
     intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable, worst or close.")] = Plan.intrabar,
     unfunded: Annotated[
@@ -427,7 +429,8 @@ def _blamed_run(plan: Plan, terms: dict[str, Any], progress: Callable[[float], b
     from .backtest import run as backtest
     from .loading import blaming
 
-    modules = [terms["strategy"].__module__] + ([terms["sizer"][0].__module__] if isinstance(terms["sizer"], tuple) else [])
+    named = [terms["strategy"].__module__] + ([terms["sizer"][0].__module__] if isinstance(terms["sizer"], tuple) else [])
+    modules = [module for module in named if not module.startswith(f"{__package__}.sizers.")]  # what our rules refuse is for their user
     with blaming(plan.strategy, *modules):
         return backtest(**terms, progress=progress)
 

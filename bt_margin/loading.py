@@ -46,6 +46,7 @@ SAID = {
         "--backend dask takes --scheduler tcp://host:port, and no other backend does"
     ),
     "see why with backend='serial'": "see why with --backend serial",
+    "run it with margin_mode='isolated'": "say --margin-mode isolated",
     ", or PerpData a timeframe= of Seconds, Minutes or Days and a compression=": "",
 }
 KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", Real: "a number"}
