@@ -214,18 +214,30 @@ def compare(
     asked = _asked(strategy, sizers, (leverages, margin_modes, venues), dict(params or {}), numbers, terms)
     rules = rules_of(asked.combinations[0]["venue"])
     market = _market(feeds_of(data, mark, funding, None, rules), rules, block=block, split=split, paths=paths)
-    plan = {**asked.plan, **market.plan}
+    where = {"workers": workers, "backend": backend, "scheduler": scheduler, "resume": resume, "progress": progress}
+    compared = _compared(asked, market, _played({**asked.plan, **market.plan}, market, paths, out, where), command)
+    if out is not None:
+        compared.save(out)
+    return compared
+
+
+def _played(plan: dict[str, Any], market: "_Market", paths: int, out: str | Path | None, where: dict[str, Any]) -> "_Played":
+    """Return what all jobs of a plan came to; ``where`` are the arguments of ``Sweep.run``."""
     jobs = _jobs(plan, paths)
     with _folder(out) as folder:
         sweep = Sweep(folder, plan, jobs, WORK)
         for name, array in market.arrays.items():
             sweep.store(name, array)
-        rows = sweep.run(workers=workers, backend=backend, scheduler=scheduler, resume=resume, progress=progress)
-        played = _Played(plan, jobs, rows, [sweep.arrays(number).get("curves") for number in range(len(jobs))])
-    compared = _compared(asked, market, played, command)
-    if out is not None:
-        compared.save(out)
-    return compared
+        rows = sweep.run(**where)
+        return _Played(jobs, rows, [_read(sweep, number) for number in range(len(jobs))])
+
+
+def _read(sweep: Sweep, number: int) -> "np.ndarray | None":
+    """Return the curves of a job, in memory, for their file may be gone soon; None of a job that failed whole."""
+    import numpy as np
+
+    curves = sweep.arrays(number).get("curves")
+    return None if curves is None else np.array(curves)
 
 
 def files_in(folder: str | Path) -> list[Path]:
@@ -548,7 +560,6 @@ def _jobs(plan: Mapping[str, Any], paths: int) -> list[dict[str, Any]]:
 class _Played:
     """The jobs, what each came to, and the curves of its combinations (None of a job that failed whole)."""
 
-    plan: dict[str, Any]
     jobs: list[dict[str, Any]]
     rows: list[dict[str, Any]]
     curves: "list[np.ndarray | None]"
