@@ -34,7 +34,7 @@ from .plugging import START_CASH
 from .result import plain, version_of
 from .sizers import Rule, label
 from .sweep import Sweep, reference
-from .venues import GENERIC
+from .venues import GENERIC, Venue
 from .venues import load as rules_of
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ AXES = ("rule", "leverage", "margin_mode", "venue")
 PERIODS = ("train", "test")
 OWN_SIZE = "as the strategy sizes"
 OWN_COLUMNS = {*AXES, *AGGREGATES, "id", "paths", "errors", "is_admitted"}
+CURVES, MANIFEST = "curves.npz", "comparison.json"
 FILES = {"table": "table.csv", "runs": "runs.csv", "errors": "errors.csv", "test": "test.csv"}
 
 
@@ -130,10 +131,10 @@ class Comparison:
         }
         known = [number for number in ids if number in self.history]
         curves |= {"known": np.array(known, dtype=int), "history": np.array([self.history[number] for number in known])}
-        np.savez_compressed(place / "curves.npz", **curves)
+        np.savez_compressed(place / CURVES, **curves)
         whole = {"settings": self.settings, "flags": list(self.flags), "market": self.market, "combinations": self.combinations}
-        (place / "comparison.json").write_text(json.dumps(plain(whole), indent=2) + "\n", "utf-8")
-        return [*written, place / "curves.npz", place / "comparison.json"]
+        (place / MANIFEST).write_text(json.dumps(plain(whole), indent=2) + "\n", "utf-8")
+        return [*written, place / CURVES, place / MANIFEST]
 
     @classmethod
     def load(cls, folder: str | Path) -> "Comparison":
@@ -142,14 +143,14 @@ class Comparison:
         import pandas as pd
 
         place = Path(folder)
-        if not (place / "comparison.json").is_file():
+        if not (place / MANIFEST).is_file():
             raise ValueError(f"there is no comparison.json in {place}; name a folder that Comparison.save() or --out has written")
-        whole = json.loads((place / "comparison.json").read_text("utf-8"))
+        whole = json.loads((place / MANIFEST).read_text("utf-8"))
         terms = exact_terms()
         frames = {name: pd.read_csv(place / file, **terms) for name, file in FILES.items() if (place / file).is_file() and name != "errors"}
         frames["runs"]["error"] = frames["runs"]["error"].fillna("")
         tables = {name: frame.set_index("id") for name, frame in frames.items() if name != "runs"}
-        with np.load(place / "curves.npz") as curves:
+        with np.load(place / CURVES) as curves:
             fans = dict(zip(curves["ids"].tolist(), curves["fans"], strict=True))
             history = dict(zip(curves["known"].tolist(), curves["history"], strict=True))
             days = curves["days"]
@@ -211,20 +212,37 @@ def compare(
         raise ValueError("resume goes on with what a folder holds; name it as out=")
     numbers = {"paths": paths, "seed": seed, "cap": cap, "cash": cash, "engine": engine}
     asked = _asked(strategy, sizers, (leverages, margin_modes, venues), dict(params or {}), numbers, terms)
-    feeds = feeds_of(data, mark, funding, None, rules_of(GENERIC.name if venues[0] is None else venues[0]))
-    market = _market(feeds, data, block=block, split=split, paths=paths)
-    plan = {**asked.plan, **market.plan}
+    rules = rules_of(asked.combinations[0]["venue"])
+    market = _market(feeds_of(data, mark, funding, None, rules), rules, block=block, split=split, paths=paths)
+    where = {"workers": workers, "backend": backend, "scheduler": scheduler, "resume": resume, "progress": progress}
+    compared = _compared(asked, market, _played({**asked.plan, **market.plan}, market, paths, out, where), command)
+    if out is not None:
+        compared.save(out)
+    return compared
+
+
+def _played(plan: dict[str, Any], market: "_Market", paths: int, out: str | Path | None, where: dict[str, Any]) -> "_Played":
+    """Return what all jobs of a plan came to; ``where`` are the arguments of ``Sweep.run``."""
     jobs = _jobs(plan, paths)
     with _folder(out) as folder:
         sweep = Sweep(folder, plan, jobs, WORK)
         for name, array in market.arrays.items():
             sweep.store(name, array)
-        rows = sweep.run(workers=workers, backend=backend, scheduler=scheduler, resume=resume, progress=progress)
-        played = _Played(plan, jobs, rows, [sweep.arrays(number).get("curves") for number in range(len(jobs))])
-    compared = _compared(asked, market, played, command)
-    if out is not None:
-        compared.save(out)
-    return compared
+        rows = sweep.run(**where)
+        return _Played(jobs, rows, [_read(sweep, number) for number in range(len(jobs))])
+
+
+def _read(sweep: Sweep, number: int) -> "np.ndarray | None":
+    """Return the curves of a job, in memory, for their file may be gone soon; None of a job that failed whole."""
+    import numpy as np
+
+    curves = sweep.arrays(number).get("curves")
+    return None if curves is None else np.array(curves)
+
+
+def files_in(folder: str | Path) -> list[Path]:
+    """Return the files of a comparison that a folder holds."""
+    return [path for name in (*FILES.values(), CURVES, MANIFEST) if (path := Path(folder) / name).is_file()]
 
 
 @contextmanager
@@ -394,7 +412,7 @@ class _Market:
         return self.split is not None
 
 
-def _market(feeds: "Sequence[PerpData]", data: Mapping[str, Any], *, block: float | str, split: Any, paths: int) -> _Market:
+def _market(feeds: "Sequence[PerpData]", rules: Venue, *, block: float | str, split: Any, paths: int) -> _Market:
     import numpy as np
 
     flags = [f"finer bars are not drawn, so detail is left out of every run: {feed._name}" for feed in feeds if feed.p.detail is not None]
@@ -404,7 +422,7 @@ def _market(feeds: "Sequence[PerpData]", data: Mapping[str, Any], *, block: floa
         flags += [told] if told else []
         funding_clock(history)
     contracts = [
-        {**_terms_of(feed, is_given=isinstance(data[feed._name], type(feed))), "columns": list(candles.columns), "bar": candles.bar}
+        {**_terms_of(feed, rules), "columns": list(candles.columns), "bar": candles.bar}
         for feed, candles in zip(feeds, history, strict=True)
     ]
     arrays = {f"{number}.{name}": getattr(candles, name) for number, candles in enumerate(history) for name in ARRAYS}
@@ -416,12 +434,12 @@ def _market(feeds: "Sequence[PerpData]", data: Mapping[str, Any], *, block: floa
     periods = _periods(history, instant)
     plan = {
         "contracts": contracts,
-        "data": digest.hexdigest(),
         "block": _bars(block, history[0].bar),
         "periods": periods,
         "spans": [_span(history, rows) for rows in periods],
     }
-    return _Market(plan, arrays, tuple(history), tuple(flags), instant)
+    digest.update(json.dumps(plan).encode())
+    return _Market({**plan, "market": digest.hexdigest()}, arrays, tuple(history), tuple(flags), instant)
 
 
 def _candles(feed: "PerpData") -> Candles:
@@ -444,16 +462,16 @@ def _candles(feed: "PerpData") -> Candles:
     )
 
 
-def _terms_of(feed: "PerpData", *, is_given: bool) -> dict[str, Any]:
-    """Return what of a feed is no array; how often a constant rate is charged is the venue's to say, unless the feed was given."""
-    is_constant = feed.perp.constant_funding is not None
+def _terms_of(feed: "PerpData", rules: Venue) -> dict[str, Any]:
+    """Return what of a feed is no array; a constant rate that is charged as often as the first venue does is so at every venue."""
+    is_of_venue = feed.perp.constant_funding is not None and feed.p.funding_hours == rules.funding_hours(feed._name)
     return {
         "symbol": feed._name,
         "timeframe": feed.p.timeframe,
         "compression": feed.p.compression,
         "constant_funding": feed.perp.constant_funding,
         "has_funding": feed.perp.funding is not None,
-        "funding_hours": None if is_constant and not is_given else feed.p.funding_hours,
+        "funding_hours": None if is_of_venue else feed.p.funding_hours,
         "grace_seconds": feed.p.grace_seconds,
     }
 
@@ -542,7 +560,6 @@ def _jobs(plan: Mapping[str, Any], paths: int) -> list[dict[str, Any]]:
 class _Played:
     """The jobs, what each came to, and the curves of its combinations (None of a job that failed whole)."""
 
-    plan: dict[str, Any]
     jobs: list[dict[str, Any]]
     rows: list[dict[str, Any]]
     curves: "list[np.ndarray | None]"
@@ -579,7 +596,7 @@ def _compared(asked: _Asked, market: _Market, played: _Played, command: str) -> 
     days = (np.linspace(first, last, POINTS) - first) / SECONDS_A_DAY
     return Comparison(
         table,
-        pd.DataFrame(rows).sort_values(["combination", "path"], kind="stable").reset_index(drop=True),
+        pd.DataFrame(rows).astype(dict.fromkeys(FIGURES, float)).sort_values(["combination", "path"], kind="stable").reset_index(drop=True),
         fans,
         days,
         {number: found[0] for number, found in curves.items() if 0 in found},

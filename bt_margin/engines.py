@@ -93,7 +93,7 @@ _latest: dict[tuple[Any, ...], Market] = {}  # the path that this process was la
 
 
 def _market(plan: Plan, period: int, path: int) -> Market:
-    key = plan["data"], plan["seed"], plan["block"], plan["points"], period, path
+    key = plan["market"], plan["seed"], period, path
     if key not in _latest:
         _latest.clear()
         history = tuple(_history(contract, number, plan["periods"][period]) for number, contract in enumerate(plan["contracts"]))

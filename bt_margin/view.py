@@ -145,9 +145,9 @@ class AccountView(Legs):
     def max_size(self, data, isbuy, price=None, side=None) -> float:
         """Return the largest size an order may have: what it closes plus what it may open.
 
-        With a price it is a limit, without one a market order, judged at the close. Resting orders of the same side count against
-        the tiers (R4), and what is reserved for them is not available; limits before this one close what is held first. In
-        hedge mode ``side`` names the leg, which an order closes to flat and no further.
+        With a price it is a limit, without one a market order, judged at the close (under cheat-on-open at the open). Resting orders
+        of the same side count against the tiers (R4), and what is reserved for them is not available; limits before this one close
+        what is held first. In hedge mode ``side`` names the leg, which an order closes to flat and no further.
         """
         return self._max_size(self.slot_of(data, side), isbuy, price)
 
@@ -156,8 +156,9 @@ class AccountView(Legs):
         if price is not None and not (is_number(price) and price > 0):
             raise ValueError(f"{slot.symbol}: max_size takes a price above 0, or none for the close, was {price!r}")
         self._use_terms_of_today(slot)
-        at = data.close[0] if price is None else price
-        return self._largest(slot, 1 if isbuy else -1, at, self._marks_with(slot), is_limit=price is not None, last_price=data.close[0])
+        present = data.open[0] if slot.is_ahead else data.close[0]
+        at = present if price is None else price
+        return self._largest(slot, 1 if isbuy else -1, at, self._marks_with(slot), is_limit=price is not None, last_price=present)
 
     def _largest(self, slot: Slot, side: int, price: float, marks: Marks, *, is_limit: bool, last_price: float) -> float:
         """Return the largest size of an order placed at these marks and last price."""
@@ -222,7 +223,7 @@ class AccountView(Legs):
         """Return the marks, that of a flat contract brought up to the bar its data stands on."""
         if slot.position.size or not len(slot.data):
             return self.marks
-        return {**self.marks, slot.symbol: slot.present_mark()}
+        return {**self.marks, slot.symbol: slot.present_mark(at_open=slot.is_ahead)}
 
     def _use_terms_of_today(self, slot: Slot) -> None:
         """Put a flat contract's tiers, terms and fees of its present bar in force: bars of idle contracts are not loaded (R5)."""

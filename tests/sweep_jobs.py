@@ -18,15 +18,22 @@ def square(plan: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
 
 
 def counted(plan: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """Square, and leave one byte in the file of the job for each time it is done."""
+    """Square, and leave one byte in the file of the job for each time it is done; a job that waits does until it gets word."""
+    while job.get("waits") and not Path(plan["ran"], "word").exists():
+        time.sleep(0.01)
     with Path(plan["ran"], str(job["x"])).open("a") as file:
         file.write(".")
     time.sleep(job.get("seconds", 0))
     return {**square(plan, job), "arrays": {"steps": np.arange(job["x"] + 1.0)}}
 
 
-def slower_first(plan: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    time.sleep(0.3 if job["x"] == 0 else 0)
+def last_first(plan: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """Square; where the plan names a file to leave word in, job 0 waits for the word of the last one."""
+    if plan.get("word"):
+        if job["x"] == plan["last"]:
+            Path(plan["word"]).touch()
+        while job["x"] == 0 and not Path(plan["word"]).exists():
+            time.sleep(0.01)
     return square(plan, job)
 
 

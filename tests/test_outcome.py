@@ -306,8 +306,11 @@ def test_figures_of_a_run_are_those_of_the_tear_sheet(symbols, mode, venue):
     assert told["is_ruined"] == 0
     pairs = {
         **{name: name for name in ("annual_return", "sharpe", "sortino", "calmar", "max_drawdown", "trades", "win_rate", "payoff")},
-        **{"days_under_water": "longest_drawdown_days", "closest_call": "closest_call", "mean_leverage": "leverage_mean"},
-        **{"high_leverage": "leverage_95", "max_leverage": "leverage_highest"},
+        "days_under_water": "longest_drawdown_days",
+        "closest_call": "closest_call",
+        "mean_leverage": "leverage_mean",
+        "high_leverage": "leverage_95",
+        "max_leverage": "leverage_highest",
     }
     for ours, theirs in pairs.items():
         assert told[ours] == pytest.approx(known[theirs], rel=1e-9), ours

@@ -210,21 +210,20 @@ def optimal_fraction(outcomes: Sequence[float]) -> float:
     return _last_fraction(is_rising, MOST_FRACTION, HALVINGS) if is_rising(0.0) else 0.0
 
 
-def deepest_drawdown(growth: Iterable[float]) -> float:
-    """Return the largest fall from a peak as a fraction, of wealth that is multiplied by each of these in turn.
+def falls_deeper(shares: Iterable[float], f: float, drawdown: float) -> bool:
+    """Return whether wealth that is multiplied by 1 + f * share, for each share in turn, falls by more than ``drawdown`` from a peak.
 
-    >>> deepest_drawdown([1.5, 0.5, 0.5, 2.0])
-    0.75
+    >>> falls_deeper([0.5, -0.5, -0.5], 1.0, 0.7), falls_deeper([0.5, -0.5, -0.5], 1.0, 0.75)
+    (True, False)
     """
     wealth = peak = 1.0
-    least = 1.0
-    for factor in growth:
-        wealth *= factor
+    for share in shares:
+        wealth *= 1.0 + f * share
         if wealth > peak:
             peak = wealth
-        elif wealth < least * peak:
-            least = wealth / peak
-    return 1 - least
+        elif wealth < (1.0 - drawdown) * peak:
+            return True
+    return False
 
 
 def secure_fraction(outcomes: Sequence[float], draws: Sequence[Sequence[int]], *, drawdown: float, chance: float) -> float:
@@ -243,8 +242,12 @@ def secure_fraction(outcomes: Sequence[float], draws: Sequence[Sequence[int]], *
     paths = [[shares[number] for number in draw] for draw in draws]
 
     def is_secure(f: float) -> bool:
-        deep = sum(deepest_drawdown([1 + f * share for share in path]) > drawdown for path in paths)
-        return deep <= chance * len(paths)
+        allowed = chance * len(paths) * (1 + EDGE_SLACK)
+        for path in paths:
+            allowed -= falls_deeper(path, f, drawdown)
+            if allowed < 0:
+                return False
+        return True
 
     return most if is_secure(most) else _last_fraction(is_secure, most, COARSE_HALVINGS)
 

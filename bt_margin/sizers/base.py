@@ -366,6 +366,8 @@ class Rule(bt.Sizer):
 
     def set(self, strategy: Any, broker: Any) -> None:
         """Begin to size the orders of a strategy; called by the host."""
+        if self.asks_margin and not hasattr(broker, "legs_of"):
+            raise ValueError(f"{type(self).__name__} asks the account for its margin; run it under bt_margin.MarginBroker")
         super().set(strategy, broker)
         self._begin()
         if self.learns:
@@ -397,8 +399,6 @@ class Rule(bt.Sizer):
         ask = Ask(self, comminfo, cash, data, isbuy)
         if ask.closing:
             return ask.closing
-        if self.asks_margin and ask.slot is None:
-            raise ValueError(f"{type(self).__name__} asks the account for its margin; run it under bt_margin.MarginBroker")
         wanted, size, reason = 0.0, 0.0, ""
         try:
             wanted = self.wanted(ask)
@@ -427,7 +427,7 @@ class Rule(bt.Sizer):
     def _note(self, ask: Ask, wanted: float, size: float, reason: str) -> None:
         if ask.stop is None and callable(getattr(self.strategy, "stop_for", None)):
             ask.stop = self._given_stop(ask)
-        time = ask.slot.open_time if ask.ahead and ask.slot is not None else seconds(ask.data.datetime[0])
+        time = ask.slot.close_time if ask.ahead else seconds(ask.data.datetime[0])
         leverage = getattr(ask.comminfo.p, "leverage", 1.0) if ask.slot is None else ask.slot.position.leverage
         decision = Decision(time, ask.symbol, ask.side, ask.price, ask.stop, wanted, size, leverage, reason)
         last = self.decisions[-1] if self.decisions else None

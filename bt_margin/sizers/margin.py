@@ -116,15 +116,23 @@ class IsolatedToStop(RiskToStop):
         super()._begin()
         self._ceilings: dict[int, float] = {}
 
+    def set(self, strategy: Any, broker: Any) -> None:
+        """Begin to size the orders of a strategy; called by the host."""
+        super().set(strategy, broker)
+        positions = [slot.position for slot in broker.slots.values()]
+        if positions and not any(position.is_isolated for position in positions):
+            self._refuse_cross(positions[0].contract.symbol)
+
+    def _refuse_cross(self, symbol: str) -> None:
+        raise ValueError(f"IsolatedToStop: {symbol} is in cross margin, where no margin is its own; run it with margin_mode='isolated'")
+
     def label(self) -> str:
         return f"risk {percent(self.p.fraction)} to stop, isolated, liquidation {self.p.beyond:g} ATR beyond"
 
     def wanted(self, ask: Ask) -> float:
         position = ask.slot.position
         if not position.is_isolated:
-            raise ValueError(
-                f"IsolatedToStop: {ask.symbol} is in cross margin, where no margin is its own; run it with margin_mode='isolated'"
-            )
+            self._refuse_cross(ask.symbol)
         self._ceilings.setdefault(id(ask.data), position.leverage)
         size = super().wanted(ask)
         at = ask.adverse_price(ask.stop or 0.0, self.p.beyond * self.range_of(ask, self.p.atr))

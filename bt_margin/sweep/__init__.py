@@ -72,8 +72,7 @@ class Sweep:
             return []
         with self._store.locked():
             try:
-                with self._told():
-                    digest = self._store.begin(self._identity(), self.jobs, resume=resume)
+                digest = self._begin(resume=resume)
                 self._do(digest, workers, backend, scheduler, progress or (lambda *_: None))
             finally:
                 self._store.close()
@@ -127,6 +126,13 @@ class Sweep:
         if (backend == "dask") != (scheduler is not None):
             raise ValueError("backend='dask' takes scheduler='tcp://host:port', and no other backend does")
         function_called(self.work)  # else every job would fail of it
+
+    def _begin(self, *, resume: bool) -> str:
+        try:
+            with self._told():
+                return self._store.begin(self._identity(), self.jobs, resume=resume)
+        except KeyboardInterrupt as error:
+            raise Stopped(f"stopped before a job was begun; what is done in {self.folder} is kept") from error
 
     def _identity(self) -> dict[str, Any]:
         """Return what the sweep is, but for the jobs themselves."""

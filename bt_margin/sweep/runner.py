@@ -5,11 +5,14 @@ tried alone, where a second death is certainly its own.
 """
 
 import os
+import signal
+import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
 from .store import Store
@@ -65,20 +68,24 @@ def _together(desk: Desk, jobs: Iterator[tuple[int, str]], workers: int) -> Gene
     pool: dict[str, Any] = {"initializer": begin, "initargs": (os.getpid(),)}
     parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size="auto", **pool)
     try:
-        yield from _until_closed(parallel(delayed(perform)(desk, number, text) for number, text in jobs))
+        yield from _results(parallel, (delayed(perform)(desk, number, text) for number, text in jobs), _ctrl_c_held_back())
     finally:
         get_reusable_executor(reuse=True).shutdown(kill_workers=True)  # they would wait for more work for minutes
 
 
-def _until_closed(results: Any) -> Generator[str, None, None]:
+def _results(parallel: Any, calls: Iterator[Any], starting: AbstractContextManager[None]) -> Generator[str, None, None]:
     """Yield what workers say; where the reader stops early, end what is running without a warning: it is done again."""
+    results = None
     try:
+        with starting:
+            results = parallel(calls)
         while (said := next(results, None)) is not None:
             yield said
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            results.close()
+            if results is not None:
+                results.close()
 
 
 def _alone(desk: Desk, jobs: Iterator[tuple[int, str]], deaths: Counter[int]) -> Generator[str, None, None]:
@@ -92,7 +99,9 @@ def _alone(desk: Desk, jobs: Iterator[tuple[int, str]], deaths: Counter[int]) ->
             while said is None:
                 executor = executor or ProcessPoolExecutor(max_workers=1, initializer=begin, initargs=(os.getpid(),))
                 try:
-                    said = executor.submit(perform, desk, number, text).result()
+                    with _ctrl_c_held_back():
+                        result = executor.submit(perform, desk, number, text)
+                    said = result.result()
                 except BrokenProcessPool:
                     executor.shutdown()
                     executor = None
@@ -102,6 +111,34 @@ def _alone(desk: Desk, jobs: Iterator[tuple[int, str]], deaths: Counter[int]) ->
     finally:
         if executor is not None:
             executor.shutdown(kill_workers=True)
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait while processes are started, half of which would be left behind, and keep it from them.
+
+    What is blocked here is blocked in them: in its first second Python would end of it with a traceback, before ``begin`` is
+    reached. That alone does not make it wait: another thread of this process may take it.
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    from joblib.externals.loky.backend import resource_tracker as tracker_of_loky
+
+    resource_tracker.ensure_running()  # they let Ctrl-C through again once they have been started
+    tracker_of_loky.ensure_running()
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def on_a_cluster(desk: Desk, store: Store, todo: Todo, scheduler: str) -> Generator[str, None, None]:
@@ -116,7 +153,7 @@ def on_a_cluster(desk: Desk, store: Store, todo: Todo, scheduler: str) -> Genera
         with closing(connect(scheduler, CONNECT_SECONDS)) as client, workers_expected(client, LONELY_SECONDS):
             parallel = Parallel(n_jobs=-1, backend=Backend(client=client), return_as="generator_unordered", batch_size="auto")
             try:
-                yield from _until_closed(parallel(delayed(perform)(desk, number, text) for number, text in todo()))
+                yield from _results(parallel, (delayed(perform)(desk, number, text) for number, text in todo()), nullcontext())
             except LOSSES as error:
                 fruitless = 0 if len(store.index) > done else fruitless + 1
                 if fruitless == FRUITLESS:

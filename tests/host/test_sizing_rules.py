@@ -1,0 +1,851 @@
+"""The sizing rules in runs whose numbers can be redone by hand, and what is true of all of them."""
+
+import doctest
+import math
+import random
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import backtrader as bt
+import pytest
+from playing import CALM, frame, play
+
+from bt_margin import Cerebro, MarginBroker, PerpCommInfo, PerpData, TierTable, run, sizers
+from bt_margin.core import sizing
+from bt_margin.core.sizing import optimal_fraction
+from bt_margin.loading import sizer_from
+from bt_margin.sizers.past import ClosedTrades, HighWater, Volatility, latest
+
+STILL = (100, 100, 100, 100)
+FREE = {"tiers": 0.01, "liquidation_fee": 0.0, "leverage": 10}
+
+
+def at(price: float) -> tuple[float, float, float, float]:
+    return (price, price, price, price)
+
+
+def stands_at(stop):
+    """Return a ``stop_for`` that always says this."""
+
+    def stop_for(data, isbuy):
+        return stop
+
+    return stop_for
+
+
+def ask(sizer, *rows, isbuy=True, before=None, terms=None, stop=None, mode="cross", cash=1_000, hedge=False):
+    """Return what a sizer says after the last of some bars, and itself; ``before`` is done after the first."""
+    said = []
+
+    def last(strategy):
+        if stop is not None:
+            strategy.stop_for = stands_at(stop)
+        strategy.setsizer(sizers.make(sizer))
+        said.append(strategy.getsizing(isbuy=isbuy))
+        said.append(strategy.getsizer())
+
+    bars = rows or (STILL, STILL)
+    script = {len(bars): last} | ({1: before} if before else {})
+    play(
+        script,
+        frame(list(bars)),
+        terms={**FREE, **(terms or {})},
+        margin_mode=mode,
+        cash=cash,
+        **({"position_mode": "hedge"} if hedge else {}),
+    )
+    return said
+
+
+def size(*args, **kwargs) -> float:
+    return ask(*args, **kwargs)[0]
+
+
+class Trend(bt.Strategy):
+    """Follows breakouts both ways with a stop ``stop_atr`` ranges away as a bracket; gives its stop to sizers."""
+
+    params = (("period", 24), ("stop_atr", 2.0), ("target_atr", 6.0))
+
+    def __init__(self):
+        self.upper = bt.ind.Highest(self.data.high(-1), period=self.p.period)
+        self.lower = bt.ind.Lowest(self.data.low(-1), period=self.p.period)
+        self.range = bt.ind.ATR(period=14)
+        self.bracket = []
+
+    def next(self):
+        if self.position or any(order.alive() for order in self.bracket):
+            return
+        close = self.data.close[0]
+        for isbuy, signal in ((True, close > self.upper[0]), (False, close < self.lower[0])):
+            amount = self.getsizing(isbuy=isbuy) if signal else 0
+            if amount:
+                side = 1 if isbuy else -1
+                place = self.buy_bracket if isbuy else self.sell_bracket
+                target = max(close + side * self.p.target_atr * self.range[0], close / 100)
+                self.bracket = place(size=amount, exectype=bt.Order.Market, stopprice=self.stop_for(self.data, isbuy), limitprice=target)
+
+    def stop_for(self, data, isbuy):
+        return max(data.close[0] - (1 if isbuy else -1) * self.p.stop_atr * self.range[0], data.close[0] / 100)
+
+
+def walk(bars: int, seed: int = 7, *, scale: float = 0.01) -> list[tuple[float, float, float, float]]:
+    """Return a random walk's candles."""
+    source, price, rows = random.Random(seed), 100.0, []
+    for _ in range(bars):
+        path = [price]
+        for _ in range(4):
+            path.append(path[-1] * math.exp(source.gauss(0, scale / 2)))
+        rows.append((path[0], max(path), min(path), path[-1]))
+        price = path[-1]
+    return rows
+
+
+WALK = walk(600)
+
+
+def run_trend(sizer, bars=600, *, margin_mode="cross", leverage=20, strategy=Trend, rows=WALK, **terms):
+    return run(strategy, {"X": frame(rows[:bars])}, venue="generic", leverage=leverage, margin_mode=margin_mode, sizer=sizer, **terms)
+
+
+def mode_of(name: str) -> str:
+    return "isolated" if name == "isolated" else "cross"
+
+
+# -- each rule by hand ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("size:size=2.5", 2.5),
+        ("notional:notional=500", 5),
+        ("notional:multiple=2", 2 * 1_000 / 100),
+        ("margin:fraction=20%", 0.2 * 1_000 * 50 / 100),
+        ("equity:fraction=3", 3 * 1_000 / 100),
+        ("risk:fraction=1%", 0.01 * 1_000 / 5),  # the stop lies at 95
+        ("risk:fraction=1%,slippage=1%", 10 / 5.95),
+        ("maintenance:beta=3", 1_000 / (100 - 95 * 0.97)),
+        ("maintenance:beta=3,inner=(risk:fraction=1%)", 2),
+        ("fixed-ratio:unit=0.5", 5),
+        ("martingale:inner=(size:size=3)", 3),
+        ("anti-martingale:inner=(size:size=3)", 3),
+        ("drawdown:inner=(size:size=3)", 3),
+        ("turtle-account:inner=(size:size=3)", 3),
+        ("floor:floor=0.7,multiple=3", 3 * 300 / 100),
+        ("kelly:start=2%", 4),
+        ("optimal-f:start=0.7", 7),
+        ("secure-f:start=0.7", 7),
+        ("margin-ratio:inner=(equity:fraction=9)", 90),
+        ("margin-ratio:inner=(equity:fraction=9),ratio=0.2,cut=true", 1_000 / 0.2 / 100),
+        ("concentration:inner=(size:size=3)", 3),
+    ],
+)
+def test_first_orders_by_hand(text, expected):
+    assert size(text, stop=95, terms={"leverage": 50}) == pytest.approx(expected)
+
+
+def test_liquidation_beyond_the_stop_by_hand():
+    # Ranges of 2 and a stop at 95: B = 95 - 2; (1 000) / (100 - 93 x 0.99). The account's own price is 93.
+    rows = [CALM] * 4
+    amount = size("liquidation:atr=2,beyond=1,spare=0", *rows, stop=95, terms={"leverage": 50})
+    assert amount == pytest.approx(1_000 / (100 - 93 * 0.99))
+    strategy = play({1: lambda s: s.buy(size=amount)}, frame([STILL] * 3), terms={**FREE, "leverage": 50}, margin_mode="cross")
+    assert strategy.broker.liquidation_price(strategy.data) == pytest.approx(93)
+
+
+def test_fees_of_both_ends_are_part_of_the_risk():
+    assert size("risk", stop=95, terms={"commission": 0.001}) == pytest.approx(10 / (5 + 0.1 + 0.095))
+
+
+def test_a_short_is_sized_to_a_stop_above():
+    assert size("risk", isbuy=False, stop=104) == pytest.approx(10 / 4)
+    assert size("maintenance:beta=2", isbuy=False, stop=110, terms={"leverage": 90}) == pytest.approx(1_000 / (110 * 1.02 - 100))
+
+
+def test_without_stop_for_the_stop_lies_so_many_ranges_away():
+    rows = [CALM] * 16  # every range is 2
+    amount, sizer = ask("risk:stop_atr=3", *rows)
+    assert amount == pytest.approx(10 / 6)
+    assert sizer.decisions[-1].stop == pytest.approx(94)
+    assert size("atr:multiple=2", *rows) == pytest.approx(10 / 4)
+    assert size("turtle", *[CALM] * 22) == pytest.approx(10 / 2)
+
+
+@pytest.mark.parametrize("text", ["risk", "atr", "turtle", "liquidation", "maintenance", "volatility", "kelly", "kelly-continuous"])
+def test_before_there_are_enough_bars_nothing_is_ordered_and_it_is_counted(text):
+    amount, sizer = ask(text, *[CALM] * 10)
+    assert amount == 0
+    assert sizer.skipped == Counter(bars=1)
+    assert sizer.decisions[-1].reason == "bars"
+
+
+@pytest.mark.parametrize("stop", [100, 105, float("nan")])
+def test_a_stop_on_the_wrong_side_orders_nothing(stop):
+    amount, sizer = ask("risk", *([CALM] * 3), stop=stop)
+    assert amount == 0
+    assert sizer.skipped == (Counter(bars=1) if math.isnan(stop) else Counter(stop=1))  # no stop: the rule's own
+
+
+def test_a_stop_that_is_no_price_is_a_sentence():
+    with pytest.raises(ValueError, match="stop_for returns the price of the stop or None, was 'low'"):
+        size("risk", stop="low")
+
+
+def test_volatility_is_of_a_year_by_the_length_of_the_bar():
+    # Closes that rise and fall by the same share: every squared return is 0.01^2, hours have 8 760 bars a year.
+    up, down = 101.0, 101.0 / 1.01
+    rows = [at(up if number % 2 else down) for number in range(60)]
+    returns = [(up / down - 1) ** 2, (down / up - 1) ** 2]
+    sigma = math.sqrt(sum(returns) / 2 * 365 * 24)
+    assert size("volatility:volatility=0.5", *rows) == pytest.approx(1_000 * 0.5 / sigma / rows[-1][3], rel=2e-3)
+
+
+def test_a_volatility_target_adds_only_what_is_lacking():
+    rows = [at(100 if number % 2 else 101) for number in range(60)]
+    whole = size("volatility", *rows)
+    near = lambda part: lambda strategy: strategy.buy(size=part * whole)  # noqa: E731
+    assert size("volatility", *rows, before=near(0.5)) == pytest.approx(0.5 * whole, rel=0.02)
+    amount, sizer = ask("volatility", *rows, before=near(0.97))
+    assert (amount, sizer.skipped) == (0, Counter(buffer=1))
+
+
+def test_continuous_kelly_follows_the_drift_and_stays_out_against_it():
+    rows = [at(100 * 1.001**number * (1.01 if number % 2 else 1.0)) for number in range(60)]
+    closes = [row[3] for row in rows][-51:]
+    returns = [b / a - 1 for a, b in pairwise(closes)]
+    mean = sum(returns) / 50
+    variance = sum((r - mean) ** 2 for r in returns) / 49
+    text = "kelly-continuous:period=50,kappa=0.1,most=50"
+    assert size(text, *rows, terms={"leverage": 90}) == pytest.approx(0.1 * mean / variance * 1_000 / closes[-1])
+    assert ask(text, *rows, isbuy=False)[1].skipped == Counter(edge=1)
+    assert size("kelly-continuous:period=50,most=0.5", *rows) == pytest.approx(500 / closes[-1])
+
+
+# -- every answer ends the same way ------------------------------------------------------------------------------------------
+
+
+def test_the_tier_caps_what_is_ordered():
+    # at 20x the first tier ends at 5 000 of notional; spare keeps 1 % of it
+    tiers = {"tiers": [(5_000, 0.01, 20), (None, 0.02, 10)], "leverage": 20}
+    assert size("equity:fraction=20,spare=0", terms=tiers) == pytest.approx(50)
+    assert size("equity:fraction=20", terms=tiers) == pytest.approx(49.5)
+    assert size("equity:fraction=5,spare=0", terms=tiers) == pytest.approx(50)  # the edge itself belongs to the tier
+    assert size("equity:fraction=20,spare=0", terms=tiers, cash=300, isbuy=False) == pytest.approx(50)
+
+
+def test_what_is_available_caps_it_with_the_fee():
+    # 1 000 at 10x: q x (10 + 0.1 % x 100) = 1 000
+    assert size("equity:fraction=30,spare=0", terms={"commission": 0.001}) == pytest.approx(1_000 / 10.1)
+    assert size("equity:fraction=30,spare=0", before=lambda s: s.buy(size=40)) == pytest.approx(60)
+
+
+def test_sizes_are_whole_lots_and_none_below_the_smallest_order():
+    assert size("equity:fraction=1", terms={"lot": 3}) == 9
+    for terms in ({"lot": 11}, {"min_size": 11}, {"min_notional": 1_001}):
+        amount, sizer = ask("equity:fraction=1", terms=terms)
+        assert (amount, sizer.skipped) == (0, Counter(least=1))
+    assert size("equity:fraction=1", terms={"min_notional": 1_000}) == 10
+    assert size("equity:fraction=1", terms={"max_size": 4, "lot": 3}) == 3
+
+
+def test_what_is_against_the_position_closes_it():
+    amount, sizer = ask("risk", before=lambda s: s.buy(size=7), isbuy=False, stop=105)
+    assert amount == 7
+    assert sizer.decisions == []
+
+
+def test_in_hedge_mode_the_other_leg_is_opened_with_its_own_size():
+    long = lambda s: s.buy(size=7, position_side="LONG")  # noqa: E731
+    assert size("risk", before=long, isbuy=False, stop=105, hedge=True) == pytest.approx(2)
+    # both legs at 120: 1 000 + 7 x 20 - q x 20 = (7 + q) x 120 x 1 %
+    amount = size("maintenance:beta=1", before=long, isbuy=False, stop=120, hedge=True)
+    assert amount == pytest.approx((1_140 - 8.4) / 21.2)
+
+
+def test_an_inverse_contract_is_sized_in_coin():
+    # 1 coin of 100 dollars; 1 % is 0.01 coin, and a contract of 10 dollars loses 10/80 - 10/100 = 0.025 coin to 80
+    inverse = {"kind": "inverse", "mult": 10, "currency": "BTC"}
+    assert size("risk", stop=80, terms=inverse, cash=1) == pytest.approx(0.01 / 0.025)
+    assert size("equity:fraction=2", terms=inverse, cash=1) == pytest.approx(2 * 1 * 100 / 10)
+    # alive at 80: 1 = q x (0.025 + 10/80 x 1 %)
+    assert size("maintenance:beta=1", stop=80, terms=inverse, cash=1) == pytest.approx(1 / (0.025 + 0.00125))
+    assert size("maintenance:beta=2", stop=125, isbuy=False, terms=inverse, cash=1) == pytest.approx(1 / (0.02 + 2 * 0.0008))
+
+
+def test_spot_is_bought_with_what_is_there():
+    spot = {"kind": "spot", "leverage": 1, "tiers": None}
+    assert size("risk:fraction=1", stop=99, terms=spot) == pytest.approx(0.99 * 10)
+    assert ask("risk", stop=101, isbuy=False, terms=spot)[1].skipped == Counter(room=1)
+
+
+def test_slab_tiers_have_no_closed_form_and_are_searched():
+    table = TierTable.from_rows([(2_000, 0.01, 50), (None, 0.05, 20)], mode="slab")
+    # below 2 000 of notional at 95 (21.05): 1 000 / (5 + 0.95); above it 1 000 / (5 + 4.75)
+    amount = size("maintenance:beta=1,spare=0", stop=95, terms={"tiers": table, "leverage": 20})
+    assert amount == pytest.approx(1_000 / 9.75)
+
+
+# -- margin-aware -------------------------------------------------------------------------------------------------------------
+
+
+def test_isolated_margin_sets_the_leverage_that_puts_liquidation_beyond_the_stop():
+    # risk 10 to 95: 2 contracts. B = 95 - 1 x 2 = 93: margin 2 x 7 + 2 x 93 x 1 % = 15.86, leverage 200 / 15.86 = 12.6: 12
+    terms = {"leverage": 50}
+    said = []
+
+    def order(strategy):
+        strategy.stop_for = stands_at(95)
+        strategy.setsizer(sizers.IsolatedToStop(atr=2))
+        said.append(strategy.buy())
+
+    strategy = play({4: order}, frame([CALM] * 4 + [STILL] * 2), terms={**FREE, **terms})
+    broker = strategy.broker
+    assert strategy.position.size == pytest.approx(2)
+    assert broker.account.positions["AAA"].leverage == 12
+    assert broker.liquidation_price(strategy.data) == pytest.approx((100 - 100 / 12) / 0.99)
+    assert broker.liquidation_price(strategy.data) < 93
+    assert strategy.getsizer().decisions[-1].leverage == 12
+
+
+def test_it_never_sets_more_leverage_than_there_was_and_adds_margin_to_what_is_open():
+    def order(stop):
+        def place(strategy):
+            strategy.stop_for = stands_at(stop)
+            if not isinstance(strategy.getsizer(), sizers.IsolatedToStop):
+                strategy.setsizer(sizers.IsolatedToStop(atr=2))
+            strategy.buy()
+
+        return place
+
+    strategy = play({4: order(95), 6: order(80)}, frame([CALM] * 4 + [STILL, CALM, STILL, STILL]), terms={**FREE, "leverage": 10})
+    broker = strategy.broker
+    assert broker.account.positions["AAA"].leverage == 10  # 12 would do for the first, but 10 was set
+    assert [entry.kind for entry in broker.journal if entry.kind == "transfer"].count("transfer") >= 4
+    assert strategy.position.size == pytest.approx(2 + 10 / 20, rel=1e-2)
+    assert broker.liquidation_price(strategy.data) <= 80 - 1.0
+
+
+def test_isolated_margin_that_is_not_there_makes_the_order_smaller():
+    # at 1x the stop at 20 needs nearly all of the notional as margin: 1 000 buys 0.99 x 10 at most
+    amount, sizer = ask("isolated:fraction=1,atr=1,beyond=0", CALM, CALM, CALM, stop=20, mode="isolated")
+    assert sizer.decisions[-1].leverage == 1
+    assert amount == pytest.approx(0.99 * 0.99 * 10, rel=2e-2)
+
+
+def test_isolated_margin_is_refused_in_cross():
+    with pytest.raises(ValueError, match="AAA is in cross margin"):
+        size("isolated", *[CALM] * 20, stop=95)
+
+
+def test_in_isolated_margin_a_stop_beyond_the_liquidation_price_leaves_no_room():
+    # 10x dies at 90.9; no size changes that
+    assert ask("maintenance:beta=1", stop=90, mode="isolated")[1].skipped == Counter(room=1)
+    assert size("maintenance:beta=1,inner=(size:size=3)", stop=92, mode="isolated") == 3
+
+
+def test_a_cap_refuses_or_cuts():
+    amount, sizer = ask("margin-ratio:inner=(equity:fraction=9),ratio=0.2")
+    assert (amount, sizer.skipped) == (0, Counter(refused=1))
+    assert size("margin-ratio:inner=(equity:fraction=4),ratio=0.2,cut=true", before=lambda s: s.buy(size=20)) == pytest.approx(30)
+
+
+def test_a_concentration_is_judged_where_another_contract_is_held():
+    said = []
+
+    def first(strategy):
+        strategy.buy(strategy.datas[0], size=10)
+
+    def second(strategy):
+        for cut in (False, True):
+            strategy.setsizer(sizers.ConcentrationCap(inner="size:size=30", share=0.6, cut=cut))
+            said.append(strategy.getsizing(strategy.datas[1]))
+        said.append(strategy.getsizing(strategy.datas[0]))
+
+    play({1: first, 3: second}, frame([STILL] * 4), frame([STILL] * 4), terms=FREE, margin_mode="cross")
+    # 1 500 of 2 500 are 60 %; of the first alone 30 more contracts are not judged
+    assert said == [0, pytest.approx(15), 30]
+
+
+def test_other_contracts_in_the_wallet_count_with_profit_and_maintenance():
+    said = []
+
+    def first(strategy):
+        strategy.buy(strategy.datas[1], size=10)
+
+    def then(strategy):
+        strategy.stop_for = stands_at(95)
+        strategy.setsizer(sizers.MaintenanceBuffer(beta=2, spare=0))
+        said.append(strategy.getsizing(strategy.datas[0]))
+
+    play(
+        {1: first, 3: then},
+        frame([STILL] * 4),
+        frame([STILL, STILL, at(110), at(110)]),
+        terms={**FREE, "leverage": 90},
+        margin_mode="cross",
+    )
+    # W = 1 000 + 100 of profit - 2 x 1 % of 1 100
+    assert said == [pytest.approx((1_100 - 22) / (100 - 95 * 0.98))]
+
+
+@pytest.mark.parametrize("text", ["liquidation:beyond=1.5", "maintenance:beta=1.01", "liquidation:inner=equity"])
+@pytest.mark.parametrize("leverage", [5, 30, 100])
+def test_the_liquidation_price_after_a_fill_lies_where_it_was_asked_to(text, leverage):
+    seen = []
+
+    class Looks(Trend):
+        def notify_order(self, order):
+            if order.status == order.Completed and order.parent is None and not order.info.get("liquidation"):
+                last = self.getsizer().decisions[-1]
+                price = self.broker.liquidation_price(self.data)
+                seen.append(price is None or (last.stop - price) * last.side > 0)
+
+    result = run_trend(sizers.from_text(text), leverage=leverage, strategy=Looks, fee=0.0)
+    assert seen
+    assert all(seen)
+    assert sizers.liquidations_by_stop(result.strategy).before_stop == 0
+
+
+# -- past trades ----------------------------------------------------------------------------------------------------------------
+
+
+class Flips(bt.Strategy):
+    """Buys and sells by its sizer on alternate bars; the rows decide what it wins and loses."""
+
+    def next(self):
+        if len(self) % 2:
+            self.buy()
+        else:
+            self.close()
+
+    def stop_for(self, data, isbuy):
+        return data.close[0] - 10
+
+
+def flips(outcomes):
+    """Return bars on which a trade of each outcome (per unit) opens at 100 and closes at 100 plus it."""
+    rows = [at(100)]
+    for outcome in outcomes:
+        rows += [at(100), (100 + outcome, 100 + outcome, min(100, 100 + outcome), 100)]
+        rows[-1] = (100 + outcome, max(100, 100 + outcome), min(100, 100 + outcome), 100)
+    return [*rows, at(100)]
+
+
+def run_flips(sizer, outcomes, **terms):
+    rows = flips(outcomes)
+    return run(Flips, {"X": frame(rows)}, venue="generic", leverage=10, sizer=sizer, fee=0.0, cash=10_000, **terms).strategy
+
+
+def test_closed_trades_are_known_once_they_are_closed_and_not_before():
+    strategy = run_flips(sizers.from_text("martingale:inner=(size:size=1)"), [-1, -1, 2, -1])
+    trades = strategy.getsizer().trades().all()
+    assert [(trade.size, trade.profit) for trade in trades] == [(1, -1), (2, -2), (4, 8), (1, -1)]
+    assert [trade.outcome for trade in trades] == pytest.approx([-0.01, -0.01, 0.02, -0.01])
+
+
+def test_a_martingale_doubles_after_each_loss_and_starts_anew_after_a_win():
+    strategy = run_flips(sizers.from_text("martingale:inner=(size:size=1),most=3"), [-1, -1, 2, -1, -1, -1, -1, -1, 1, -1])
+    assert [decision.size for decision in strategy.getsizer().decisions] == [1, 2, 4, 1, 2, 4, 8, 8, 8, 1, 2]
+
+
+def test_an_anti_martingale_doubles_after_each_win():
+    strategy = run_flips(sizers.from_text("anti-martingale:inner=(size:size=1),most=2"), [1, 1, 1, -1, 1])
+    assert [decision.size for decision in strategy.getsizer().decisions] == [1, 2, 4, 4, 1, 2]
+
+
+def test_kelly_risks_what_the_last_trades_would_have_it():
+    # 20 wins of 2 R and 10 losses of 1 R: phi = 2/3 - (1/3) / 2 = 1/2; half of it is a quarter of equity, to a stop 10 away
+    outcomes = [20, 20, -10] * 10
+    strategy = run_flips(sizers.from_text("kelly:kappa=0.5,start=1%,spare=0"), [*outcomes, 20])
+    decisions = strategy.getsizer().decisions
+    assert decisions[29].wanted == pytest.approx(0.01 * equity_after(strategy, 29) / 10)
+    assert decisions[30].wanted == pytest.approx(0.25 * equity_after(strategy, 30) / 10)
+
+
+def test_kelly_without_an_edge_stays_out():
+    strategy = run_flips(sizers.from_text("kelly"), [10, -10, -10] * 11)
+    assert strategy.getsizer().skipped == Counter(edge=4)
+    assert run_flips(sizers.from_text("kelly:least=0.1%"), [10, -10, -10] * 11).getsizer().skipped == Counter()
+
+
+def equity_after(strategy, trades: int) -> float:
+    return 10_000 + sum(trade.profit for trade in strategy.getsizer().trades().all()[:trades])
+
+
+def test_optimal_f_stakes_the_worst_trade_so_far():
+    # +2 % and -1 % of notional by turns: f = 1/4, so that 1 % of the notional is an eighth of equity at half of it: 12.5 x
+    strategy = run_flips(sizers.from_text("optimal-f:start=0.5,spare=0"), [2, -1] * 15)
+    last = strategy.getsizer().decisions[-1]
+    assert optimal_fraction([0.02, -0.01] * 15) == pytest.approx(0.25)
+    assert last.wanted == pytest.approx(0.5 * 0.25 / 0.01 * equity_after(strategy, 30) / 100)
+    assert strategy.getsizer().decisions[29].wanted == pytest.approx(0.5 * equity_after(strategy, 29) / 100)
+
+
+def test_secure_f_is_no_more_than_optimal_f_and_the_same_every_time():
+    once, again = (run_flips(sizers.from_text("secure-f:drawdown=0.2"), [2, -1] * 20).getsizer().decisions for _ in range(2))
+    free = run_flips(sizers.from_text("optimal-f:kappa=1"), [2, -1] * 20).getsizer().decisions
+    assert once == again
+    assert once[30].wanted < free[30].wanted
+
+
+def test_a_fixed_ratio_grows_with_closed_profit():
+    # a unit is 0.1 x 10 000 / 100 = 10 contracts; delta 100 takes 100, 300 and 600 of profit: 10 a point
+    text = "fixed-ratio:unit=0.1,delta=1%"
+    sizes = [decision.size for decision in run_flips(sizers.from_text(text), [10, 10, 10, -30]).getsizer().decisions]
+    assert sizes == pytest.approx([10, 20, 30, 40, 10])  # profits 0, 100, 300, 600, -600
+
+
+def test_trades_of_brackets_under_several_ids_come_in_the_order_in_which_they_closed():
+    class Two(bt.Strategy):
+        def next(self):
+            if len(self) == 1:
+                self.buy(size=1, tradeid=1)
+                self.buy(size=2, tradeid=2)
+            elif len(self) == 3:
+                self.sell(size=2, tradeid=2)
+            elif len(self) == 5:
+                self.sell(size=1, tradeid=1)
+
+    trades = []
+
+    class Learns(sizers.FixedContracts):
+        learns = True
+
+    result = run(Two, {"X": frame([at(100 + n) for n in range(9)])}, venue="generic", leverage=10, fee=0.0, sizer=Learns)
+    trades = result.strategy.getsizer().trades().all()
+    assert [(trade.size, trade.profit) for trade in trades] == [(2, 4), (1, 4)]
+
+
+# -- drawdowns -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_drawdown_is_from_the_highest_close_also_between_orders_and_deposits_move_it():
+    seen = {}
+
+    def look(strategy):
+        seen[len(strategy)] = (HighWater(strategy.broker).peak(), HighWater(strategy.broker).drawdown())
+
+    def pay(strategy):
+        look(strategy)
+        strategy.broker.add_cash(500)
+
+    rows = [at(100), at(100), at(120), at(110), at(110), at(110)]
+    play({1: lambda s: s.buy(size=10), 4: pay, 6: look}, frame(rows), terms=FREE, margin_mode="cross")
+    assert seen[4] == (pytest.approx(1_200), pytest.approx(100 / 1_200))
+    assert seen[6] == (pytest.approx(1_700), pytest.approx(100 / 1_700))
+
+
+def test_sizes_shrink_in_a_drawdown():
+    def lose(strategy):
+        strategy.buy(size=10)
+
+    rows = [at(100), at(100), at(85)]  # 150 of 1 000 are gone
+    text = "drawdown:inner=(size:size=8),most=0.3"
+    assert size(text, *rows, before=lose) == pytest.approx(4)
+    assert size("turtle-account:inner=(size:size=10)", *rows, before=lose) == pytest.approx(8)
+    assert ask("drawdown:inner=(size:size=8),most=0.1", *rows, before=lose)[1].skipped == Counter(edge=1)
+    # 3 x (850 - 0.7 x 1 000) = 450, and 850 are held
+    assert ask("floor", *rows, before=lose)[1].skipped == Counter(buffer=1)
+    assert size("floor:multiple=9", *rows, before=lose) == pytest.approx((9 * 150 - 850) / 85)
+
+
+def test_the_tail_of_a_record_is_the_end_of_its_column():
+    record = run_trend(sizers.from_text("equity")).strategy.broker.record
+    assert record.passed  # some bars were passed in a lull
+    whole = list(record.column("equity"))
+    for row in (0, 1, 137, len(whole) - 1, len(whole)):
+        assert list(record.tail("equity", row)) == whole[row:]
+
+
+def test_the_peak_found_in_pieces_is_the_peak_of_all():
+    result = run_trend((sizers.DrawdownScaled, {"inner": "equity", "most": 0.9}))
+    equity = list(result.strategy.broker.record.column("equity"))
+    assert result.strategy.getsizer().water().peak() == max(10_000, *equity)
+
+
+# -- averages ---------------------------------------------------------------------------------------------------------------------
+
+
+class Compares(bt.Strategy):
+    """Asks its sizer now and then, and compares the average true range with the host's."""
+
+    params = (("period", 14), ("every", 7))
+
+    def __init__(self):
+        self.range = bt.ind.ATR(period=self.p.period)
+        self.own = sizers.AverageRange(self.p.period)
+        self.differences = []
+        self.compared = 0
+
+    def prenext(self):
+        assert self.own.value(self.data) is None
+
+    def next(self):
+        if len(self) % self.p.every == 0:
+            self.compared += 1
+            if self.own.value(self.data) != self.range[0]:
+                self.differences.append(len(self))
+
+
+@pytest.mark.parametrize("modes", [{}, {"runonce": False}, {"preload": False}, {"exactbars": -1}])
+@pytest.mark.parametrize("engine", [bt.Cerebro, Cerebro])
+@pytest.mark.parametrize("every", [1, 13])
+def test_the_average_range_has_the_bits_of_the_hosts(engine, modes, every):
+    cerebro = engine(stdstats=False)
+    cerebro.broker = MarginBroker()
+    cerebro.adddata(PerpData(dataname=frame(WALK[:300]), name="X"))
+    cerebro.addstrategy(Compares, every=every)
+    strategy = cerebro.run(**modes)[0]
+    assert strategy.compared > 15
+    assert strategy.differences == []
+
+
+def test_the_average_range_has_them_on_stock_feeds_and_brokers_too():
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(bt.feeds.PandasData(dataname=frame(WALK[:300]).tz_localize(None)))
+    cerebro.addstrategy(Compares)
+    assert cerebro.run()[0].differences == []
+
+
+def test_bars_that_exactbars_has_thrown_away_are_a_sentence():
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(bt.feeds.PandasData(dataname=frame(WALK[:60]).tz_localize(None)))
+    cerebro.addstrategy(Compares, every=50)
+    with pytest.raises(ValueError, match=r"a sizer needs .* bars back, and exactbars keeps fewer"):
+        cerebro.run(exactbars=1)
+
+
+def test_averages_are_of_the_bars_before_where_the_present_one_is_not_over():
+    seen = {}
+
+    def look(strategy):
+        seen["full"] = sizers.AverageRange(3).value(strategy.data)
+        seen["ahead"] = sizers.AverageRange(3).value(strategy.data, 1)
+        seen["closes"] = list(latest(strategy.data.close, 2, 1))
+        seen["volatility"] = Volatility(3).value(strategy.data, 1)
+
+    play({5: look}, frame([(100, 100 + n, 100, 100 + n) for n in range(1, 7)]), terms=FREE)
+    # true ranges of bars 2 to 5: 2, 3, 4, 5
+    assert seen["ahead"] == pytest.approx(3)
+    assert seen["full"] == pytest.approx(3 * (1 - 1 / 3) + 5 / 3)
+    assert seen["closes"] == [103, 104]
+    assert seen["volatility"] == pytest.approx(((102 / 101 - 1) ** 2 + (103 / 102 - 1) ** 2 + (104 / 103 - 1) ** 2) / 3)
+
+
+# -- what is true of all -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(sizers.RULES))
+def test_no_rule_knows_what_has_not_happened_yet(name):
+    """The decisions of a run are the same whatever comes after them, down to the last digit."""
+    text = {"kelly-continuous": "kelly-continuous:period=50", "isolated": "isolated:fraction=5%"}.get(name, name)
+    whole = run_trend(sizers.from_text(text), margin_mode=mode_of(name)).strategy.getsizer()
+    other_end = WALK[:400] + walk(50, seed=3)
+    part = run_trend(sizers.from_text(text), margin_mode=mode_of(name), rows=other_end).strategy
+    last = part.broker.record.column("time")[399]
+    decisions = [decision for decision in part.getsizer().decisions if decision.time <= last]
+    assert len(decisions) > 5
+    assert decisions == [decision for decision in whole.decisions if decision.time <= last]
+
+
+@pytest.mark.parametrize("name", sorted(sizers.RULES))
+@pytest.mark.parametrize("mode", ["cross", "isolated"])
+def test_no_order_of_a_rule_is_refused_but_for_its_open(name, mode):
+    if name == "isolated" and mode == "cross":
+        return
+    result = run(
+        Trend, {"BTCUSDT": frame([tuple(300 * price for price in row) for row in WALK])}, leverage=25, margin_mode=mode,
+        sizer=sizers.from_text(name), check=True,
+    )  # fmt: skip
+    sizer = result.strategy.getsizer()
+    lot = result.strategy.broker.getcommissioninfo(result.strategy.data).p.lot
+    assert result.strategy.broker.record.refusals == []
+    assert all(abs(decision.size / lot - round(decision.size / lot)) < 1e-6 for decision in sizer.decisions)
+    assert sum(sizer.skipped.values()) == sum(not decision.size for decision in sizer.decisions)
+    assert set(sizer.skipped) <= set(sizers.REASONS)
+    assert {decision.side for decision in sizer.decisions} == {1, -1}
+
+
+@pytest.mark.parametrize("name", sorted(sizers.RULES))
+def test_on_stock_backtrader_a_rule_runs_or_says_that_it_needs_margin(name):
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(bt.feeds.PandasData(dataname=frame(WALK).tz_localize(None)))
+    cerebro.addstrategy(Trend)
+    cerebro.addsizer(*[sizers.RULES[name]])
+    cerebro.broker.setcash(10_000)
+    cerebro.broker.setcommission(commission=0.0005, leverage=10)
+    if sizers.RULES[name]().asks_margin:
+        with pytest.raises(ValueError, match=f"{sizers.RULES[name].__name__} asks the account for its margin; run it under"):
+            cerebro.run()
+    else:
+        strategy = cerebro.run()[0]
+        assert any(decision.size for decision in strategy.getsizer().decisions) or strategy.getsizer().skipped
+
+
+class AtOpen(bt.Strategy):
+    """Buys by its sizer before the sixth bar has shown more than its open."""
+
+    def next_open(self):
+        if len(self.data) == 6:
+            self.buy()
+
+
+@pytest.mark.parametrize("text", ["equity", "equity:fraction=50", "risk:atr=3", "liquidation:atr=3", "volatility:period=3"])
+def test_under_cheat_on_open_a_size_is_of_the_open_and_of_the_bars_before(text):
+    kind, params = sizers.from_text(text)
+    decisions = []
+    for close in (90, 100, 130):
+        cerebro = bt.Cerebro(stdstats=False, cheat_on_open=True)
+        cerebro.broker = MarginBroker(cash=1_000, coo=True)
+        cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=10, tiers=0.01))
+        last = (100, max(close, 100), min(close, 100), close)
+        cerebro.adddata(PerpData(dataname=frame([CALM, (100, 103, 99, 101), CALM, (100, 101, 98, 100), CALM, last, STILL]), name="X"))
+        cerebro.addstrategy(AtOpen)
+        cerebro.addsizer(kind, **params)
+        decisions += cerebro.run()[0].getsizer().decisions
+    assert len(decisions) == 3
+    assert len(set(decisions)) == 1
+    assert decisions[0].price == 100
+    assert decisions[0].size > 0
+
+
+def test_a_question_asked_twice_on_a_bar_counts_once():
+    def twice(strategy):
+        strategy.setsizer(sizers.RiskToStop())
+        strategy.getsizing()
+        strategy.buy()
+
+    strategy = play({2: twice}, frame([CALM] * 4), terms=FREE)
+    assert len(strategy.getsizer().decisions) == 1
+    assert strategy.getsizer().skipped == Counter(bars=1)
+
+
+def test_a_sizer_given_to_another_run_forgets_the_one_before():
+    sizer = sizers.RiskToStop()
+    for _ in range(2):
+        play({3: lambda s: (s.setsizer(sizer), s.getsizing())}, frame([CALM] * 4), terms=FREE)
+        assert len(sizer.decisions) == 1
+
+
+# -- names -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_rules_are_named_in_texts():
+    assert sizers.from_text("risk") == (sizers.RiskToStop, {})
+    assert sizers.from_text("risk:fraction=1%,stop_atr=2") == (sizers.RiskToStop, {"fraction": 0.01, "stop_atr": 2})
+    assert sizers.from_text("martingale:inner=(risk:fraction=0.02,atr=20),most=3") == (
+        sizers.Martingale,
+        {"inner": "risk:fraction=0.02,atr=20", "most": 3},
+    )
+    nested = sizers.make("drawdown:inner=(martingale:inner=(size:size=2)),most=0.5")
+    assert nested.inner.inner.p.size == 2
+
+
+def test_the_command_line_names_every_rule():
+    assert sizer_from("risk:fraction=2%") == (sizers.RiskToStop, {"fraction": 0.02})
+    assert sizer_from("RiskToStop:fraction=0.02") == (sizers.RiskToStop, {"fraction": 0.02})
+    assert sizer_from("PercentSizer:percents=50") == (bt.sizers.PercentSizer, {"percents": 50})
+    assert sizer_from("2.5") == 2.5
+    for name in sizers.RULES:
+        assert sizer_from(name) == (sizers.RULES[name], {})
+    with pytest.raises(ValueError, match=r"--sizer rsik is no number and no sizer; known are anti-martingale, .*Backtrader's AllInSizer"):
+        sizer_from("rsik")
+    with pytest.raises(ValueError, match="--sizer gives fraction twice"):
+        sizer_from("risk:fraction=1%,fraction=2%")
+
+
+def test_the_examples_in_the_room_hold():
+    found = [doctest.testmod(room) for room in (sizers.base, sizers.learned, sizing)]
+    assert [result.failed for result in found] == [0, 0, 0]
+    assert sum(result.attempted for result in found) > 30
+
+
+def test_the_page_on_sizing_names_every_rule_and_every_parameter():
+    page = (Path(__file__).parents[2] / "docs" / "sizing.md").read_text("utf-8")
+    for name, kind in sizers.RULES.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        named = set(kind.params._getkeys()) - {"spare"}
+        assert [param for param in sorted(named) if f"`{param}`" not in row] == [], name
+        assert f"`{kind.__name__}`" in row
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("risk", "risk 1 % to stop"),
+        ("risk:fraction=2.5%", "risk 2.5 % to stop"),
+        ("equity:fraction=3", "3 x equity"),
+        ("kelly:kappa=0.25", "quarter Kelly of 30 trades"),
+        ("liquidation:beyond=2", "liquidation 2 ATR beyond stop"),
+        ("maintenance:inner=risk", "risk 1 % to stop, 2 x maintenance at stop"),
+        ("martingale:inner=(size:size=1)", "1 contracts, x2 after a loss"),
+        (2.5, "2.5 contracts"),
+        ((bt.sizers.PercentSizer, {"percents": 50}), "PercentSizer percents=50"),
+        (bt.sizers.FixedSize, "FixedSize"),
+    ],
+)
+def test_labels_are_few_words(spec, words):
+    assert sizers.label(spec) == words
+
+
+def test_every_rule_has_a_label_of_its_own():
+    labels = [sizers.label(name) for name in sizers.RULES]
+    assert len(set(labels)) == len(labels)
+    assert max(map(len, labels)) < 64
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("rsik", "'rsik' is no sizing rule; known are anti-martingale, atr, .*volatility"),
+        ("risk:fractoin=1", "risk has no parameter fractoin; it has spare, fraction, slippage, stop_atr, atr"),
+        ("risk:fraction=0", "RiskToStop: fraction is a fraction above 0 and at most 1 .*, was 0"),
+        ("risk:fraction=high", "RiskToStop: fraction is .*, was 'high'"),
+        ("risk:fraction=true", "RiskToStop: fraction is .*, was True"),
+        ("risk:atr=2.5", "RiskToStop: atr is a whole number of 1 or more, was 2.5"),
+        ("risk:slippage=-1", "RiskToStop: slippage is a number of 0 or more, was -1"),
+        ("risk:spare=1", "RiskToStop: spare is a fraction from 0 to below 1"),
+        ("risk:fraction=1,fraction=2", "a sizing rule gives fraction twice; leave one out"),
+        ("risk:fraction=1,2=", "a sizing rule takes key=value|risk has no parameter 2"),
+        ("kelly:trades=29", "KellyTrades: trades is a whole number of trades, 30 or more, was 29"),
+        ("kelly:kappa=1.5", "KellyTrades: kappa is a fraction above 0"),
+        ("secure-f:chance=1", "SecureF: chance is a fraction from 0 to below 1"),
+        ("secure-f:drawdown=1", "SecureF: drawdown is a fraction between 0 and 1"),
+        ("martingale:factor=1", "Martingale: factor is a number above 1"),
+        ("martingale:inner=(rsik)", "'rsik' is no sizing rule"),
+        ("martingale:inner=(risk:foo=1)", "risk has no parameter foo"),
+        ("maintenance:beta=0.5", "MaintenanceBuffer: beta is a number of 1 or more"),
+        ("margin-ratio:cut=1", "MarginRatioCap: cut is true or false, was 1"),
+        ("concentration:share=1", "ConcentrationCap: share is a fraction between 0 and 1"),
+        ("notional:notional=-5", "FixedNotional: notional is an amount of money above 0, or None"),
+        ("floor:floor=1.2", "DrawdownFloor: floor is a fraction between 0 and 1"),
+        (dict, "a sizer is a name such as 'risk'"),
+        ((bt.sizers.PercentSizer, {"percent": 5}), "PercentSizer has no parameter percent; it has percents"),
+    ],
+)
+def test_what_is_no_rule_is_one_sentence(spec, sentence):
+    with pytest.raises(ValueError, match=sentence) as raised:
+        sizers.make(spec)
+    assert str(raised.value).count(". ") == 0
+
+
+def test_liquidations_are_told_by_where_the_mark_stood():
+    def order(strategy):
+        strategy.stop_for = stands_at(85)
+        strategy.setsizer(sizers.FixedContracts(size=1))
+        strategy.buy()
+
+    before = play({1: order}, frame([STILL, STILL, (100, 100, 88, 90), STILL]), terms=FREE)  # dies at 90.9
+    past = play({1: order}, frame([STILL, STILL, at(80), STILL]), terms=FREE)
+    without = play({1: lambda s: s.buy(size=1)}, frame([STILL, STILL, at(80), STILL]), terms=FREE)
+    assert [tuple(sizers.liquidations_by_stop(strategy)) for strategy in (before, past, without)] == [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+
+
+def test_closed_trades_ask_the_host_to_keep_their_fills_and_change_nothing_else():
+    plain, kept = (
+        run_trend(kind).strategy for kind in ((sizers.EquityFraction, {}), (type("Learns", (sizers.EquityFraction,), {"learns": True}), {}))
+    )
+    assert plain.broker.record.fills[5][:5] == kept.broker.record.fills[5][:5]
+    assert len(plain.broker.record.fills) == len(kept.broker.record.fills)
+    assert ClosedTrades(kept).all()[0].size > 0
