@@ -267,6 +267,8 @@ def compare(
     scheduler: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="Of the dask cluster.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; results are kept there as they come.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what --out holds.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the page, compare.html, and its pictures.")] = None,
+    lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the ranked table as JSON.")] = False,
 ) -> None:
     """Run a strategy under many sizing rules and leverages, on the history and on paths like it, and rank them."""
@@ -277,9 +279,10 @@ def compare(
     whence = (funding or (), position_mode, cash, start, end, fee, intrabar, unfunded, filters, stamp, on_liquidation, refill, engine)
     trial = Trial(*asked, *whence)
     where: dict[str, Any] = {"workers": workers, "backend": backend.lower(), "scheduler": scheduler, "out": out, "resume": resume}
-    _check_folder(out)
+    _check_places(out, None, report, lang)
     compared = _compare(trial, where, is_quiet=as_json)
-    _tell_comparison(compared, out, as_json=as_json)
+    pages = [] if report is None else list(_save_comparison(compared, report, lang))
+    _tell_comparison(compared, out, pages, as_json=as_json)
 
 
 calc.register(app)
@@ -552,10 +555,23 @@ def _trial_terms(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _tell_comparison(compared: "Comparison", out: Path | None, *, as_json: bool) -> None:
+def _save_comparison(compared: "Comparison", folder: Path, lang: str) -> Iterator[Path]:
+    """Write the page of a comparison and its pictures, and yield each; without what the page is made with say so, and write these."""
+    from .plots import PICTURES, panel
+    from .report import MissingExtraError, Report
+
+    try:
+        yield _save_text(Report(compared, lang=lang).html(), folder / "compare.html", "--report")
+    except MissingExtraError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+    for key in PICTURES:
+        yield _save_picture(panel(compared, key), folder / f"{key}.png", "--report")
+
+
+def _tell_comparison(compared: "Comparison", out: Path | None, pages: Sequence[Path], *, as_json: bool) -> None:
     from .comparison import files_in
 
-    written = [] if out is None else files_in(out)
+    written = [*([] if out is None else files_in(out)), *pages]
     if as_json:
         tables = {name: getattr(compared, name) for name in ("table", "test", "errors")}
         shown = {

@@ -136,3 +136,30 @@ def test_values_are_parted_by_commas_outside_of_brackets_and_quotes():
         "on": [True, False],
     }
     assert listed_from("2, 5x", str) == ["2", "5x"]
+
+
+def test_the_page_and_the_pictures_go_to_the_folder_of_the_report(bars, tmp_path, capsys):
+    pytest.importorskip("plotly", reason="the report page needs the extra: pip install -e '.[report]'")
+    words = (f"{STRATEGIES}:Flips", bars, "--sizer", "0.1", "--leverage", "2,20", "--paths", "2", "--backend", "serial")
+    pages = tmp_path / "pages"
+    assert command(*words, "--report", str(pages), "--lang", "zh") == 0
+    assert {path.name for path in pages.iterdir()} == {"compare.html", "heatmap.png", "fans.png", "cliff.png", "pareto.png"}
+    assert f"Wrote {pages / 'compare.html'}" in capsys.readouterr().out
+    page = (pages / "compare.html").read_text("utf-8")
+    assert '<html lang="zh">' in page
+    assert "bt-margin compare " in page
+    assert command(*words, "--report", str(pages), "--lang", "xx") == 2
+    assert "written in en or zh, was 'xx'" in capsys.readouterr().err
+
+
+def test_without_plotly_the_pictures_are_written_and_the_page_is_said_to_lack_it(bars, tmp_path, capsys, monkeypatch):
+    from bt_margin import report
+
+    def missing() -> None:
+        raise report.MissingExtraError("a report page needs plotly")
+
+    monkeypatch.setattr(report, "check_extra", missing)
+    words = (f"{STRATEGIES}:Flips", bars, "--sizer", "0.1", "--leverage", "2,20", "--backend", "serial")
+    assert command(*words, "--report", str(tmp_path / "pages")) == 0
+    assert "needs plotly" in capsys.readouterr().err
+    assert len(list((tmp_path / "pages").iterdir())) == 4

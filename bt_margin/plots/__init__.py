@@ -8,10 +8,26 @@ as well. Times are UTC. Long series are thinned to the lows and highs of each st
 ``figure.savefig`` writes them; ``save`` does so with the same bytes every time.
 """
 
+from ..laboratory import PICTURES
 from ..panels import PANELS
 from .comparison import compare
 from .drawing import save
 from .laboratory import cliff, fans, heatmap, pareto
 from .pages import equity, headlines, overview, page, panel, text
 
-__all__ = ["PANELS", "cliff", "compare", "equity", "fans", "headlines", "heatmap", "overview", "page", "panel", "pareto", "save", "text"]
+__all__ = [
+    "PANELS",
+    "PICTURES",
+    "cliff",
+    "compare",
+    "equity",
+    "fans",
+    "headlines",
+    "heatmap",
+    "overview",
+    "page",
+    "panel",
+    "pareto",
+    "save",
+    "text",
+]
