@@ -16,6 +16,7 @@ CAUGHT = Mark("x", "red", 9)
 SAFE = Mark("circle", "blue", 8)
 BEST = Mark("diamond", "green", 11)
 UNDER = Mark("triangle-down", "grey", 9)
+EDGE = 0.015  # of a chart's height: marks of what lies lower stand so much above its edge
 RIM = {"color": "$card", "width": 1}  # of a mark
 
 Figure = tuple[dict[str, Any], dict[str, Any]]  # for the script and for the template
@@ -76,7 +77,8 @@ class Charts:
         return self._figure(drawn, panel, said, legend, [str(view["name"]) for view in views])
 
     def _cliff_trace(self, line: Any, colour: str, dash: str, low: float) -> dict[str, Any]:
-        words = self.words
+        words, high = self.words, self.laboratory.growth_limits()[1]
+        floor = low + EDGE * (high - low)
         trials = {trial.id: trial for trial in self.laboratory.trials}
         symbols: list[Any] = [
             UNDER.symbol if growth < low else SAFE.symbol if is_safe else CAUGHT.symbol
@@ -87,7 +89,7 @@ class Charts:
             for number, growth, held in zip(line.ids, line.growths, line.mean_leverages, strict=True)
         ]
         return {
-            "type": "scatter", "mode": "lines+markers", "x": line.leverages, "y": [max(growth, low) for growth in line.growths],
+            "type": "scatter", "mode": "lines+markers", "x": line.leverages, "y": [max(growth, floor) for growth in line.growths],
             "text": [_broken(text) for text in texts], "hovertemplate": "%{text}<extra></extra>",
             "line": {"color": f"${colour}", "width": 1.6, "dash": dash},
             "marker": {"color": f"${colour}", "symbol": symbols, "size": 8, "line": RIM},

@@ -68,17 +68,17 @@ class _Page:
         words = self.words
         charts = [self.charts.cliff(), self.charts.pareto()]
         files, files_note = self._files()
-        verdict = self.title or self._verdict()
+        verdict = _kept_together(self.title or self._verdict())
         return document(
             "comparison.html.j2",
             data={"words": {}, "charts": [drawn for drawn, _ in charts], "files": files},
             lang=words.lang,
             words=words,
-            title=verdict,
+            title=self.title or self._verdict(),
             versions=self._versions(),
             heading=self._heading(),
             verdict=verdict,
-            sentences=self._sentences(),
+            sentences=[_kept_together(sentence) for sentence in self._sentences()],
             tiles=self._tiles(),
             heats=self._heats(),
             heats_note=words.say(self._key("heats_note"), cap=self.cap),
@@ -150,6 +150,7 @@ class _Page:
         words, laboratory, best = self.words, self.laboratory, self.best
 
         def tile(key: str, value: str, more: str, *, is_bad: bool = False) -> dict[str, Any]:
+            value, more = _kept_together(value), _kept_together(more)
             return {
                 "is_long": len(value) > LONG,
                 "name": words[self._key(f"tile_{key}")],
@@ -436,6 +437,11 @@ def _fans_frame(laboratory: Laboratory) -> "pd.DataFrame":
             }
             frames.append(pd.DataFrame({**columns, **({} if history is None else {"history": history.round(6)})}))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _kept_together(text: str) -> str:
+    """Return a text whose numbers and per cent signs stay on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def shown_as(value: float, form: str) -> str:
