@@ -5,7 +5,7 @@ combinations in rank order, the grid of leverage and rule, the frontier of wealt
 Kelly parabola. Wealth is in multiples of the money put in, probabilities are shares of bootstrap paths with Wilson intervals.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, inf, isfinite, log, nan
@@ -32,7 +32,7 @@ SHARE = "_share"
 YEAR = 365.0  # days
 QUANTILES = (5, 25, 50, 75, 95)
 MOST_ROWS = 200  # of a table in words
-CURVE = 80  # points of the parabola
+NAME_ROOM = 0.07  # of a scatter's height, between two names
 LOWEST_WEALTH = 0.01  # of a scale by logarithms: ruined curves run out of it
 HEATS = (
     ("wealth_50", "Median final wealth, multiples of the start", "times", True),
@@ -278,6 +278,16 @@ class Laboratory:
                 found.append(trial)
         return found
 
+    def named_frontier(self, low: float, high: float) -> set[int]:
+        """Return which of the frontier have room for a name between these wealths: the best, the richest, then who lies clear of them."""
+        frontier = sorted(self.frontier(), key=lambda trial: (trial is not self.best, -trial.figure("wealth_50")))
+        named: dict[int, float] = {}
+        for trial in frontier:
+            height = log(max(trial.figure("wealth_50"), low) / low) / log(high / low)
+            if all(abs(height - other) >= NAME_ROOM for other in named.values()):
+                named[trial.id] = height
+        return set(named)
+
     def fan_limits(self, ids: list[int]) -> tuple[float, float]:
         """Return the wealth that the fans of these combinations share as their scale; ruined ones run out of it below."""
         import numpy as np
@@ -302,13 +312,14 @@ class Laboratory:
         return [self.by_cell[line, wanted] for line in self.lines if (line, wanted) in self.by_cell]
 
 
-def wealth_limits(values: Any) -> tuple[float, float]:
+def wealth_limits(values: Iterable[float]) -> tuple[float, float]:
     """Return the lowest and highest wealth of a scale by logarithms that shows these, next to nothing left out, and the start's 1.
 
     >>> [round(edge, 3) for edge in wealth_limits([0.5, 2.0])]
     [0.447, 2.234]
     """
-    low, high = (extreme([float(value) for value in values if isfinite(value)] or [1.0]) for extreme in (min, max))
+    known = [float(value) for value in values if isfinite(value)] or [1.0]
+    low, high = min(known), max(known)
     low, high = max(min(low, 0.95), LOWEST_WEALTH), max(high, 1.05)
     pad = (high / low) ** 0.08
     return low / pad, high * pad

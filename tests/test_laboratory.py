@@ -1,6 +1,7 @@
 """What the pictures of a comparison are made of: the grid, the frontier, growth against the parabola, and the pictures themselves."""
 
 from dataclasses import replace
+from itertools import pairwise
 from math import isnan, log, nan
 from types import SimpleNamespace
 
@@ -57,6 +58,16 @@ def test_a_strategys_param_that_varies_is_named_with_its_value():
 def test_the_frontier_is_what_no_other_beats_at_wealth_and_at_risk():
     # b at 2x has less wealth at more risk than a at 2x, b at 5x than a at 5x
     assert [trial.name for trial in made_of(FOUR).frontier()] == ["a at 2x", "a at 5x"]
+
+
+def test_names_of_the_frontier_do_not_lie_on_each_other():
+    crowded = [("a", lever, 1 + 0.01 * lever, 0.01 * lever, lever < 5) for lever in range(1, 21)]
+    laboratory = made_of(crowded)
+    named = laboratory.named_frontier(0.9, 1.3)
+    assert {laboratory.best.id, laboratory.richest.id} <= named
+    heights = sorted(log(row[2] / 0.9) / log(1.3 / 0.9) for number, row in enumerate(crowded) if number in named)
+    assert len(heights) > 3
+    assert min(after - before for before, after in pairwise(heights)) >= 0.07
 
 
 def test_the_best_is_the_first_that_the_cap_admits_and_the_richest_whatever_it_costs():
@@ -117,6 +128,7 @@ def test_numbers_are_said_to_what_can_be_told_apart():
     assert log_ticks(0.2, 12) == [0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
     assert log_ticks(1e-4, 1e4, 5) == [1e-4, 1e-2, 1.0, 1e2, 1e4]
     assert wealth_limits([0.5, 2.0]) == pytest.approx((0.5 / 4**0.08, 2 * 4**0.08))
+    assert wealth_limits(iter([0.5, 2.0])) == wealth_limits([0.5, 2.0])
     assert wealth_limits([0.0, 2.0])[0] == pytest.approx(0.01 / 200**0.08)
 
 
@@ -153,6 +165,17 @@ def test_a_liquidation_is_told_by_shape_as_well_as_colour():
     crosses = [line for line in plots.pareto(comparison).axes[0].lines if line.get_marker() == "X"]
     assert sum(len(line.get_xdata()) for line in crosses) == caught > 0
     assert sum(text.get_text() == "✖" for text in plots.heatmap(comparison).axes[0].texts) == caught
+
+
+def test_every_combination_of_the_scatter_lies_inside_its_panel():
+    comparison = small()
+    axes = plots.pareto(comparison).axes[0]
+    low, high = axes.get_ylim()
+    shown = [value for line in axes.lines if line.get_marker() in ("o", "X", "D") for value in line.get_ydata()]
+    assert len(shown) >= len(comparison.table)
+    assert low <= min(shown)
+    assert max(shown) == pytest.approx(comparison.table["wealth_50"].max())
+    assert max(shown) < high
 
 
 def test_fans_are_of_the_leverage_asked_for_and_reach_the_end_of_the_run():

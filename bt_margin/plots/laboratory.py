@@ -51,7 +51,6 @@ HEAD, FOOT = 2.1, 1.25  # inches, about, above and below the panels
 MOST_ACROSS = 4  # fans
 FAN = 2.15  # inches, of one fan
 FAN_POINTS = 400
-MOST_NAMED = 7  # of the frontier
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 STYLES = ("-", "--", ":")
 NAMES = 0.74  # where a panel ends whose curves are named in a key beside it
@@ -372,14 +371,14 @@ def _draw_frontier(axes: "Axes", laboratory: Laboratory, frontier: list[Trial], 
     across, up = [trial.figure(laboratory.risk) for trial in frontier], [max(trial.figure("wealth_50"), low) for trial in frontier]
     axes.plot(across, up, color=GREEN, linewidth=1.5, drawstyle="steps-post", zorder=4)
     axes.plot(across, up, "D", color=GREEN, markersize=10, markeredgecolor="white", zorder=5)
-    step = max(1, ceil(len(frontier) / MOST_NAMED))
+    names = laboratory.named_frontier(*axes.get_ylim())
     for number, trial in enumerate(frontier):
-        if number % step and number != len(frontier) - 1:
+        if trial.id not in names:
             continue
         is_right = across[number] > 0.6
         style: dict[str, Any] = {"textcoords": "offset points", "size": SMALL, "color": INK, "weight": "bold", "zorder": 6}
         style["path_effects"] = [withStroke(linewidth=3, foreground="white")]
-        place = (-10 if is_right else 10, 9 + 16 * (number // step % 2))
+        place = (-10 if is_right else 10, 9)
         axes.annotate(
             legible(trial.name), (across[number], up[number]), xytext=place, ha="right" if is_right else "left", parse_math=False, **style
         )

@@ -8,7 +8,6 @@ from .drawn import key_for, trial_said
 from .pictures import Look, Mark, line_swatch, mark_swatch, plotly_text, told
 from .words import Words, minus, percent
 
-MOST_NAMED = 7  # marks of the scatter with a name beside them
 COLOURS = ("blue", "orange", "green", "purple", "grey")
 DASHES = ("solid", "dash", "dot")
 HEIGHTS = {"cliff": 420, "pareto": 420}
@@ -112,7 +111,7 @@ class Charts:
         legend = []
         for mark, name, trials in groups:
             if trials:
-                traces.append(self._pareto_trace(mark, trials, low, is_frontier=name == "key_frontier"))
+                traces.append(self._pareto_trace(mark, trials, low, high, is_frontier=name == "key_frontier"))
                 legend.append({"look": mark_swatch(mark), "label": f"{words.say(self.key(name), cap=self.cap)} ({len(trials):,})"})
         across = {"tickformat": ",.3~%", "range": [-0.03, 1.04], "title": {"text": plotly_text(words[f"axis_{risk}"])}, "zeroline": False}
         up = {
@@ -132,10 +131,10 @@ class Charts:
         drawn = {"key": "pareto", "data": traces, "layout": layout, "narrow": {"l": 52, "r": 8, "t": 8, "b": 46}}
         return self._figure(drawn, pareto_panel(laboratory), note, legend, [])
 
-    def _pareto_trace(self, mark: Mark, trials: list[Trial], low: float, *, is_frontier: bool) -> dict[str, Any]:
+    def _pareto_trace(self, mark: Mark, trials: list[Trial], low: float, high: float, *, is_frontier: bool) -> dict[str, Any]:
         words, risk = self.words, self.laboratory.risk
         shares = [trial.figure(risk) for trial in trials]
-        names = _spread_names(trials) if is_frontier else set()
+        names = self.laboratory.named_frontier(low, high) if is_frontier else set()
         trace: dict[str, Any] = {
             "type": "scatter", "mode": "lines+markers+text" if is_frontier else "markers", "x": shares,
             "y": [max(trial.figure("wealth_50"), low) for trial in trials], "cliponaxis": False,
@@ -187,14 +186,6 @@ def _told_apart(levers: list[float]) -> list[float]:
 
 def _ticks(values: list[float], suffix: str) -> dict[str, Any]:
     return {"tickvals": values, "ticktext": [f"{value:g}{suffix}" for value in values]}
-
-
-def _spread_names(trials: list[Trial]) -> set[int]:
-    """Return which of the frontier are named: both ends and a few between."""
-    if len(trials) <= MOST_NAMED:
-        return {trial.id for trial in trials}
-    step = (len(trials) - 1) / (MOST_NAMED - 1)
-    return {trials[round(number * step)].id for number in range(MOST_NAMED)}
 
 
 def _broken(text: str) -> str:
