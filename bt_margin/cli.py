@@ -530,9 +530,9 @@ def _trial_terms(trial: Trial) -> dict[str, Any]:
         names = ", ".join(house.name for house in rules)
         raise ValueError(f"--cash is coins at {names}, where contracts settle in their base coin; say how many, such as --cash 2")
     strategy, params = strategy_from(trial.strategy), values_from(trial.param)
-    for name, value in params.items():
-        for each in value if isinstance(value, list) else [value]:
-            check_kinds(strategy, {name: each})
+    for name, values in params.items():
+        for value in values:
+            check_kinds(strategy, {name: value})
     try:
         leverages = listed_from(trial.leverage, leverage_from)
     except ValueError:

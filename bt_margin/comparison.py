@@ -14,6 +14,7 @@ from hashlib import sha256
 from inspect import signature
 from itertools import product
 from math import inf, nan, sqrt
+from numbers import Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,9 @@ class Comparison:
         written = []
         for name, file in FILES.items():
             frame = getattr(self, name)
-            if frame is not None:
+            if frame is None:
+                (place / file).unlink(missing_ok=True)
+            else:
                 frame.to_csv(place / file, index=name in ("table", "test"))
                 written.append(place / file)
         ids = list(self.fans)
@@ -295,18 +298,20 @@ def _asked(
 ) -> _Asked:
     check_strategy(strategy, params)
     _check_numbers(**numbers)
-    for name, values in zip(("sizers", "leverages", "margin_modes", "venues"), (sizers, *axes), strict=True):
+    leverages, modes, houses = axes
+    leverages = leverages.tolist() if hasattr(leverages, "tolist") else leverages
+    for name, values in zip(("sizers", "leverages", "margin_modes", "venues"), (sizers, leverages, modes, houses), strict=True):
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise ValueError(f"{name} is a list of one or more, was {values!r}")
-    leverages, modes, houses = axes
     for leverage in leverages:
-        if isinstance(leverage, bool) or not isinstance(leverage, int | float) or not 1 <= leverage < inf:
+        if isinstance(leverage, bool) or not isinstance(leverage, Real) or not 1 <= float(leverage) < inf:
             raise ValueError(f"leverages are numbers of 1 or more, the same for all contracts, one was {leverage!r}")
     for mode in modes:
         if mode not in ("cross", "isolated"):
             raise ValueError(f"margin_modes are 'cross' or 'isolated', one was {mode!r}")
     houses = [rules_of(GENERIC.name if house is None else house).name for house in houses]
     labels, rules = _rules(sizers)
+    params = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in params.items()}
     varied = tuple(name for name, value in params.items() if isinstance(value, list | tuple | range) and len(value) > 1)
     tried = {name: list(value) if isinstance(value, list | tuple | range) else [value] for name, value in params.items()}
     if empty := [name for name, values in tried.items() if not values]:
@@ -316,7 +321,7 @@ def _asked(
         if twice:
             raise ValueError(f"{axis} {twice[0]!r} is tried twice; leave one out")
     combinations = [
-        {"sizer": rule, "leverage": leverage, "margin_mode": mode, "venue": house, "params": dict(zip(tried, values, strict=True))}
+        {"sizer": rule, "leverage": plain(leverage), "margin_mode": mode, "venue": house, "params": dict(zip(tried, values, strict=True))}
         for rule, house, mode, values, leverage in product(range(len(rules)), houses, modes, list(product(*tried.values())), leverages)
     ]
     plan = {
@@ -591,7 +596,8 @@ def _compared(asked: _Asked, market: _Market, played: _Played, command: str) -> 
     tables = [_table(asked, figures[period], paths) for period in sorted(figures)]
     order = tables[0].sort_values(["is_admitted", "median_log_wealth"], ascending=False, kind="stable").index
     table, *tests = (frame.loc[order] for frame in tables)
-    fans = {number: _fan(found, paths) for number, found in curves.items() if len(found) > bool(paths) * (0 in found)}
+    drawn = {number: [curve for path, curve in found.items() if path or not paths] for number, found in curves.items()}
+    fans = {number: np.percentile(np.array(found), QUANTILES, axis=0) for number, found in drawn.items() if found}
     first, last = market.plan["spans"][0]
     days = (np.linspace(first, last, POINTS) - first) / SECONDS_A_DAY
     return Comparison(
@@ -605,13 +611,6 @@ def _compared(asked: _Asked, market: _Market, played: _Played, command: str) -> 
         _growth(market.history[0], market.plan["periods"][0][0]),
         test=tests[0] if tests else None,
     )
-
-
-def _fan(found: "dict[int, np.ndarray]", paths: int) -> "np.ndarray":
-    import numpy as np
-
-    drawn = [curve for path, curve in found.items() if path or not paths]
-    return np.percentile(np.array(drawn), QUANTILES, axis=0)
 
 
 def _table(asked: _Asked, figures: Mapping[int, list[dict[str, Any]]], paths: int) -> "pd.DataFrame":
@@ -648,7 +647,7 @@ def _settings(asked: _Asked, market: _Market, command: str) -> dict[str, Any]:
         "combinations": len(asked.combinations),
         "paths": asked.paths,
         "seed": plan["seed"],
-        "block": inf if plan["block"] is None else plan["block"],
+        "block": plan["block"],
         "cap": asked.cap,
         "confidence": CONFIDENCE,
         "ruin_share": RUIN_SHARE,
@@ -682,4 +681,4 @@ def _own_flags(asked: _Asked, market: _Market, table: "pd.DataFrame") -> Iterato
         yield f"walk-forward: ranked by the bars until {iso(market.split)}, tested on the bars after it, each period run by itself"
     failed = int((table["errors"] > 0).sum())
     if failed:
-        yield f"{failed} combinations had runs that failed, see errors; they are not ranked first"
+        yield f"combinations with runs that failed: {failed}, see errors; they are not ranked first"

@@ -5,6 +5,7 @@ combinations, so that what is drawn is drawn once for all of them. ENGINES are t
 yields, for the combinations asked for and in their order, figures (with ``"error"``) and the curve, None where the run failed.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf, nan
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -158,6 +159,7 @@ def play_by_loop(market: Market, combinations: Sequence[int]) -> Iterator[Played
                 played = _played(market, strategy, combination, instants)
         except (UserCodeError, ValueError, ArithmeticError) as error:
             played = {**dict.fromkeys(FIGURES), "error": _sentence(error)}, None
+        gc.collect()  # a finished Cerebro is a knot of references to itself, and the next one would be made beside it
         yield played
 
 

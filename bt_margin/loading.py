@@ -97,9 +97,9 @@ def params_from(pairs: Sequence[str], option: str = "--param") -> dict[str, Any]
     return sizers.params_from(pairs, option, sizers.literal_from)
 
 
-def values_from(pairs: Sequence[str], option: str = "--param") -> dict[str, Any]:
-    """Return parameters from ``key=value`` and ``key=value,value`` texts, several values as a list; commas in brackets part nothing."""
-    return sizers.params_from(pairs, option, lambda text: found if len(found := listed_from(text, sizers.literal_from)) > 1 else found[0])
+def values_from(pairs: Sequence[str], option: str = "--param") -> dict[str, list[Any]]:
+    """Return the values to try of parameters from ``key=value`` and ``key=value,value`` texts; commas in brackets part nothing."""
+    return sizers.params_from(pairs, option, lambda text: listed_from(text, sizers.literal_from))
 
 
 def listed_from(text: str, read: Callable[[str], T]) -> list[T]:

@@ -34,6 +34,7 @@ WEALTH_FLOOR = 0.01  # what a ruined account is taken to be worth where a logari
 NEAR = {"time_above_half": 0.5, "time_above_most": 0.8}  # margin ratios that count as near to liquidation
 HIGH = 95  # per cent of the bars with a position on which leverage was not above ``high_leverage``
 CONFIDENCE = 0.95
+TINY = 1e-300  # in the place of 0 where something is divided by it
 LONG, SHORT = ":LONG", ":SHORT"  # ends of the symbols of legs
 RANGE_BARS = 14  # of Wilder's average true range
 STRIDE = 64  # bars that are averaged at once
@@ -347,6 +348,7 @@ class _Held:
     row: "np.ndarray"
     number: "np.ndarray"
     size: "np.ndarray"
+    entry_price: "np.ndarray"
     mark_price: "np.ndarray"
     wallet_balance: "np.ndarray"
     is_isolated: "np.ndarray"
@@ -361,8 +363,8 @@ def _held_in(record: Any) -> _Held:
     rows = np.arange(lengths.sum()) + np.repeat(firsts - (ends - lengths), lengths)
     terms = np.array([holding.terms[:5] for holding in record.held], dtype=float).reshape(-1, 5)
     marks = np.concatenate([np.frombuffer(holding.marks) for holding in record.held]) if len(lengths) else np.array([])
-    number, size, _, balance, is_isolated = (np.repeat(column, lengths) for column in terms.T)
-    return _Held(rows, number.astype(int), size, marks, balance, is_isolated > 0)
+    number, size, entry_price, balance, is_isolated = (np.repeat(column, lengths) for column in terms.T)
+    return _Held(rows, number.astype(int), size, entry_price, marks, balance, is_isolated > 0)
 
 
 def _of_margin(result: "Result", curve: Curve, columns: Columns) -> dict[str, Any]:
@@ -402,16 +404,14 @@ def _worst_ratios(result: "Result", columns: Columns, held: _Held) -> "np.ndarra
 def _closest_in_ranges(result: "Result", columns: Columns, held: _Held) -> float | None:
     """Return the least distance of a bar's worst mark to its position's liquidation price in average true ranges, None without one.
 
-    Distances are first taken as if maintenance stood still, headroom / |size|, which is within a tier's rate of the truth; the
-    CANDIDATES smallest are then worked out. The price is the one at the bar's close.
+    Distances are first estimated as if maintenance stood still, each position's a share of all by notional; the CANDIDATES nearest
+    are then worked out. The liquidation price is the one at the bar's close.
     """
     import numpy as np
 
     slots = list(result.strategy.broker.slots.values())
-    found: list[np.ndarray] = []
-    headroom = columns["equity"] - columns["maintenance_margin"]
-    isolated_headroom = headroom - columns["wallet_balance"]
     worsts, ranges, distances = (np.full(len(held.row), nan) for _ in range(3))
+    rooms, notionals = _rooms(slots, columns, held)
     for number, slot in enumerate(slots):
         rows = np.flatnonzero(held.number == number)
         bars = _bars_of(slot) if len(rows) and slot.position.contract.kind != "spot" else None
@@ -420,23 +420,40 @@ def _closest_in_ranges(result: "Result", columns: Columns, held: _Held) -> float
         at = np.searchsorted(bars[0], columns["time"][held.row[rows]], side="right") - 1
         worsts[rows] = np.where(held.size[rows] > 0, bars[1][at], bars[2][at])
         ranges[rows] = bars[3][at]
-        room = np.where(held.is_isolated[rows], held.wallet_balance[rows] + isolated_headroom[held.row[rows]], headroom[held.row[rows]])
-        share = room / np.maximum(columns["notional"][held.row[rows]], 1e-300)
-        distances[rows] = held.mark_price[rows] * share - abs(held.mark_price[rows] - worsts[rows])
+        away = held.mark_price[rows] * rooms[rows] / np.maximum(notionals[rows], TINY)
+        distances[rows] = away - abs(held.mark_price[rows] - worsts[rows])
     scaled = distances / ranges
     known = np.flatnonzero(np.isfinite(scaled) & (ranges > 0))
-    if not len(known):
-        return None
     nearest = known[np.argsort(scaled[known])[:CANDIDATES]]
+    if not len(nearest):
+        return None
     table = _rows_at(result.strategy.broker.record, sorted(set(held.row[nearest].tolist())))
-    prices = result.position_prices(table)[:, 0]
-    exact = {(int(row), int(number)): price for row, number, price in zip(table[:, 0], table[:, 1], prices, strict=True)}
-    for place in nearest:
-        price = exact[int(held.row[place]), int(held.number[place])]
+    prices = dict(zip(map(tuple, table[:, :2].astype(int).tolist()), result.position_prices(table)[:, 0].tolist(), strict=True))
+    found = []
+    for place in nearest.tolist():
+        price = prices[int(held.row[place]), int(held.number[place])]
         away = (worsts[place] - price) * (1 if held.size[place] > 0 else -1)
-        found.append(max(away, 0.0) / ranges[place])
-    known_ones = [float(value) for value in found if isfinite(value)]
-    return min(known_ones, default=None)
+        found += [max(away, 0.0) / float(ranges[place])] if isfinite(price) else []
+    return min(found, default=None)
+
+
+def _rooms(slots: Sequence[Any], columns: Columns, held: _Held) -> "tuple[np.ndarray, np.ndarray]":
+    """Return about how much each position's wallet can lose before it is liquidated, and the position's notional."""
+    import numpy as np
+
+    profits, notionals = np.zeros(len(held.row)), np.zeros(len(held.row))
+    for number, slot in enumerate(slots):
+        rows = np.flatnonzero(held.number == number)
+        contract, units = slot.position.contract, held.size[rows] * slot.position.contract.multiplier
+        entry, mark = held.entry_price[rows], held.mark_price[rows]
+        profits[rows] = units * (1 / entry - 1 / mark) if contract.kind == "inverse" else units * (mark - entry)
+        notionals[rows] = abs(units) / mark if contract.kind == "inverse" else abs(units) * mark
+    own = held.wallet_balance + profits
+    apart = np.bincount(held.row, weights=np.where(held.is_isolated, own, 0.0), minlength=len(columns["equity"]))
+    shared = columns["equity"] - apart
+    total = np.maximum(columns["notional"][held.row], TINY)
+    maintenance = columns["maintenance_margin"][held.row]
+    return np.where(held.is_isolated, own - maintenance * notionals / total, shared[held.row] - maintenance), notionals
 
 
 def _rows_at(record: Any, bars: Sequence[int]) -> "np.ndarray":

@@ -238,7 +238,8 @@ def comparison_heading(comparison: "Comparison") -> str:
     first, last = (_minute(instant) for instant in settings["span"])
     drawn = "the history alone"
     if settings["paths"]:
-        drawn = f"the history and {settings['paths']} bootstrap paths in blocks of {settings['block']:g} bars, seed {settings['seed']}"
+        blocks = "one block" if settings["block"] is None else f"blocks of {settings['block']:g} bars"
+        drawn = f"the history and {settings['paths']} bootstrap paths in {blocks}, seed {settings['seed']}"
     symbols = ", ".join(settings["symbols"])
     return f"{settings['strategy']} on {symbols}, {first} to {last} UTC: {comparison.combinations} combinations on {drawn}"
 

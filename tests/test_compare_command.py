@@ -129,10 +129,10 @@ def test_a_trial_knows_its_command():
 def test_values_are_parted_by_commas_outside_of_brackets_and_quotes():
     assert values_from(["fast=10,20", "slow=5", "mode=a,b", "pair=(1,2)", "text='a,b'", "on=true,false"]) == {
         "fast": [10, 20],
-        "slow": 5,
+        "slow": [5],
         "mode": ["a", "b"],
-        "pair": (1, 2),
-        "text": "a,b",
+        "pair": [(1, 2)],
+        "text": ["a,b"],
         "on": [True, False],
     }
     assert listed_from("2, 5x", str) == ["2", "5x"]

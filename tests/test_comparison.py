@@ -4,7 +4,6 @@ import json
 from math import isnan
 
 import backtrader as bt
-import lab_strategies as lab
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +13,7 @@ import bt_margin as bm
 from bt_margin.bootstrap import generator, resampled
 from bt_margin.comparison import AXES, Comparison, _candles, column_of, compare
 from bt_margin.core.top_up import TopUp
+from bt_margin.engines import Engine, play_by_loop
 from bt_margin.outcome import AGGREGATES, FIGURES, Outcome
 from bt_margin.sizers import EquityFraction
 from bt_margin.sweep import Stopped
@@ -55,10 +55,10 @@ def same(first: Comparison, second: Comparison) -> bool:
 
 
 def test_every_combination_has_a_row_and_every_path_a_run():
-    told = compared(sizers=[0.1, MAJOR], leverages=[2, 5], margin_modes=["cross", "isolated"], params={"fast": [2, 3], "slow": 8}, paths=2)
+    told = compared(sizers=[0.1, MAJOR], leverages=[2, 5], margin_modes=["cross", "isolated"], params={"fast": [2, 3], "slow": 8}, paths=1)
     assert told.combinations == len(told.table) == 2 * 2 * 2 * 2
     assert sorted(told.table.index) == list(range(16))
-    assert len(told.runs) == 16 * 3
+    assert len(told.runs) == 16 * 2
     assert list(told.table.columns) == [*AXES, "fast", "paths", "errors", *AGGREGATES, "is_admitted"]
     assert list(told.runs.columns) == ["combination", "path", *FIGURES, "error"]
     assert set(told.table["rule"]) == {"size 0.1", bm.sizers.label(MAJOR)}
@@ -109,7 +109,7 @@ def test_the_seed_decides_the_paths_and_not_the_history():
 
 
 def test_the_table_is_the_same_for_any_number_of_workers():
-    terms = {"sizers": [0.1, MAJOR], "leverages": [2, 20], "paths": 3, "seed": 5}
+    terms = {"sizers": [0.1, MAJOR], "leverages": [2, 20], "paths": 1, "seed": 5}
     alone = compared(**terms)
     assert same(alone, compared(**terms, backend="loky", workers=1))
     assert same(alone, compared(**terms, backend="loky", workers=2))
@@ -168,6 +168,14 @@ def test_a_process_that_was_on_another_market_does_not_take_it_for_this_one():
         compared(Holds, other, sizers=[0.1], venues=["generic"])
     compared(Holds, {"BTC": data}, sizers=[0.1], leverages=[5], venues=["hyperliquid"], split="2024-01-06")
     assert same(alone, compared(Holds, {"BTC": data}, sizers=[0.1], leverages=[5], venues=["hyperliquid"]))
+
+
+def test_arrays_of_numpy_are_lists_of_what_is_tried():
+    told = compared(sizers=[0.1], leverages=np.arange(2, 4), params={"fast": np.array([2, 3])}, paths=1, block=np.inf)
+    assert told.settings["leverages"] == [2, 3]
+    assert sorted(told.table["fast"]) == [2, 2, 3, 3]
+    assert told.settings["block"] is None
+    assert "in one block" in str(told)
 
 
 # -- how it is ranked ------------------------------------------------------------------------------------------------
@@ -259,7 +267,7 @@ def test_what_comes_after_the_split_changes_nothing_before_it():
     later = candles(seed=9)
     for name in ("open", "high", "low", "close"):
         other[name] = np.concatenate([other[name][:120], later[name][120:]])
-    terms = {"sizers": [0.1, 0.2, MAJOR], "leverages": [2, 20], "paths": 3, "split": "2024-01-06"}
+    terms = {"sizers": [0.1, MAJOR], "leverages": [20], "paths": 2, "split": "2024-01-06"}
     first, second = compared(**terms), compared(**terms, data={"BTCUSDT": other}, funding={"BTCUSDT": 0.0001})
     pd.testing.assert_frame_equal(first.train, second.train, check_exact=True)
     assert not first.test["wealth_50"].equals(second.test["wealth_50"])
@@ -292,7 +300,7 @@ def test_a_combination_that_cannot_be_is_a_row_and_the_others_are_ranked_before_
     assert told.table["leverage"].tolist() == [2, 300]
     assert told.table["errors"].tolist() == [0, 1]
     assert "leverage 300 is not possible" in told.errors["error"].iloc[0]
-    assert any("1 combinations had runs that failed" in flag for flag in told.flags)
+    assert any("combinations with runs that failed: 1" in flag for flag in told.flags)
 
 
 def test_a_rule_that_fails_on_some_paths_is_not_ranked_first():
@@ -300,6 +308,19 @@ def test_a_rule_that_fails_on_some_paths_is_not_ranked_first():
     assert 0 < told.table["errors"].iloc[0] < 7
     assert not told.table["is_admitted"].iloc[0]
     assert told.table["wealth_50"].notna().all()
+
+
+def test_a_job_that_dies_whole_is_an_error_of_each_of_its_combinations(monkeypatch):
+    def die(market, combinations):
+        if market.path == 1:
+            raise MemoryError("no more")
+        yield from play_by_loop(market, combinations)
+
+    monkeypatch.setattr("bt_margin.engines.ENGINES", {"loop": Engine(die, bars=1e9)})
+    told = compared(sizers=[0.1, 0.2], paths=2)
+    assert told.errors[["combination", "path"]].to_numpy().tolist() == [[0, 1], [1, 1]]
+    assert told.errors["error"].str.contains("MemoryError: no more").all()
+    assert told.table["errors"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -380,7 +401,7 @@ def test_an_interrupted_comparison_resumes_with_what_was_done(tmp_path, monkeypa
     runs, folder = tmp_path / "runs", tmp_path / "kept"
     runs.mkdir()
     monkeypatch.setenv("LAB_RUNS", str(runs))
-    monkeypatch.setattr("bt_margin.engines.ENGINES", {"loop": lab_engine()})
+    monkeypatch.setattr("bt_margin.engines.ENGINES", {"loop": Engine(play_by_loop, bars=1)})
     terms = {"strategy": Counting, "sizers": [0.1, 0.2], "paths": 2}
 
     def stop(done, total, left):
@@ -395,13 +416,6 @@ def test_an_interrupted_comparison_resumes_with_what_was_done(tmp_path, monkeypa
     assert len(list(runs.iterdir())) == 6
     monkeypatch.setenv("LAB_RUNS", str(tmp_path))
     assert same(told, compared(**terms))
-
-
-def lab_engine():
-    """Return the loop with one combination in a job."""
-    from bt_margin.engines import Engine, play_by_loop
-
-    return Engine(play_by_loop, bars=1)
 
 
 def test_another_comparison_does_not_go_into_the_same_folder(tmp_path):
@@ -426,4 +440,3 @@ def test_a_comparison_reads_as_a_ranked_table():
     assert "seed 11" in text
     assert "2 combinations tried" in text
     assert "mark from last: BTCUSDT" in text
-    assert lab.__name__ == "lab_strategies"

@@ -318,7 +318,47 @@ def test_figures_of_a_run_are_those_of_the_tear_sheet(symbols, mode, venue):
     assert told["min_headroom"] == pytest.approx(1 - known["highest_margin_ratio"])
     hours = (600 * 3_600) / 3_600
     assert told["time_above_half"] * hours == pytest.approx(known["hours_above_50"])
-    assert told["closest_call_atr"] > 0
+    assert told["closest_call_atr"] == pytest.approx(least_distance_in_ranges(result))
+
+
+def least_distance_in_ranges(result: Result) -> float:
+    """Return the closest call in average true ranges, worked out for every position at every close."""
+    found = []
+    for symbol in result.symbols:
+        bars = result.candles(symbol)
+        bars["range"] = average_true_range(*(bars[name].to_numpy() for name in ("high", "low", "close")))
+        for row in result.positions[result.positions["symbol"] == symbol].itertuples():
+            bar, side = bars.loc[row.time], 1 if row.size > 0 else -1
+            worst = bar["low"] if side > 0 else bar["high"]
+            found.append(max(side * (worst - row.liquidation_price), 0) / bar["range"])
+    return np.nanmin(found)
+
+
+def test_a_hedged_account_has_figures_too():
+    rows = [CALM, CALM, *[(100, 104, 99, 103)] * 20]
+    both = {1: lambda strategy: (strategy.buy(size=2, position_side="LONG"), strategy.sell(size=1, position_side="SHORT"))}
+    told = figures(both, frame(rows), position_mode="hedge", margin_mode="cross", intrabar="close")
+    assert told["wealth"] == pytest.approx((1_000 + 2 * 3 - 1 * 3) / 1_000)
+    assert told["max_leverage"] == pytest.approx(3 * 103 / 1_003)
+    assert told["is_liquidated"] == 0
+
+
+def test_the_stops_of_two_legs_are_told_apart():
+    rows = [CALM, CALM, CALM, (100, 100, 88, 100), (100, 125, 100, 125)]  # a long dies at 90.9, a short at 108.9
+    told = figures({1: open_legs, 2: stop_legs}, frame(rows), position_mode="hedge")
+    assert told["full_liquidations"] == 2
+    assert told["liquidated_before_stop"] == 1  # the first cancels the orders of both legs, so the short has no stop any more
+    assert told["liquidated_past_stop"] == 0
+
+
+def open_legs(strategy) -> None:
+    strategy.buy(size=1, position_side="LONG")
+    strategy.sell(size=1, position_side="SHORT")
+
+
+def stop_legs(strategy) -> None:
+    strategy.sell(size=1, exectype=bt.Order.Stop, price=85, position_side="LONG")
+    strategy.buy(size=1, exectype=bt.Order.Stop, price=130, position_side="SHORT")
 
 
 def test_figures_are_plain_and_named_once():

@@ -21,6 +21,7 @@ from playing import frame
 
 from bt_margin import MarginBroker, PerpCommInfo
 from bt_margin.backtest import run
+from bt_margin.sizers import RiskToStop
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "strategies"
@@ -368,6 +369,20 @@ def test_a_refused_breakout_is_not_repeated_while_the_move_goes_on(broker):
     told = trade(broker, DonchianBreakout, bars(*closes), cash=50, **CHANNELS, stop_atr=100)
     longs = [bar for bar in told.refusals if closes[bar - 2] > closes[bar - 3]]
     assert longs == [6, 29]  # bar 5 breaks out; bar 28 is the first above its channel after the fall
+
+
+def test_sizers_are_told_the_stop_that_its_bracket_has():
+    stops = []
+
+    class Asked(DonchianBreakout):
+        def notify_order(self, order):
+            super().notify_order(order)
+            if order.exectype == bt.Order.Stop and order.status == order.Submitted:
+                stops.append((order.created.price, self.getsizer().decisions[-1].stop))
+
+    run(Asked, {"BTCUSDT": walk(400)}, leverage=5, sizer=RiskToStop)
+    assert len(stops) > 3
+    assert all(order == told for order, told in stops)
 
 
 def test_a_stop_far_below_zero_becomes_a_price_the_venue_takes():

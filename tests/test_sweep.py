@@ -6,6 +6,7 @@ import os
 import random
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,8 @@ def workers_in(folder: Path) -> list[int]:
 
 def has_ended(process: int) -> bool:
     """Whether a process that is nobody's child here ends within our patience."""
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("needs Linux, where the end of any process can be waited for")
     try:
         descriptor = os.pidfd_open(process)
     except ProcessLookupError:
@@ -237,6 +240,14 @@ def test_a_finished_sweep_is_read_and_not_run(tmp_path: Path) -> None:
 
 def test_resuming_a_folder_that_is_not_there_begins_one(tmp_path: Path) -> None:
     assert is_whole(squares(tmp_path / "a").run(backend="serial", resume=True))
+
+
+def test_a_folder_that_was_removed_between_two_runs_is_begun_anew(tmp_path: Path) -> None:
+    sweep = squares(tmp_path / "a")
+    first = sweep.run(backend="serial")
+    shutil.rmtree(tmp_path / "a")
+    assert sweep.run(backend="serial") == first
+    assert lines_of(tmp_path / "a") == [0, 1, 2, 3, 4]
 
 
 def test_results_are_not_mixed_without_resume(tmp_path: Path) -> None:
@@ -566,7 +577,8 @@ def main():
 
 @pytest.mark.parametrize(("how", "reads"), [("loky", [1, 2]), ("serial", [0])])
 def test_a_class_of_the_started_script_is_found_and_the_script_not_run_again(tmp_path: Path, how: str, reads: list[int]) -> None:
-    guarded = SCRIPT + "print('read', __name__ == '__main__')\nif __name__ == '__main__':\n    main()\n"
+    read = "sys.stdout.write(f'read {__name__ == \"__main__\"}\\n')\n"  # in one piece, for workers share the stream
+    guarded = SCRIPT + read + "if __name__ == '__main__':\n    main()\n"
     said = script_said(guarded, str(tmp_path / "a"), how, folder=tmp_path).splitlines()
     assert [line for line in said if not line.startswith("read")] == ["Cross 42 "] * 3
     assert said.count("read True") == 1

@@ -71,11 +71,13 @@ def rule(name: str) -> Callable[[R], R]:
 
 
 def from_text(text: str) -> tuple[type[bt.Sizer], dict[str, Any]]:
-    """Return the class and the params of a rule from ``NAME`` or ``NAME:key=value,key=value``.
+    """Return the class and the params of a rule from ``NAME`` or ``NAME:key=value,key=value``; a number is a fixed size.
 
     A value is a number, a percentage (``1%``), true, false, none, or a text; a rule inside a rule stands in brackets if it has
     params of its own: ``martingale:inner=(risk:fraction=1%),most=3``.
     """
+    if re.fullmatch(r"\d*\.?\d+", text.strip()):
+        return RULES["size"], {"size": float(text)}
     name, terms = split(text)
     if name not in RULES:
         raise ValueError(f"{text!r} is no sizing rule; known are {', '.join(sorted(RULES))}")
@@ -396,6 +398,9 @@ class Rule(bt.Sizer):
         raise TypeError(f"{type(self).__name__} sizes nothing; write a method wanted(ask) that returns a size")
 
     def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:
+        if not len(data):  # no bar of it has come; a preloaded line would answer with its last one
+            self.skipped["bars"] += 1
+            return 0.0
         ask = Ask(self, comminfo, cash, data, isbuy)
         if ask.closing:
             return ask.closing
@@ -411,10 +416,10 @@ class Rule(bt.Sizer):
     def _cut(self, ask: Ask, wanted: float) -> float:
         """Return a size cut to what the account and the venue take; SkipError where nothing is left."""
         contract, most = ask.contract, ask.most() * (1 - self.p.spare)
-        if not wanted > 0:
-            raise SkipError("edge")
         if not most > 0:
             raise SkipError("room")
+        if not wanted > 0:
+            raise SkipError("edge")
         size = min(wanted, most)
         is_filtered = ask.slot is None or self.broker.now >= contract.filters_since
         size = contract.floor_size(min(size, contract.max_size) if is_filtered else size)

@@ -141,6 +141,8 @@ class IsolatedToStop(RiskToStop):
         size = ask.contract.largest_size(size, lambda part: plan.cost(part) <= free, beside=ask.same_side)
         if not size > 0:
             raise SkipError("room")
+        if not ask.contract.takes(size, ask.price, time=self.broker.now):
+            raise SkipError("least")
         plan.carry_out(size)
         ask.terms_changed()
         return size
@@ -153,6 +155,8 @@ class _Plan:
         self.ask, self.at, self.ceiling = ask, at, ceiling
         self.position: Any = ask.slot.position
         self.entry = ask.price * (1 + ask.side * slippage)
+        # The legs of a hedge share their leverage, which cannot fall while one is open.
+        self.is_fixed = any(leg.position.size for leg in ask.broker.legs_of(ask.data))
 
     def margin(self, size: float) -> float:
         """Return what the position's own wallet needs once the order has filled."""
@@ -166,7 +170,7 @@ class _Plan:
 
     def leverage(self, size: float) -> float:
         """Return the leverage to open a size with, 0 where more than the whole notional would have to lie behind it."""
-        if self.position.size:
+        if self.is_fixed:
             return float(self.position.leverage)
         worth = self.ask.contract.notional(size, self.entry)
         implied = implied_leverage(worth, self.margin(size))
@@ -176,27 +180,30 @@ class _Plan:
         return min(whole_leverage(implied), self.ceiling, max(allowed, 1.0))
 
     def lacking(self, size: float) -> float:
-        """Return what has to be added to an open position besides the margin that comes with the order."""
-        if not self.position.size:
+        """Return what has to be added to a position besides the margin that comes with the order."""
+        if not self.is_fixed:
             return 0.0
         own = self.ask.broker.account.wallets[self.position.wallet] + self.ask.contract.notional(size, self.entry) / self.position.leverage
         return max(self.margin(size) - own, 0.0)
 
     def cost(self, size: float) -> float:
         """Return what a size takes of the free money: its margin, what has to be added, the fee."""
-        leverage = self.leverage(size)
-        if not leverage:
+        leverage, lacking = self.leverage(size), self.lacking(size)
+        if not leverage or (lacking and not self.position.size):  # margin can be added to what is open only
             return inf
         worth = self.ask.contract.notional(size, self.entry)
-        return worth / leverage + self.lacking(size) + worth * max(self.ask.fee, 0.0)
+        return worth / leverage + lacking + worth * max(self.ask.fee, 0.0)
 
     def carry_out(self, size: float) -> None:
-        """Set the leverage for the order, or add the margin that an open position lacks."""
+        """Set the leverage for the order, or add the margin that an open position lacks; SkipError where the broker refuses it."""
         broker, data, lacking = self.ask.broker, self.ask.data, self.lacking(size)
-        if not self.position.size:
-            broker.set_leverage(data, self.leverage(size))
-        elif lacking:
-            broker.add_margin(data, lacking, side=self.ask.leg)
+        try:
+            if not self.is_fixed:
+                broker.set_leverage(data, self.leverage(size))
+            elif lacking:
+                broker.add_margin(data, lacking, side=self.ask.leg)
+        except ValueError as refused:  # resting orders need the money, or more of it at another leverage
+            raise SkipError("room") from refused
 
 
 class _Cap(Rule):

@@ -109,7 +109,10 @@ class Volatility(Smoothed):
 
 
 def name_of(strategy: Any, data: Any) -> str:
-    """Return the symbol of a data of a strategy; of one without a name its number there."""
+    """Return the symbol of a data of a strategy as the account has it; on stock Backtrader its name, without one its number."""
+    legs_of = getattr(strategy.broker, "legs_of", None)
+    if legs_of is not None:
+        return str(legs_of(data)[0].name)
     return data._name or f"data{next((number for number, own in enumerate(strategy.datas) if own is data), 0)}"
 
 

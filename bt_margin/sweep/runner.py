@@ -67,10 +67,12 @@ def _together(desk: Desk, jobs: Iterator[tuple[int, str]], workers: int) -> Gene
 
     pool: dict[str, Any] = {"initializer": begin, "initargs": (os.getpid(),)}
     parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size="auto", **pool)
+    is_whole = False
     try:
         yield from _results(parallel, (delayed(perform)(desk, number, text) for number, text in jobs), _ctrl_c_held_back())
-    finally:
-        get_reusable_executor(reuse=True).shutdown(kill_workers=True)  # they would wait for more work for minutes
+        is_whole = True
+    finally:  # they would wait for more work for minutes; one that is not killed still prints what it has to say
+        get_reusable_executor(reuse=True).shutdown(kill_workers=not is_whole)
 
 
 def _results(parallel: Any, calls: Iterator[Any], starting: AbstractContextManager[None]) -> Generator[str, None, None]:
@@ -92,7 +94,7 @@ def _alone(desk: Desk, jobs: Iterator[tuple[int, str]], deaths: Counter[int]) ->
     """Do jobs in one process, one at a time, so that it is known whose death a death is."""
     from joblib.externals.loky import ProcessPoolExecutor
 
-    executor = None
+    executor, is_whole = None, False
     try:
         for number, text in jobs:
             said = None
@@ -108,9 +110,10 @@ def _alone(desk: Desk, jobs: Iterator[tuple[int, str]], deaths: Counter[int]) ->
                     deaths[number] += 1
                     said = died(number) if deaths[number] >= DEADLY else None
             yield said
+        is_whole = True
     finally:
         if executor is not None:
-            executor.shutdown(kill_workers=True)
+            executor.shutdown(kill_workers=not is_whole)
 
 
 @contextmanager
@@ -120,7 +123,8 @@ def _ctrl_c_held_back() -> Iterator[None]:
     What is blocked here is blocked in them: in its first second Python would end of it with a traceback, before ``begin`` is
     reached. That alone does not make it wait: another thread of this process may take it.
     """
-    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+    handler = signal.getsignal(signal.SIGINT)
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread() or handler is None:
         yield
         return
     from multiprocessing import resource_tracker
@@ -130,7 +134,7 @@ def _ctrl_c_held_back() -> Iterator[None]:
     resource_tracker.ensure_running()  # they let Ctrl-C through again once they have been started
     tracker_of_loky.ensure_running()
     came: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

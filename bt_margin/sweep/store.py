@@ -121,10 +121,10 @@ class Store:
         is_known = path.is_file()
         if self.rows_path.exists() and not is_known:
             raise ValueError(f"{self.rows_path} is of no sweep, for there is no sweep.json beside it; name another folder")
+        self.scan()
         if is_known and self.rows_path.exists() and self.rows_path.stat().st_size:
             if told := self._difference(json.loads(path.read_text("utf-8")), json.loads(text), jobs):
                 raise ValueError(f"{self.folder} holds another sweep: {told}; name another folder")
-            self.scan()
             if not resume and self.index:
                 done = f"{len(self.index)} of {len(jobs)} results"
                 raise ValueError(f"{self.folder} holds {done} of this sweep; continue it with resume=True, or name another folder")

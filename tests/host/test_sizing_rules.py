@@ -326,6 +326,33 @@ def test_it_never_sets_more_leverage_than_there_was_and_adds_margin_to_what_is_o
     assert broker.liquidation_price(strategy.data) <= 80 - 1.0
 
 
+def test_isolated_margin_is_no_ones_while_a_resting_order_needs_it():
+    def order(strategy):
+        strategy.buy(size=80, exectype=bt.Order.Limit, price=99)
+        strategy.stop_for = stands_at(60)
+        strategy.setsizer(sizers.IsolatedToStop(atr=2, fraction=0.2))
+
+    strategy = play({3: order, 5: lambda s: s.buy()}, frame([CALM] * 3 + [STILL] * 4), terms=FREE)
+    # 2x for a stop so far away would take five times as much for the 80 that rest
+    assert strategy.getsizer().skipped == Counter(room=1)
+    assert strategy.broker.account.positions["AAA"].leverage == 10
+
+
+def test_what_is_too_small_to_order_moves_no_margin():
+    amount, sizer = ask("isolated:atr=2", CALM, CALM, CALM, CALM, stop=95, mode="isolated", terms={"min_size": 3})
+    assert (amount, sizer.skipped) == (0, Counter(least=1))
+    assert sizer.decisions[-1].leverage == 10
+
+
+def test_isolated_legs_of_a_hedge_share_their_leverage():
+    long = lambda s: s.buy(size=1, position_side="LONG")  # noqa: E731
+    # risk 10 to 106: a loss of 8 to 108 and 1.08 of maintenance are within the 10 that 10x gives; to 120 they are not
+    for stop, reasons in ((106, Counter()), (120, Counter(room=1))):
+        amount, sizer = ask("isolated:atr=2", CALM, CALM, CALM, CALM, before=long, isbuy=False, stop=stop, mode="isolated", hedge=True)
+        assert sizer.skipped == reasons
+        assert (amount > 0) == (not reasons)
+
+
 def test_isolated_margin_that_is_not_there_makes_the_order_smaller():
     # at 1x the stop at 20 needs nearly all of the notional as margin: 1 000 buys 0.99 x 10 at most
     amount, sizer = ask("isolated:fraction=1,atr=1,beyond=0", CALM, CALM, CALM, stop=20, mode="isolated")
@@ -639,13 +666,19 @@ def test_averages_are_of_the_bars_before_where_the_present_one_is_not_over():
 @pytest.mark.parametrize("name", sorted(sizers.RULES))
 def test_no_rule_knows_what_has_not_happened_yet(name):
     """The decisions of a run are the same whatever comes after them, down to the last digit."""
-    text = {"kelly-continuous": "kelly-continuous:period=50", "isolated": "isolated:fraction=5%"}.get(name, name)
-    whole = run_trend(sizers.from_text(text), margin_mode=mode_of(name)).strategy.getsizer()
-    other_end = WALK[:400] + walk(50, seed=3)
-    part = run_trend(sizers.from_text(text), margin_mode=mode_of(name), rows=other_end).strategy
+    text = {
+        "kelly-continuous": "kelly-continuous:period=50",
+        "isolated": "isolated:fraction=5%",
+        "kelly": "kelly:least=1%",
+        "optimal-f": "optimal-f:least=0.1",
+        "secure-f": "secure-f:least=0.1",
+    }.get(name, name)
+    terms = {"margin_mode": mode_of(name), "params": {"period": 4, "stop_atr": 1.0, "target_atr": 1.5}}
+    whole = run_trend(sizers.from_text(text), **terms).strategy.getsizer()
+    part = run_trend(sizers.from_text(text), rows=WALK[:400] + walk(50, seed=3), **terms).strategy
     last = part.broker.record.column("time")[399]
     decisions = [decision for decision in part.getsizer().decisions if decision.time <= last]
-    assert len(decisions) > 5
+    assert len(decisions) > 60 or name in ("liquidation", "maintenance")  # those two are soon out of money
     assert decisions == [decision for decision in whole.decisions if decision.time <= last]
 
 
@@ -708,6 +741,22 @@ def test_under_cheat_on_open_a_size_is_of_the_open_and_of_the_bars_before(text):
     assert len(set(decisions)) == 1
     assert decisions[0].price == 100
     assert decisions[0].size > 0
+
+
+def test_of_a_contract_without_a_bar_nothing_is_ordered():
+    said = []
+
+    class Early(bt.Strategy):
+        def prenext(self):
+            self.next()
+
+        def next(self):
+            if len(self) == 2:
+                said.append((len(self.data1), self.getsizing(self.data1), dict(self.getsizer().skipped)))
+
+    late = frame([at(500)] * 3, start="2024-01-01 05:00")
+    run(Early, {"X": frame([STILL] * 6), "Y": late}, venue="generic", leverage=10, sizer=sizers.EquityFraction)
+    assert said == [(0, 0, {"bars": 1})]
 
 
 def test_a_question_asked_twice_on_a_bar_counts_once():
@@ -781,6 +830,7 @@ def test_the_page_on_sizing_names_every_rule_and_every_parameter():
         ("maintenance:inner=risk", "risk 1 % to stop, 2 x maintenance at stop"),
         ("martingale:inner=(size:size=1)", "1 contracts, x2 after a loss"),
         (2.5, "2.5 contracts"),
+        ("0.5", "0.5 contracts"),
         ((bt.sizers.PercentSizer, {"percents": 50}), "PercentSizer percents=50"),
         (bt.sizers.FixedSize, "FixedSize"),
     ],
