@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .broker import MarginBroker
     from .cerebro import Cerebro
     from .comminfo import PerpCommInfo
+    from .comparison import Comparison, compare
     from .core.account import MarginAccount, Risk
     from .core.contract import Contract
     from .core.funding import FundingSchedule
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cerebro",
+    "Comparison",
     "Contract",
     "FundingSchedule",
     "MarginAccount",
@@ -51,6 +53,7 @@ __all__ = [
     "analyzers",
     "bankruptcy_price",
     "calculator",
+    "compare",
     "liquidation_price",
     "observers",
     "plan_liquidation",
@@ -76,6 +79,8 @@ _ROOMS = {
     "run": "backtest",
     "MarginBroker": "broker",
     "Cerebro": "cerebro",
+    "Comparison": "comparison",
+    "compare": "comparison",
     "PerpCommInfo": "comminfo",
     "MarginAccount": "core.account",
     "Risk": "core.account",

@@ -77,8 +77,8 @@ def run(
     ``progress`` is called about a thousand times a run with the share that is done, 0 to 1 (of all runs, if there are
     several). Where it returns False the run ends after that bar, and the Result, which says so, is of what was done.
     """
-    _check_strategy(strategy, params)
-    feeds = _feeds(data, mark, funding, detail, venues.load(venues.GENERIC.name if venue is None else venue))
+    check_strategy(strategy, params)
+    feeds = feeds_of(data, mark, funding, detail, venues.load(venues.GENERIC.name if venue is None else venue))
     watch = None if progress is None else _Watch(progress, feeds, runs=1 + baseline + len(BOUNDS) * bounds)
     _check_params(MarginBroker, MarginBroker.params, account)
     account |= {"spot": spot, "fee": fee, "on_liquidation": on_liquidation, "position_mode": position_mode, "check": check}
@@ -167,7 +167,8 @@ def _run(cerebro: bt.Cerebro, strategy: type[bt.Strategy], feeds: list[PerpData]
         ) from error
 
 
-def _check_strategy(strategy: Any, params: Mapping[str, Any] | None) -> None:
+def check_strategy(strategy: Any, params: Mapping[str, Any] | None) -> None:
+    """Refuse what is no strategy, or parameters that it has not."""
     if not (isinstance(strategy, type) and issubclass(strategy, bt.Strategy)):
         raise ValueError(f"strategy is a class derived from backtrader.Strategy, was {strategy!r}")
     params_class: Any = strategy.params  # type: ignore[attr-defined]
@@ -188,7 +189,8 @@ def _check_params(owner: type, params_class: Any, given: Mapping[str, Any]) -> N
         raise ValueError(f"{owner.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
 
 
-def _feeds(data: Mapping[str, Any], mark: Any, funding: Any, detail: Any, rules: venues.Venue) -> list[PerpData]:
+def feeds_of(data: Mapping[str, Any], mark: Any, funding: Any, detail: Any, rules: venues.Venue) -> list[PerpData]:
+    """Return a feed for each symbol; ``rules`` say how often a rate that is one number is charged."""
     if not isinstance(data, Mapping) or not data:
         was = "empty" if isinstance(data, Mapping) else f"a {type(data).__name__}"
         raise ValueError(f"data maps each symbol to its candles, such as {{'BTCUSDT': frame}}, was {was}")
@@ -229,12 +231,13 @@ def _cerebro(
         cerebro.adddata(feed)
     cerebro.addstrategy(strategy, **(params or {}))
     if sizer is not None:
-        kind, terms = _sizer(sizer)
+        kind, terms = sizer_of(sizer)
         cerebro.addsizer(kind, **terms)
     return cerebro
 
 
-def _sizer(sizer: Any) -> tuple[type[bt.Sizer], Mapping[str, Any]]:
+def sizer_of(sizer: Any) -> tuple[type[bt.Sizer], Mapping[str, Any]]:
+    """Return class and parameters of what ``run`` takes for a sizer."""
     if isinstance(sizer, int | float) and not isinstance(sizer, bool) and 0 < sizer < inf:
         return bt.sizers.FixedSize, {"stake": sizer}
     kind, terms = sizer if isinstance(sizer, tuple) and len(sizer) == 2 else (sizer, {})

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from .comparison import Comparison
+
 USAGE_ERROR: Any = typer.BadParameter.__mro__[2]  # the ancestor of every complaint about a command line; typer does not export it
 PIPED_WIDTH = 120  # columns of a table that goes to no terminal
 SHOWN = 10  # liquidations; the rest is in the files and in --json
@@ -81,18 +83,59 @@ class Plan:
 
     def command(self) -> str:
         """Return the command line that carries this plan out."""
-        from shlex import join
+        return _command_of("run", self)
 
-        words = [NAME, "run", self.strategy]
-        for name, value in vars(self).items():
-            option = f"--{name.replace('_', '-')}"
-            if name == "strategy" or value == type(self).__dataclass_fields__[name].default:
-                continue
-            if isinstance(value, bool):
-                words.append(option)
-            else:
-                words += [word for item in ([value] if isinstance(value, str | int | float) else value) for word in (option, f"{item}")]
-        return join(words)
+
+def _command_of(name: str, plan: Any) -> str:
+    """Return the command line of a plan: what is not the default as options."""
+    from shlex import join
+
+    words = [NAME, name, plan.strategy]
+    for field, value in vars(plan).items():
+        option = f"--{field.replace('_', '-')}"
+        if field == "strategy" or value == type(plan).__dataclass_fields__[field].default:
+            continue
+        if isinstance(value, bool):
+            words.append(option)
+        else:
+            words += [word for item in ([value] if isinstance(value, str | int | float) else value) for word in (option, f"{item}")]
+    return join(words)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One comparison as its command line names it; see the options of ``compare``."""
+
+    strategy: str
+    data: Sequence[str]
+    sizer: Sequence[str] = ()
+    leverage: str = "1"
+    margin_mode: str = "cross"
+    venue: str = "binance"
+    param: Sequence[str] = ()
+    paths: int = 0
+    block: str = "48h"
+    seed: int = 1
+    cap: float = 0.05
+    split: str | None = None
+    mark: Sequence[str] = ()
+    funding: Sequence[str] = ()
+    position_mode: str = "one_way"
+    cash: float = 10_000.0
+    start: str | None = None
+    end: str | None = None
+    fee: str | None = None
+    intrabar: str = "adverse"
+    unfunded: str = "reject"
+    filters: str = "round"
+    stamp: str = "open"
+    on_liquidation: str = "continue"
+    refill: float | None = None
+    engine: str = "loop"
+
+    def command(self) -> str:
+        """Return the command line that carries it out."""
+        return _command_of("compare", self)
 
 
 @app.callback(invoke_without_command=True)
@@ -191,6 +234,60 @@ def demo(
     result, written = _carry_out(plan, keep, is_quiet=as_json)
     _tell(result, plan, written, as_json=as_json, note=DEMO_NOTE)
     _stop_if_cut_short(result, plan)
+
+
+@app.command()
+def compare(
+    strategy: Annotated[str, typer.Argument(help="file.py, file.py:Class, module or module:Class.")],
+    more: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="Candle files.", show_default=False)] = None,
+    data: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Candles, BTCUSDT-1h.csv or BTCUSDT=FILE.")] = None,
+    sizer: Annotated[
+        list[str] | None, typer.Option(metavar="RULE", help="A rule to try, as of run; 'none': as the strategy sizes; more may follow.")
+    ] = None,
+    leverage: Annotated[str, typer.Option(help="One or more, 2,5,10.")] = Trial.leverage,
+    margin_mode: Annotated[str, typer.Option(help="cross, isolated, or cross,isolated.")] = Trial.margin_mode,
+    venue: Annotated[str, typer.Option(help="One or more, binance,okx.")] = Trial.venue,
+    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter, or several to try: fast=10,20.")] = None,
+    paths: Annotated[int, typer.Option(help="Bootstrap paths of the market, beside the history; 0 has no probabilities.")] = Trial.paths,
+    block: Annotated[str, typer.Option(help="Mean length of a block: 48h, 3d, or a number of bars.")] = Trial.block,
+    seed: Annotated[int, typer.Option(help="Of the paths; the same for all combinations.")] = Trial.seed,
+    cap: Annotated[float, typer.Option(help="Highest probability of a liquidation to be ranked among the first.")] = Trial.cap,
+    split: Annotated[str | None, typer.Option(metavar="TIME", help="Rank by the bars until then, show the bars after it (UTC).")] = None,
+    mark: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Mark candles, FILE or SYMBOL=FILE.")] = None,
+    funding: Annotated[list[str] | None, typer.Option(metavar="RATE", help="Rate per interval, or file, or SYMBOL=....")] = None,
+    position_mode: Annotated[str, typer.Option(help="one_way, or hedge.")] = Trial.position_mode,
+    cash: Annotated[float, typer.Option(help="First deposit.")] = Trial.cash,
+    start: Annotated[str | None, typer.Option(help="First day or time of the candles, UTC.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last day or time of the candles, UTC.")] = None,
+    fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
+    intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable, worst or close.")] = Trial.intrabar,
+    unfunded: Annotated[str, typer.Option(help="An order without the margin it needs: reject, or shrink.")] = Trial.unfunded,
+    filters: Annotated[str, typer.Option(help="A size or price off its step: round, or refuse.")] = Trial.filters,
+    stamp: Annotated[str, typer.Option(help="What the time of a row is: the open or the close of its bar.")] = Trial.stamp,
+    on_liquidation: Annotated[str, typer.Option(help="continue, stop, or refill the account to --refill.")] = Trial.on_liquidation,
+    refill: Annotated[float | None, typer.Option(help="Equity that a refill after a liquidation pays up to.")] = None,
+    engine: Annotated[str, typer.Option(help="What plays the runs: loop.")] = Trial.engine,
+    workers: Annotated[int | None, typer.Option(help="Processes; one for each core unless given.", show_default=False)] = None,
+    backend: Annotated[str, typer.Option(help="loky: this machine; dask: a cluster; serial: this process.")] = "loky",
+    scheduler: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="Of the dask cluster.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables; results are kept there as they come.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what --out holds.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the page, compare.html, and its pictures.")] = None,
+    lang: Language = "en",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the ranked table as JSON.")] = False,
+) -> None:
+    """Run a strategy under many sizing rules and leverages, on the history and on paths like it, and rank them."""
+    files = [*(data or ()), *(more or ())]
+    if not files:
+        raise ValueError("a comparison needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
+    asked = (strategy, files, sizer or (), leverage, margin_mode, venue, param or (), paths, block, seed, cap, split, mark or ())
+    whence = (funding or (), position_mode, cash, start, end, fee, intrabar, unfunded, filters, stamp, on_liquidation, refill, engine)
+    trial = Trial(*asked, *whence)
+    where: dict[str, Any] = {"workers": workers, "backend": backend.lower(), "scheduler": scheduler, "out": out, "resume": resume}
+    _check_places(out, None, report, lang)
+    compared = _compare(trial, where, is_quiet=as_json)
+    pages = [] if report is None else list(_save_comparison(compared, report, lang))
+    _tell_comparison(compared, out, pages, as_json=as_json)
 
 
 calc.register(app)
@@ -401,6 +498,107 @@ def _progress() -> Iterator[Callable[[str, float | None], None]]:
             shown.update(tasks[stage], completed=share)
 
         yield tell
+
+
+# -- comparing -------------------------------------------------------------------------------------------------------
+
+
+def _compare(trial: Trial, where: dict[str, Any], *, is_quiet: bool) -> "Comparison":
+    """Carry a comparison out; Ctrl-C ends it with a sentence that says what is kept.
+
+    ``is_quiet``: what the strategy prints goes to stderr, so that stdout is ours alone.
+    """
+    from .comparison import compare as compared
+    from .loading import as_options, blaming
+    from .sweep import Stopped, progress_bar
+
+    with redirect_stdout(sys.stderr) if is_quiet else nullcontext(), progress_bar("comparing") as progress:
+        try:
+            terms = _trial_terms(trial)
+            with blaming(trial.strategy, terms["strategy"].__module__):
+                return compared(**terms, **where, progress=progress, command=trial.command())
+        except Stopped as error:
+            told = (
+                as_options(str(error))
+                if where["out"] is not None
+                else "stopped, and nothing was kept; --out DIR keeps results as they come"
+            )
+            print(f"{NAME}: {told}", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+
+
+def _trial_terms(trial: Trial) -> dict[str, Any]:
+    """Return the arguments of ``comparison.compare`` that a trial names."""
+    from . import venues
+    from .loading import check_kinds, fee_from, feeds_from, leverage_from, listed_from, strategy_from, values_from
+
+    houses = listed_from(trial.venue.lower(), str)
+    rules = [venues.load(house) for house in houses]
+    if trial.cash == Trial.cash and any(contract.kind == "inverse" for house in rules for contract in house.contracts.values()):
+        names = ", ".join(house.name for house in rules)
+        raise ValueError(f"--cash is coins at {names}, where contracts settle in their base coin; say how many, such as --cash 2")
+    strategy, params = strategy_from(trial.strategy), values_from(trial.param)
+    for name, values in params.items():
+        for value in values:
+            check_kinds(strategy, {name: value})
+    try:
+        leverages = listed_from(trial.leverage, leverage_from)
+    except ValueError:
+        raise ValueError(f"--leverage takes numbers such as 2,5,10, was {trial.leverage!r}") from None
+    return {
+        "strategy": strategy,
+        "data": feeds_from(trial.data, trial.mark, trial.funding, trial.start, trial.end, rules[0], trial.stamp.lower()),
+        "sizers": [None if rule.lower() == "none" else rule for rule in trial.sizer] or [None],
+        "leverages": leverages,
+        "margin_modes": listed_from(trial.margin_mode.lower(), str),
+        "venues": houses,
+        "params": params,
+        **{name: getattr(trial, name) for name in ("paths", "block", "seed", "cap", "split", "cash", "engine", "refill")},
+        "fee": None if trial.fee is None else fee_from(trial.fee),
+        "position_mode": trial.position_mode.lower().replace("-", "_"),
+        "intrabar": trial.intrabar.lower().replace("favorable", "favourable"),
+        "unfunded": trial.unfunded.lower(),
+        "filters": trial.filters.lower(),
+        "on_liquidation": trial.on_liquidation.lower(),
+    }
+
+
+def _save_comparison(compared: "Comparison", folder: Path, lang: str) -> Iterator[Path]:
+    """Write the page of a comparison and its pictures, and yield each; without what the page is made with say so, and write these."""
+    from .plots import PICTURES, panel
+    from .report import MissingExtraError, Report
+
+    try:
+        yield _save_text(Report(compared, lang=lang).html(), folder / "compare.html", "--report")
+    except MissingExtraError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+    for key in PICTURES:
+        yield _save_picture(panel(compared, key), folder / f"{key}.png", "--report")
+
+
+def _tell_comparison(compared: "Comparison", out: Path | None, pages: Sequence[Path], *, as_json: bool) -> None:
+    from .comparison import files_in
+
+    written = [*([] if out is None else files_in(out)), *pages]
+    if as_json:
+        tables = {name: getattr(compared, name) for name in ("table", "test", "errors")}
+        shown = {
+            "settings": compared.settings,
+            "combinations": compared.combinations,
+            "flags": list(compared.flags),
+            **{name: None if frame is None else frame.reset_index().to_dict("records") for name, frame in tables.items()},
+            "files": [str(path) for path in written],
+        }
+        print(json.dumps(plain(shown), indent=2))
+        return
+    from .tables import comparison_heading, comparison_table
+
+    console = Console() if sys.stdout.isatty() or "COLUMNS" in environ else Console(width=PIPED_WIDTH)
+    console.print(comparison_heading(compared) + "\n", highlight=False, markup=False)
+    console.print(comparison_table(compared))
+    console.print("Stated policies: " + "; ".join(compared.flags) + ".", highlight=False, markup=False)
+    for path in written:
+        console.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 # -- telling ---------------------------------------------------------------------------------------------------------

@@ -210,6 +210,14 @@ class PerpData(bt.feed.DataBase):
                 columns[alias] = kept(values)
         return [columns.get(alias) for alias in self.getlinealiases()]
 
+    def columns(self) -> dict[str, Any]:
+        """Return the lines that are filled, but the times, and the mark prices: plain columns by name, a row for each bar."""
+        found = {name: column for name, column in zip(self.getlinealiases(), self._columns, strict=True) if column is not None}
+        del found["datetime"]
+        if self.perp.mark_open is not None:
+            found |= {f"mark_{price}": getattr(self.perp, f"mark_{price}") for price in PRICES}
+        return found
+
     def _perp(self, table: "Table", rows: slice, delivered: Any, bar: int, title: str) -> PerpSeries:
         marks = _marks(table, rows, self.p.mark, title) or {}
         stamps = as_column(delivered / SECOND)

@@ -138,14 +138,12 @@ def _frame(source: Any, title: str) -> Any:
         raise ValueError(f"{title} file {str(source)!r} {told}; give the path of a .csv or .parquet file")
     if path.suffix.lower() not in (".parquet", *CSV_SUFFIXES):
         raise ValueError(f"{title} file {str(source)!r} must end in .parquet or one of {' '.join(CSV_SUFFIXES)}")
-    # Before 3.1 the default parser of pandas could be one unit in the last place off what was written.
-    exact = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
     try:
         if not path.stat().st_size:
             raise pd.errors.EmptyDataError
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path)
-        terms = {"sep": _separator(path), **exact}
+        terms = {"sep": _separator(path), **exact_terms()}
         frame = pd.read_csv(path, **terms)
         if len(frame.columns) == DUMP_WIDTH and _is_nameless(frame):
             frame = _dump(path, terms)
@@ -164,6 +162,14 @@ def _frame(source: Any, title: str) -> Any:
             f"first line, {listed(frame.columns)}; name every column, and drop what stands above the names"
         )
     return frame
+
+
+def exact_terms() -> dict[str, Any]:
+    """Return what makes pandas read the numbers of a CSV as they were written: before 3.1 its default could be off by one unit in the
+    last place."""
+    import pandas as pd
+
+    return {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 
 
 def _separator(path: Path) -> str:

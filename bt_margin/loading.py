@@ -39,6 +39,14 @@ SAID = {
     ),
     "sizer is a class derived from backtrader.Sizer, (class, params) or a size": "--sizer is a sizer's name, file.py:Class or a size",
     ", or say currency= in their PerpCommInfo": "",
+    "the same command with resume=True does the rest": "the same command with --resume does the rest",
+    "continue it with resume=True": "continue it with --resume",
+    "run again with resume=True": "run again with --resume",
+    "resume goes on with what a folder holds; name it as out=": "--resume goes on with what a folder holds; name it as --out DIR",
+    "backend='dask' takes scheduler='tcp://host:port', and no other backend does": (
+        "--backend dask takes --scheduler tcp://host:port, and no other backend does"
+    ),
+    "see why with backend='serial'": "see why with --backend serial",
     "run it with margin_mode='isolated'": "say --margin-mode isolated",
     ", or PerpData a timeframe= of Seconds, Minutes or Days and a compression=": "",
 }
@@ -116,6 +124,28 @@ def _row_of_numbers(value: Any) -> Any:
 def params_from(pairs: Sequence[str], option: str = "--param") -> dict[str, Any]:
     """Return parameters from ``key=value`` texts; a value is read as a Python literal, else kept as text."""
     return sizers.params_from(pairs, option, sizers.literal_from)
+
+
+def values_from(pairs: Sequence[str], option: str = "--param") -> dict[str, list[Any]]:
+    """Return the values to try of parameters from ``key=value`` and ``key=value,value`` texts; commas in brackets part nothing."""
+    return sizers.params_from(pairs, option, lambda text: listed_from(text, sizers.literal_from))
+
+
+def listed_from(text: str, read: Callable[[str], T]) -> list[T]:
+    """Return the values of a text that commas outside of brackets and quotes part.
+
+    >>> listed_from("10,(1, 2),'a,b'", str)
+    ['10', '(1, 2)', "'a,b'"]
+    """
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        quote = "" if letter == quote else quote or (letter if letter in "'\"" else "")
+        depth += 0 if quote else (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [read(part.strip()) for part in parts]
 
 
 def check_kinds(strategy: type[bt.Strategy], params: Mapping[str, Any]) -> None:

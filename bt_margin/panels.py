@@ -587,27 +587,42 @@ def _leverage(view: View) -> Panel:
     effective = frame["effective_leverage"].to_numpy()
     lines = [_line(view, "effective_leverage", "effective leverage of the account: notional / equity", effective, is_step=True)]
     tiers = result.tiers
-    tiers = tiers[tiers["symbol"].isin(result.legs(view.symbol))]
-    if len(tiers):
+    held = [symbol for symbol in result.symbols if tiers["symbol"].isin(result.legs(symbol)).any()]
+    if held:
         by_bar = tiers.groupby("time")[["max_leverage", "leverage"]].min().reindex(frame.index)
-        for key, label, role in (
-            ("max_leverage", f"most that the tier of {view.symbol} allows", "limit"),
-            ("leverage", f"leverage set for {view.symbol}", "beside"),
-        ):
+        most, chosen = f"most that the tier of {held[0]} allows", f"leverage set for {held[0]}"
+        if len(held) > 1:
+            most, chosen = "least that a tier of the contracts held allows", "lowest leverage set for the contracts held"
+        for key, label, role in (("max_leverage", most, "limit"), ("leverage", chosen, "beside")):
             values = by_bar[key].to_numpy(dtype=float)
             lines.append(_line(view, key, label, np.where(np.isfinite(values), values, np.nan), is_step=True, role=role))
     title = "Effective leverage, the leverage set and what the tier allows"
-    note = "" if len(tiers) else f"{view.symbol} was never held at a close under a tier."
-    tables = (_line_table(lines, "times"), _tier_table(view, tiers))
+    whose = view.symbol if len(result.symbols) == 1 else "No contract"
+    never = f"{whose} was {'never' if len(result.symbols) == 1 else 'ever'} held at a close under a tier."
+    note = _binding_said(tiers, held) if held else never
+    tables = (_line_table(lines, "times"), *(_tier_table(view, symbol, tiers) for symbol in held or [view.symbol]))
     return Panel("leverage", title, "time", "times equity", "times", tuple(lines), note=note, tables=tables)
 
 
-def _tier_table(view: View, tiers: "pd.DataFrame") -> Table:
-    """Return the tiers that the contract's position stood in, and on how many bars."""
+def _binding_said(tiers: "pd.DataFrame", held: Sequence[str]) -> str:
+    """Return whose tier was the lowest at how many closes; nothing of one contract."""
+    if len(held) < 2:
+        return ""
+    by_close = tiers.groupby("time")["max_leverage"]
+    if by_close.min().equals(by_close.max()):
+        return "The limits of the contracts held were equal at every close."
+    lowest = tiers.loc[tiers.groupby("time")["max_leverage"].idxmin(), "symbol"].value_counts()
+    shares = "; ".join(f"{symbol} {100 * count / lowest.sum():.0f} %" for symbol, count in lowest.items())
+    return f"The line is the lowest limit of what was held at each close, of: {shares}."
+
+
+def _tier_table(view: View, symbol: str, tiers: "pd.DataFrame") -> Table:
+    """Return the tiers that a contract's position stood in, and on how many bars."""
+    tiers = tiers[tiers["symbol"].isin(view.result.legs(symbol))]
     names = (("tier", ""), ("up to", "notional or size"), ("maintenance", "share"), ("most leverage", "times"), ("bars", ""))
     grouped = view.shown(tiers).groupby(["tier", "cap", "rate", "max_leverage"]).size()
     rows = tuple((int(tier), _finite(cap), float(rate), _finite(most), int(bars)) for (tier, cap, rate, most), bars in grouped.items())
-    return Table(f"Tiers that {view.symbol} stood in", names, rows)
+    return Table(f"Tiers that {symbol} stood in", names, rows)
 
 
 def _finite(value: float) -> float | None:

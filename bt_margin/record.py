@@ -220,7 +220,7 @@ class Record:
         """Return one of BAR_COLUMNS."""
         if not self.passed.bars:
             return self.looked[BAR_COLUMNS.index(name) :: FIELDS]
-        return array("d", self._columns([name])[name].tobytes())
+        return array("d", self.columns([name])[name].tobytes())
 
     def tail(self, name: str, row: int) -> "np.ndarray":
         """Return one of BAR_COLUMNS from a row (from 0) on, at the cost of the rows returned."""
@@ -237,23 +237,25 @@ class Record:
 
     def table(self) -> "np.ndarray":
         """Return a row of BAR_COLUMNS for every bar."""
-        return self._columns(BAR_COLUMNS)[""]
+        return self._rows_of(BAR_COLUMNS).T
 
-    def _columns(self, names: Sequence[str]) -> "dict[str, np.ndarray]":
-        """Return columns by name, and under '' the table that they are the columns of."""
+    def columns(self, names: Sequence[str]) -> "dict[str, np.ndarray]":
+        """Return some of BAR_COLUMNS as arrays by name."""
+        return dict(zip(names, self._rows_of(names), strict=True))
+
+    def _rows_of(self, names: Sequence[str]) -> "np.ndarray":
+        """Return an array with a row for each of these columns."""
         import numpy as np
 
-        is_looked = np.ones(len(self), dtype=bool)
-        looked = np.frombuffer(self.looked, np.float64).reshape(-1, FIELDS)
         table = np.empty((len(names), len(self)))
-        columns = dict(zip(names, table, strict=True))
+        columns, is_looked = dict(zip(names, table, strict=True)), np.ones(len(self), dtype=bool)
         for bars in self.passed.groups():
             is_looked[bars.rows] = False
             bars.write(columns)
-        rows = np.flatnonzero(is_looked)
+        looked, rows = np.frombuffer(self.looked, np.float64).reshape(-1, FIELDS), np.flatnonzero(is_looked)
         for name, column in columns.items():
             column[rows] = looked[:, BAR_COLUMNS.index(name)]
-        return {**columns, "": table.T}
+        return table
 
     def note_held(self, row: int, terms: HoldingTerms, mark: float) -> None:
         """Note that a contract is held at the close of a bar, on these terms and at this mark."""

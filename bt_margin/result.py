@@ -31,6 +31,7 @@ from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, positions_of, sharpe, without_flows
 from .measures import iso as iso
 from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FlowRow, FundingRow, LiquidationRow, Record, RefusalRow, TopUpRow, WarningRow
+from .thresholds import AverageTrueRange
 from .traces import ExcursionRow, Held, StopRow, excursions, slippage, stop_rows
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ TIER_COLUMNS = ("time", "symbol", "notional", "tier", "cap", "rate", "max_levera
 LONGEST_FUNDING_INTERVAL = 8 * 3600.0  # seconds; no venue of ours settles more rarely
 DTYPES = {float | None: float}  # what stands for a NamedTuple's type in a frame, where that is another
 DEAD_SHARE = 1e-6  # of all that was paid in: with less an account is dead, where no lot says so
+RANGE_BARS = 14  # of an average true range
 NOT_A_TIME = -(2**63)  # among numpy's instants
 EPOCH = 719_163  # Backtrader's day number of 1970-01-01
 
@@ -111,6 +113,18 @@ class Bounds:
     def liquidations(self) -> tuple[int, int]:
         """How many liquidations the best and the worst end have."""
         return self.best.summary["liquidations"], self.worst.summary["liquidations"]
+
+
+class Closest(NamedTuple):
+    """How near a position came to its liquidation price: the bar's close, the contract, the distance as a share of the mark and in ATR.
+
+    ``ranges`` is the distance in average true ranges (Wilder's over 14 bars), NaN before there are so many.
+    """
+
+    time: "pd.Timestamp"
+    symbol: str
+    share: float
+    ranges: float
 
 
 class _Holding:
@@ -375,6 +389,16 @@ class Result:
         return self._ledger.entries[0].postings[0][1]
 
     @property
+    def start_cash(self) -> float:
+        """The first deposit."""
+        return self._start_cash
+
+    @property
+    def flags(self) -> list[str]:
+        """The stated policies of the run, as in ``summary``, without the rest of it."""
+        return self._flags()
+
+    @property
     def flows(self) -> list[FlowRow]:
         """Money from outside after the start; what came after the last bar is in no equity and left out."""
         return [flow for flow in self._record.flows if flow.bar < len(self._record)]
@@ -441,6 +465,7 @@ class Result:
             "profile": broker.profile.name,
             "currency": broker.currency,
             "kind": {symbol: comminfo.p.kind for symbol, comminfo in terms.items()},
+            "mark": {symbol: "own candles" if slot.has_own_mark else "last price" for symbol, slot in self._slots.items()},
             "fees": {symbol: _fees(comminfo.contract(symbol)) for symbol, comminfo in terms.items()},
             "strategy": type(self.strategy).__name__,
             "params": _params(self.strategy),
@@ -546,7 +571,7 @@ class Result:
         rows = self._record.holdings()
         row, number, size, entry_price, mark_price = rows.T[:5]
         symbols = np.array([slot.symbol for slot in self._broker.slots.values()], dtype=object)
-        prices = np.array(list(self._position_prices(rows.tolist()))).reshape(-1, 2)
+        prices = self.position_prices(rows)
         columns = {
             "time": _instants(np.array(self._times)[row.astype(int)]),
             "symbol": pd.Series(symbols[number.astype(int)], dtype=str),
@@ -557,6 +582,12 @@ class Result:
             "bankruptcy_price": prices[:, 1],
         }
         return pd.DataFrame(columns)[list(POSITION_COLUMNS)]
+
+    def position_prices(self, holdings: "np.ndarray") -> "np.ndarray":
+        """Return liquidation and bankruptcy price of rows of ``Record.holdings``, NaN where none; all of a bar's together."""
+        import numpy as np
+
+        return np.array(list(self._position_prices(holdings.tolist()))).reshape(-1, 2)
 
     def _position_prices(self, rows: "list[list[float]]") -> Iterator[tuple[float, float]]:
         """Yield liquidation and bankruptcy price of each holding; those of one bar and the cross wallet carry each other."""
@@ -757,6 +788,37 @@ class Result:
                 held[leg] = Held(times, sizes, entries, ends, lows[bars], highs[bars])
         deaths = {(row.symbol, row.time): row.mark_price for row in self._record.liquidations}
         return _frame(ExcursionRow, list(excursions(*self._round_trips, held, deaths)))
+
+    @cached_property
+    def closest(self) -> "Closest | None":
+        """The close at which a position's mark was nearest to its liquidation price inside the bar, None where none was in reach.
+
+        Of what was held at closes; the ``closest_call`` of the summary also knows what came and went inside a bar.
+        """
+        import numpy as np
+
+        rows = self.positions[self.positions["liquidation_price"] > 0]
+        nearest: Closest | None = None
+        for symbol in self.symbols:
+            held = rows[rows["symbol"].isin(self.legs(symbol))]
+            if held.empty:
+                continue
+            marks, bars = self.marks(symbol), self._bar_rows(symbol, _seconds(held["time"]))
+            worst = np.where(held["size"] > 0, marks["low"].to_numpy()[bars], marks["high"].to_numpy()[bars])
+            shares = np.abs(worst - held["liquidation_price"].to_numpy()) / worst
+            row = int(shares.argmin())
+            if nearest is None or shares[row] < nearest.share:
+                ranges = self._average_range(symbol, int(bars[row]))
+                distance = float(shares[row] * worst[row])
+                nearest = Closest(held["time"].iloc[row], symbol, float(shares[row]), nan if ranges is None else distance / ranges)
+        return nearest
+
+    def _average_range(self, symbol: str, bar: int) -> float | None:
+        """Return Wilder's average true range of a contract's last prices as of a row of its candles, None where it is too early."""
+        average = AverageTrueRange(RANGE_BARS)
+        for number, row in enumerate(self.candles(symbol).iloc[: bar + 1].itertuples(), 1):
+            average.add(number, row.high, row.low, row.close)
+        return average.value
 
     @cached_property
     def tiers(self) -> "pd.DataFrame":

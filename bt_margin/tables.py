@@ -1,4 +1,4 @@
-"""A Result as text for a terminal: the account beside stock Backtrader's claim, its liquidations, a spark line."""
+"""A Result as text for a terminal: the account beside stock Backtrader's claim, its liquidations, a spark line. A Comparison ranked."""
 
 from functools import partial
 from itertools import pairwise
@@ -11,13 +11,18 @@ from .panels import price_currency
 from .result import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
+
+    from .comparison import Comparison
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 60
 DASH = "-"
+COMPARED = 40  # combinations shown; the rest is in the table
+RULE_WIDTH = 22
+WIDTH = 120
 
 
 def heading(result: Result) -> str:
@@ -222,3 +227,119 @@ def equity_line(result: Result) -> str:
     )
     when = f"{lowest.idxmin():%Y-%m-%d %H:%M} UTC"
     return f"equity {spark_line([summary['start_cash'], *lowest.tolist()])} {start} to {final}, lowest {least} on {when}"
+
+
+# -- a comparison ----------------------------------------------------------------------------------------------------
+
+
+def comparison_heading(comparison: "Comparison") -> str:
+    """Return what was compared on what, in how many runs, and the seed."""
+    settings = comparison.settings
+    first, last = (_minute(instant) for instant in settings["span"])
+    drawn = "the history alone"
+    if settings["paths"]:
+        blocks = "one block" if settings["block"] is None else f"blocks of {settings['block']:g} bars"
+        drawn = f"the history and {settings['paths']} bootstrap paths in {blocks}, seed {settings['seed']}"
+    symbols = ", ".join(settings["symbols"])
+    return f"{settings['strategy']} on {symbols}, {first} to {last} UTC: {comparison.combinations} combinations on {drawn}"
+
+
+def comparison_table(comparison: "Comparison", most: int = COMPARED) -> Table:
+    """Return the ranked combinations, those within the cap on the probability of liquidation above the line.
+
+    With a split the figures are of the period before it, which they are ranked by; what those of the period after it came to stands
+    beside them.
+    """
+    frame, test = comparison.table.head(most), comparison.test
+    has_modes = comparison.table["margin_mode"].nunique() > 1
+    axes = [name for name in ("venue", *comparison.settings["varied"]) if comparison.table[name].nunique(dropna=False) > 1]
+    columns = [column for column in COMPARED_COLUMNS if test is None or column[0] in BESIDE_TEST]
+    columns = columns if frame["errors"].any() else columns[:-1]
+    table = Table(title=_ranked_by(comparison), title_justify="left", caption=_left_out(comparison, most), caption_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("rule", min_width=RULE_WIDTH, overflow="fold")
+    table.add_column("leverage", no_wrap=True)
+    for name in axes:
+        table.add_column(name, overflow="fold")
+    for head, _ in columns:
+        table.add_column(head, justify="right", no_wrap=head.startswith(("wealth", "P(liq)")))
+    for head in TESTED if test is not None else ():
+        table.add_column(head, justify="right", style="bold", no_wrap=True)
+    last = int(frame["is_admitted"].sum())
+    for rank, (number, row) in enumerate(zip(frame.index, frame.to_dict("records"), strict=True), 1):
+        tested = [say(test.loc[number]) for say in TESTED.values()] if test is not None else []
+        named = [
+            str(rank),
+            row["rule"],
+            f"{row['leverage']:g}x {row['margin_mode'] if has_modes else ''}",
+            *(str(row[name]) for name in axes),
+        ]
+        told = [say(row) for _, say in columns]
+        table.add_row(*named, *told, *tested, style="" if row["is_admitted"] else "dim", end_section=rank == last)
+    return table
+
+
+def comparison_text(comparison: "Comparison") -> str:
+    """Return heading, ranked table and stated policies as plain text."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    stream = StringIO()
+    console = Console(file=stream, width=WIDTH)
+    console.print(comparison_heading(comparison) + "\n", highlight=False, markup=False)
+    console.print(comparison_table(comparison))
+    console.print("Stated policies: " + "; ".join(comparison.flags) + ".", highlight=False, markup=False)
+    return stream.getvalue()
+
+
+def _ranked_by(comparison: "Comparison") -> str:
+    settings = comparison.settings
+    within = f"P(liquidation) within {settings['cap']:.0%}" if settings["paths"] else "not liquidated on the history"
+    told = f"Ranked by median log wealth, first those {within} (above the line)"
+    if settings["walk_forward"] is not None:
+        told += f"\nFigures of the bars until {_minute(settings['walk_forward'])} UTC, in bold of those after it"
+    return told
+
+
+def _left_out(comparison: "Comparison", most: int) -> str | None:
+    told = [f"and {comparison.combinations - most} more"] if comparison.combinations > most else []
+    told += (
+        [f"runs that failed: {len(comparison.errors)}, the first: {comparison.errors['error'].iloc[0]}"] if len(comparison.errors) else []
+    )
+    return ". ".join(told) or None
+
+
+def _known(value: float, form: str) -> str:
+    return DASH if value is None or isnan(value) else format(value, form)
+
+
+def _likely(row: Any, name: str) -> str:
+    """Return a probability with its interval in per cent, a dash where there is none."""
+    if isnan(row[name]):
+        return DASH
+    return f"{100 * row[name]:.0f} ({100 * row[f'{name}_low']:.0f}-{100 * row[f'{name}_high']:.0f})"
+
+
+def _wealth(row: Any) -> str:
+    """Return the quantiles of wealth, or the one there is."""
+    shown = [_known(row[f"wealth_{share}"], ",.2g" if row[f"wealth_{share}"] < 10 else ",.0f") for share in (5, 50, 95)]
+    return shown[1] if isnan(row["wealth_5"]) else "{:>4} {:>4} {:>4}".format(*shown)
+
+
+COMPARED_COLUMNS: "tuple[tuple[str, Callable[[Any], str]], ...]" = (
+    ("wealth 5 50 95 %", _wealth),
+    ("a year", lambda row: _known(row["annual_return"], "+.0%")),
+    ("fall", lambda row: _known(row["max_drawdown"], ".0%")),
+    ("P(liq) %", lambda row: _likely(row, "p_liquidation")),
+    ("ruin", lambda row: _known(100 * row["p_ruin"], ".0f")),
+    ("liq.", lambda row: _known(row["full_liquidations"] + row["partial_liquidations"], ".3g")),
+    ("trades", lambda row: _known(row["trades"], ".0f")),
+    ("failed", lambda row: str(row["errors"]) if row["errors"] else ""),
+)
+BESIDE_TEST = ("wealth 5 50 95 %", "fall", "P(liq) %", "failed")
+TESTED: "dict[str, Callable[[Any], str]]" = {
+    "test wealth": _wealth,
+    "P(liq) %": lambda row: _likely(row, "p_liquidation"),
+    "liq.": lambda row: _known(row["full_liquidations"] + row["partial_liquidations"], ".3g"),
+}

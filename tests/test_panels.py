@@ -3,6 +3,7 @@
 import json
 from functools import cache
 from itertools import pairwise
+from math import inf
 
 import backtrader as bt
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from looking import RUNS, died_often, died_once, of_two, warned
 from playing import CALM, buy, close, frame, play, rate_column, sell
 
-from bt_margin import Result, TierTable, panels
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, Result, Tier, TierTable, panels
 from bt_margin.backtest import run
 from bt_margin.panels import PANELS, Panel, gap_rows, merged_candles, panel, thinned
 
@@ -434,3 +435,29 @@ def test_the_tier_of_what_is_held_is_the_one_its_margin_is_taken_by(kind, unit):
     assert told["tier"].iloc[-1] == position.holding().tier(100.0)
     assert told["notional"].iloc[-1] == pytest.approx(position.notional(100.0))
     assert told["rate"].iloc[0] == 0.01
+
+
+class Holders(bt.Strategy):
+    """Buys one of every contract on the first bar."""
+
+    def next(self):
+        if len(self) == 1:
+            for data in self.datas:
+                self.buy(data, size=1)
+
+
+def test_the_leverage_of_several_contracts_is_held_against_the_lowest_of_their_limits_and_says_whose():
+    rows = {"AAAUSDT": [(0, 1_000, 0.01, 50), (1_000, inf, 0.02, 25)], "BBBUSDT": [(0, 1_000, 0.05, 10), (1_000, inf, 0.1, 5)]}
+    tables = {symbol: TierTable([Tier(*row) for row in kept]) for symbol, kept in rows.items()}
+    candles = {symbol: frame([CALM] * 4) for symbol in tables}
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=1_000)
+    for symbol, tiers in tables.items():
+        cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=5, tiers=tiers), name=symbol)
+        cerebro.adddata(PerpData(dataname=candles[symbol], name=symbol))
+    cerebro.addstrategy(Holders)
+    leverage = panel(Result.of(cerebro.run()[0]), "leverage")
+    assert leverage.line("max_leverage").label == "least that a tier of the contracts held allows"
+    assert set(leverage.line("max_leverage").values[-3:]) == {10.0}  # 1 of BBBUSDT at 100 is in its first tier
+    assert "of: BBBUSDT 100 %" in leverage.note
+    assert [table.title for table in leverage.tables[1:]] == ["Tiers that AAAUSDT stood in", "Tiers that BBBUSDT stood in"]

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+from comparing import compared
 from looking import RUNS
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from bt_margin.laboratory import PICTURES
 from bt_margin.plots import PANELS, panel
 
 PINNED = re.search(r"^matplotlib==(\S+)$", (Path(__file__).parents[1] / "constraints.txt").read_text("utf-8"), re.MULTILINE)
@@ -29,7 +31,7 @@ FONT = "DejaVu Sans"  # which comes with matplotlib
 STORIES = {"price": "warned", "equity": "died once", "costs": "died once", "close_calls": "died often"}  # else 'warned'
 
 
-def compared(name: str):
+def compared_image(name: str):
     """Return the mark of an image test: no more than a trace of a difference, as a root mean square of 255."""
     return pytest.mark.mpl_image_compare(baseline_dir="baseline", filename=f"{name}.png", tolerance=2, style="default", deterministic=True)
 
@@ -43,9 +45,15 @@ def test_the_font_is_the_one_that_matplotlib_brings():
     assert Path(font_manager.findfont(FONT)).is_relative_to(Path(mpl.get_data_path()))
 
 
-@pytest.mark.parametrize("key", [pytest.param(key, marks=compared(key)) for key in PANELS])
+@pytest.mark.parametrize("key", [pytest.param(key, marks=compared_image(key)) for key in PANELS])
 def test_a_panel_looks_as_it_did(key):
     return drawn(key)
+
+
+@pytest.mark.parametrize("key", [pytest.param(key, marks=compared_image(key)) for key in PICTURES])
+def test_a_picture_of_a_comparison_looks_as_it_did(key):
+    with mpl.rc_context({"font.family": [FONT]}):
+        return panel(compared(), key)
 
 
 def test_the_same_input_gives_the_same_figure():

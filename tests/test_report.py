@@ -444,3 +444,140 @@ def test_a_stubborn_account_of_many_liquidations_says_how_many():
     assert f"Liquidations ({count})" in read(html).text
     assert html.count('<tr data-time="') == count
     assert Stubborn.__name__ in read(html).text
+
+
+# -- what a reader asks next -----------------------------------------------------------------------------------------
+
+
+class Hedger(bt.Strategy):
+    """Holds both legs from the second bar on."""
+
+    def next(self):
+        if len(self) == 1:
+            self.buy(size=4, position_side="LONG")
+            self.sell(size=3, position_side="SHORT")
+
+
+def test_the_legs_of_a_hedge_are_told_apart_by_their_dashes():
+    terms = {"leverage": 10, "margin_mode": "isolated", "cash": 1_000, "position_mode": "hedge"}
+    result = run(Hedger, {"BTCUSDT": frame([CALM] * 5)}, venue="generic", **terms)
+    (price,) = (pane for pane in data_of(Report(result).html())["panes"] if pane["key"] == "price")
+    looks = {line["key"]: (line["color"], line["dash"]) for line in price["lines"]}
+    assert looks["liquidation_price:BTCUSDT:LONG"] == ("red", "solid")
+    assert looks["liquidation_price:BTCUSDT:SHORT"] == ("red", "dashdot")
+    assert looks["bankruptcy_price:BTCUSDT:LONG"][1] != looks["bankruptcy_price:BTCUSDT:SHORT"][1]
+
+
+def test_the_closest_call_is_told_with_its_day_and_in_average_true_ranges():
+    """20 bars of 2 from high to low, so an ATR of 2; 5x isolated at 100 dies at (100 - 20) / 0.995 = 80.402.
+
+    The lowest mark, 89, is 89 - 80.402 = 8.598 away: 9.66 % of the mark, and 8.598 / (2 x 13 / 14 + 11 / 14) = 3.3 ATR with that bar's
+    own range of 11 in it.
+    """
+    rows = [CALM] * 20 + [(100, 100, 89, 100)] + [CALM] * 3
+    result = run(Once, {"AAAUSDT": frame(rows)}, venue="generic", leverage=5, margin_mode="isolated", cash=1_000, sizer=1)
+    assert result.closest is not None
+    assert result.closest.share == pytest.approx((89 - 80 / 0.995) / 89)
+    assert result.closest.ranges == pytest.approx((89 - 80 / 0.995) / ((2 * 13 + 11) / 14))
+    assert "of the mark from a liquidation price (3.3 ATR, on 2024-01-01)" in read(Report(result).html()).text
+
+
+def test_a_closest_call_before_there_is_an_average_has_its_day_alone():
+    rows = [CALM] * 3 + [(100, 100, 89, 100), CALM]
+    result = run(Once, {"AAAUSDT": frame(rows)}, venue="generic", leverage=5, margin_mode="isolated", cash=1_000, sizer=1)
+    assert "of the mark from a liquidation price (on 2024-01-01)" in read(Report(result).html()).text
+
+
+def test_nothing_held_has_no_closest_call():
+    assert idle().closest is None
+
+
+def test_marks_of_their_own_are_named_among_the_assumptions():
+    with_marks = frame([CALM] * 4, marks=[CALM] * 4)
+    result = run(Once, {"AAAUSDT": with_marks, "BBBUSDT": frame([CALM] * 4)}, venue="generic", cash=1_000, sizer=1)
+    text = read(Report(result).html()).text
+    assert "mark price: the mark candles given for AAAUSDT" in text
+    assert "mark from last: BBBUSDT" in text
+    assert result.settings["mark"] == {"AAAUSDT": "own candles", "BBBUSDT": "last price"}
+
+
+def test_the_versions_of_what_computes_and_draws_are_on_the_page():
+    text = read(page_of("calm")).text
+    assert all(
+        re.search(rf"{name} \d+\.", text) for name in ("bt_margin", "backtrader", "python", "numpy", "pandas", "plotly", "matplotlib")
+    )
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_assumptions_of_a_chinese_page_are_chinese(name):
+    page = ours(Report(RUNS[name](), lang="zh").html())
+    assumed = re.findall(r"<li>(.*?)</li>", re.search(r'<ul class="plain">(.*?)</ul>', page, re.DOTALL)[1])
+    assert assumed
+    assert [text for text in assumed if not re.search("[\u4e00-\u9fff]", text)] == []
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "the account died at 2020-03-12T10:00:00Z: no Sharpe ratio, no annual return",
+        "constant funding of 0.0001 per 8 h: AAAUSDT, BBBUSDT",
+        "funding at mark, no oracle price was given: AAAUSDT",
+        "detail without marks, fine mark is fine last clipped to the bar's mark: AAAUSDT",
+        "no maintenance margin: AAAUSDT",
+        "spot, paid in full: BTC",
+        "inverse, all money in BTC: BTCUSD_PERP",
+        "slab tiers, counted in base: AAAUSDT",
+        "maintenance of the notional at entry: AAAUSDT",
+        "closing fee kept in margin (bankruptcy): AAAUSDT",
+        "tiers as of 2026-01-12: AAAUSDT",
+        "tiers as of 2026-01-12: AAAUSDT, the first known, also before that day (from 2020-01-01)",
+        "tiers as of 2020-01-12 to 2026-01-12 (3 tables): AAAUSDT",
+        "tiers as of 2020-01-12 to 2026-01-12 (3 tables): AAAUSDT, the first known, also before that day (from 2019-01-01)",
+        "margin terms changed 2024-01-01, 2025-01-01: AAAUSDT",
+        "bars missing between the first and the last: AAAUSDT 3",
+        "no funding stamps, none paid: AAAUSDT 2020-01-01T00:00:00Z to 2020-02-01T00:00:00Z and 2 shorter times",
+        "no funding stamps, none paid: AAAUSDT 2020-01-01T00:00:00Z to 2020-02-01T00:00:00Z",
+        "funding stamps in data gaps, settled at the last known mark: 4",
+        "detail missing, the path of the bar was walked: AAAUSDT 2 of 9 bars",
+        "intrabar: favourable",
+        "intrabar: worst",
+        "intrabar: close",
+        "ended 2020-01-01T00:00:00Z, before the data does, 2020-02-01T00:00:00Z",
+        "the stock baseline is of other sizes, 3 AAAUSDT first where the account has 1: stock Backtrader multiplies",
+        "the stock baseline ended 2020-01-01T00:00:00Z: ZeroDivisionError",
+    ],
+)
+def test_every_stated_policy_is_said_in_chinese_with_its_values(flag):
+    said = words.Words("zh").flag(flag)
+    assert re.search("[\u4e00-\u9fff]", said)
+    assert [number for number in re.findall(r"[A-Z]{5,}|\d[\d.:TZ-]*\d|\d", flag.partition(": stock")[0]) if number not in said] == []
+    assert words.Words("en").flag(flag) == flag
+
+
+class Both(bt.Strategy):
+    """Buys ten of both contracts on the first bar."""
+
+    def next(self):
+        if len(self) == 1:
+            for data in self.datas:
+                self.buy(data, size=10)
+
+
+def test_liquidations_may_be_only_possible_though_every_path_has_them_and_the_page_says_why():
+    """10 of each at 100 in one wallet of 205: both at 85 lose 300, and every path moves them together; one at 85 alone loses 150 and lives.
+
+    So both are taken on each path, with the same end, and none is certain: with the other at its best no contract's extreme suffices.
+    """
+    fall = frame([CALM, (100, 100, 100, 100), (100, 100, 85, 85), (85, 85, 85, 85)])
+    result = run(Both, {"AAAUSDT": fall, "BBBUSDT": fall}, venue="generic", leverage=10, cash=205, bounds=True)
+    assert (result.summary["liquidations"], result.summary["possible_liquidations"]) == (2, 2)
+    assert result.bounds is not None
+    assert result.bounds.liquidations == (2, 2)
+    assert {end.summary["final_equity"] for _, end in result.bounds.ends} == {result.summary["final_equity"]}
+    assert "because contracts may move apart inside a bar" in read(Report(result).html()).text
+
+
+def test_one_contract_that_every_path_liquidates_is_certain():
+    fall = frame([CALM, (100, 100, 100, 100), (100, 100, 75, 75), (75, 75, 75, 75)])
+    result = run(Both, {"AAAUSDT": fall}, venue="generic", leverage=10, cash=205, bounds=True)
+    assert (result.summary["liquidations"], result.summary["possible_liquidations"]) == (1, 0)

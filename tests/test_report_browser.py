@@ -18,6 +18,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from comparing import compared
 from looking import died_often
 from matplotlib.image import imread
 
@@ -299,6 +300,82 @@ def test_files_are_handed_over(browser, small, tmp_path):
     target = tmp_path / "liquidations.csv"
     WebDriverWait(browser, PATIENCE, 0.05).until(lambda _: target.exists() and target.stat().st_size)
     assert len(target.read_text("utf-8").splitlines()) == 1 + len(died_often().liquidations)
+
+
+# -- the page of a comparison ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory) -> Path:
+    return Report(compared()).save(tmp_path_factory.mktemp("comparison") / "compare.html")
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_comparison_is_drawn_on_every_screen_and_asks_for_nothing(browser, comparison, shots, screen, is_dark):
+    took = show(browser, comparison, screen=screen, is_dark=is_dark)
+    colours = screenshot(browser, shots / f"comparison-{screen}-{'dark' if is_dark else 'light'}.png")
+    assert complaints(browser) == []
+    assert requests(browser) <= {"file", "data", "blob"}
+    assert took["sketched"] < 1_000 * MOST_SECONDS
+    assert comparison.stat().st_size < MOST_BYTES
+    assert (np.median(colours) < 0.3) == is_dark
+    assert browser.execute_script("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert browser.execute_script("return document.querySelectorAll('#plot-cliff .scatterlayer .trace').length") == 11  # ten and Kelly's
+    assert browser.execute_script("return document.querySelectorAll('#plot-pareto .points path').length") == 100
+
+
+def test_a_head_sorts_the_ranked_table_and_sorts_it_back(browser, comparison):
+    show(browser, comparison)
+    script = "return [...document.querySelectorAll('#ranked tbody tr')].map((row) => Number(row.cells[arguments[0]].dataset.value))"
+    heads = [head.text for head in browser.find_elements("css selector", "#ranked th")]
+    place = heads.index("P(liq.)")
+    button = browser.find_elements("css selector", "#ranked th")[place].find_element("css selector", "button")
+    browser.execute_script("arguments[0].click()", button)
+    falling = browser.execute_script(script, place)
+    browser.execute_script("arguments[0].click()", button)
+    rising = browser.execute_script(script, place)
+    assert falling == sorted(falling, reverse=True)
+    assert rising == sorted(rising)
+    assert falling != rising
+    assert browser.find_elements("css selector", "#ranked th")[place].get_attribute("aria-sort") == "ascending"
+
+
+def test_the_fans_of_another_leverage_are_shown_when_asked_for(browser, comparison, shots):
+    show(browser, comparison)
+    shown = "return [...document.querySelectorAll('.fan')].filter((fan) => fan.offsetParent).map((fan) => fan.dataset.of)"
+    before = browser.execute_script(shown)
+    button = browser.find_element("css selector", "[data-leverage='20']")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", button)
+    button.click()
+    after = browser.execute_script(shown)
+    screenshot(browser, shots / "comparison-fans.png")
+    assert len(before) == len(after) == 10
+    assert set(after) == {"20"} != set(before)
+    assert button.get_attribute("aria-pressed") == "true"
+
+
+def test_the_cliff_is_drawn_by_effective_leverage_when_asked_for(browser, comparison, shots):
+    show(browser, comparison)
+    axis = "return document.querySelector('#plot-cliff').layout.xaxis.title.text"
+    before = browser.execute_script(axis)
+    buttons = browser.find_elements("css selector", "[data-chart='cliff']")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", buttons[1])
+    buttons[1].click()
+    screenshot(browser, shots / "comparison-cliff.png")
+    assert (before, browser.execute_script(axis)) == ("leverage set", "mean effective leverage (notional / equity)")
+    assert complaints(browser) == []
+
+
+def test_a_comparison_prints_on_a_few_pages(browser, comparison, shots):
+    show(browser, comparison)
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+    (shots / "comparison.pdf").write_bytes(pdf)
+    assert 3 <= pages_of(pdf) <= 9
+
+
+def pages_of(pdf: bytes) -> int:
+    return pdf.count(b"/Type /Page\n")
 
 
 @pytest.mark.slow

@@ -54,10 +54,13 @@ FLOORS = {
     "lull": 2,
     "view": 2,
     "analyzers": 3,
+    "bootstrap": 3,
     "cerebro": 3,
     "hostplot": 3,
+    "laboratory": 3,
     "measures": 3,
     "observers": 3,
+    "outcome": 3,
     "panels": 3,
     "plots": 3,
     "report": 3,
@@ -68,6 +71,8 @@ FLOORS = {
     "backtest": 4,
     "calc": 4,
     "cli": 4,
+    "comparison": 4,
+    "engines": 4,
     "interrupt": 4,
     "ladder": 4,
     "loading": 4,
@@ -78,12 +83,13 @@ FLOORS = {
 OUTSIDE = {"data": ROOT / "data", "strategies": ROOT / "strategies"}
 HOST_ROOMS = {room for room, floor in FLOORS.items() if floor == 2} | {"strategies"}
 HOST_ROOMS |= {"analyzers", "cerebro", "hostplot", "observers"}  # the gallery's rooms that the host itself calls
-HOST_ROOMS |= {"backtest", "loading", "plugging"}
+HOST_ROOMS |= {"backtest", "comparison", "engines", "loading", "plugging"}
 NOT_IN_CORE = {"io", "json", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "sys", "tempfile", "time"}
 HEAVY = {"dask", "distributed", "jinja2", "joblib", "matplotlib", "pandas", "plotly", "rich", "typer"}
 
 PUBLIC_NAMES = [
     "Cerebro",
+    "Comparison",
     "Contract",
     "FundingSchedule",
     "MarginAccount",
@@ -101,6 +107,7 @@ PUBLIC_NAMES = [
     "analyzers",
     "bankruptcy_price",
     "calculator",
+    "compare",
     "liquidation_price",
     "observers",
     "plan_liquidation",

@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .. import panels
+from ..laboratory import is_comparison
 from ..result import Result
+from . import laboratory
 from .account import draw_costs, draw_drawdown, draw_equity, draw_margin_ratio
 from .drawing import (
     FEW_BARS,
@@ -86,13 +88,17 @@ def page(result: Result, *, symbol: str | None = None, title: str | None = None,
 
 
 @lettering()
-def panel(result: Result, key: str, *, symbol: str | None = None, title: str | None = None, note: str = "") -> "Figure":
+def panel(result: Result | Any, key: str, *, symbol: str | None = None, title: str | None = None, note: str = "") -> "Figure":
     """Return one panel of the run as a picture of its own, by its key in ``panels.PANELS``; the same that the page has.
+
+    Of a comparison 'heatmap', 'fans', 'cliff' or 'pareto', without ``symbol``.
 
     'price', 'equity', 'margin_ratio', 'costs', 'drawdown' and 'leverage' over time, 'money' (where it went) and 'close_calls' (how
     close each position came to its liquidation). ``text`` says the same in words and numbers. ``symbol`` is the contract whose
     price, stops and tiers are drawn (default: the first); ``title`` and ``note`` as in ``page``.
     """
+    if is_comparison(result):
+        return laboratory.drawn(result, key, title=title, note=note)
     symbol = _symbol("panel", result, symbol)
     start = _drawn_from(result)
     shown = panels.panel(result, key, symbol=symbol, start=start)
@@ -117,8 +123,10 @@ def panel(result: Result, key: str, *, symbol: str | None = None, title: str | N
     return figure
 
 
-def text(result: Result, key: str, *, symbol: str | None = None) -> str:
+def text(result: Result | Any, key: str, *, symbol: str | None = None) -> str:
     """Return what ``panel`` draws in words and tables of numbers, for who cannot see it."""
+    if is_comparison(result):
+        return laboratory.text(result, key)
     return panels.panel(checked(result, "text()"), key, symbol=symbol).as_text()
 
 
@@ -140,7 +148,8 @@ def headlines(result: Result) -> list[str]:
 def growth(start: float, final: float) -> str:
     """Return what money has become, and by how much it has changed."""
     change = final / start - 1
-    return f"{money(start, start)} became {money(final, start)} ({change:+,.{0 if abs(change) >= 0.1 else 1}%})"
+    share = f"{change:+,.{0 if abs(change) >= 0.1 else 1}%}".replace("-", "\N{MINUS SIGN}")
+    return f"{money(start, start)} became {money(final, start)} ({share})"
 
 
 def checked(result: Any, where: str) -> Result:

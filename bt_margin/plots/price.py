@@ -49,6 +49,7 @@ PLACES = [(left, bottom) for bottom in (0.6, 0.12) for left in (0.06, 0.18, 0.3,
 IVORY = "#FFF8F2"
 NEARBY = 0.15  # of the panel: how far outside of it a bankruptcy price is followed
 SHADE = 0.1  # of the panel: how high the largest size held is drawn
+LEG_STYLES = ("-", (0, (7, 2, 2, 2)))  # of one liquidation price, or a hedge's: the long leg's and the short one's
 
 
 def draw_price(axes: "Axes", result: Result, symbol: str, start: "pd.Timestamp", *, liquidation_line: bool = False) -> None:
@@ -181,10 +182,10 @@ def _draw_liquidation_line(axes: "Axes", index: "pd.DatetimeIndex", steps: "list
     limits = [_limits_with(axes, line) for line in steps]
     low, high = min(low for low, _ in limits), max(high for _, high in limits)
     axes.set_ylim(low, high)
-    for line in steps:
+    for line, style in zip(steps, LEG_STYLES, strict=False):
         if not np.isnan(line).all():
-            _draw_steps(axes, index, line)
-    return "━ liquidation price", RED
+            _draw_steps(axes, index, line, style)
+    return "━ liquidation price" if len(steps) == 1 else "━ liquidation price of the long, ━·━ of the short", RED
 
 
 def _draw_beside(axes: "Axes", result: Result, symbol: str, index: "pd.DatetimeIndex") -> list[tuple[str, str]]:
@@ -247,20 +248,20 @@ def _shade_size(axes: "Axes", shown: Panel) -> list[tuple[str, str]]:
     return [*key[:-1], (f"{key[-1][0]}, {told} at most", key[-1][1])]
 
 
-def _draw_steps(axes: "Axes", index: "pd.DatetimeIndex", steps: "np.ndarray") -> None:
+def _draw_steps(axes: "Axes", index: "pd.DatetimeIndex", steps: "np.ndarray", style: Any) -> None:
     import numpy as np
 
     low, high = axes.get_ylim()
     rows = kept_with_gaps(np.clip(steps, low, high))
     times, values = naive(index)[rows], steps[rows]
     is_below, is_above = values < low, values > high
-    style: dict[str, Any] = {"color": RED, "drawstyle": "steps-post"}
-    axes.plot(times, np.where(is_below | is_above, np.nan, values), linewidth=1.5, zorder=4, **style)
+    look: dict[str, Any] = {"color": RED, "drawstyle": "steps-post"}
+    axes.plot(times, np.where(is_below | is_above, np.nan, values), linewidth=1.5, linestyle=style, zorder=4, **look)
     if is_below.any():
-        axes.plot(times, np.where(is_below, low, np.nan), linewidth=3, linestyle=":", zorder=4, clip_on=False, **style)
+        axes.plot(times, np.where(is_below, low, np.nan), linewidth=3, linestyle=":", zorder=4, clip_on=False, **look)
         _say_on_edge(axes, f"▼ liquidation price, down to {_rounded(np.nanmin(steps))}", times[is_below.argmax()], is_top=False)
     if is_above.any():
-        axes.plot(times, np.where(is_above, high, np.nan), linewidth=3, linestyle=":", zorder=4, clip_on=False, **style)
+        axes.plot(times, np.where(is_above, high, np.nan), linewidth=3, linestyle=":", zorder=4, clip_on=False, **look)
         _say_on_edge(axes, f"▲ liquidation price, up to {_rounded(np.nanmax(steps))}", times[is_above.argmax()], is_top=True)
 
 

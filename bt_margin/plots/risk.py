@@ -76,7 +76,8 @@ def draw_leverage(axes: "Axes", panel: Panel) -> None:
         look: dict[str, Any] = {"color": color, "linestyle": style, "linewidth": width, "drawstyle": "steps-post", "zorder": 3}
         axes.plot(times, values, marker="o" if len(times) == 1 else "", **look)
         row = int(np.flatnonzero(~np.isnan(values))[-1])
-        name = {"max_leverage": "tier allows", "leverage": "set", "effective_leverage": "effective"}[line.key]
+        lowest = "lowest " * line.label.startswith(("least", "lowest"))
+        name = {"max_leverage": f"{lowest}tier allows", "leverage": f"{lowest}set", "effective_leverage": "effective"}[line.key]
         ends.append(End(pd.Timestamp(line.times[row], unit="s", tz="UTC"), float(values[row]), f"{name}\n{values[row]:.3g}x", color))
         if line.key == "effective_leverage":
             most = int(np.nanargmax(values))

@@ -1,6 +1,7 @@
-"""Report: one self-contained HTML page of a run, to look at in any browser without a network.
+"""Report: one self-contained HTML page of a run or of a comparison, to look at in any browser without a network.
 
-``Report(result).save('run.html')`` writes it; ``cerebro.plot(Report('run.html'))`` does so as Backtrader's plotter. It is made
+``Report(result).save('run.html')`` writes it, ``Report(comparison).save('compare.html')`` that of many runs;
+``cerebro.plot(Report('run.html'))`` does so as Backtrader's plotter. It is made
 with jinja2 and plotly, the extra ``report``; ``bt_margin.plots`` draws the same as still pictures without them.
 """
 
@@ -8,8 +9,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ..laboratory import is_comparison
 from ..plots.pages import checked
 from ..result import Result
+from .comparison import comparison_page
 from .frame import MissingExtraError, check_extra
 from .page import run_page
 from .words import Words
@@ -18,24 +21,28 @@ __all__ = ["MissingExtraError", "Report", "Words"]
 
 
 class Report:
-    """The report page of a run.
+    """The report page of a run, or of a comparison of many.
 
-    ``source`` is a Result, or the path of the page where Backtrader hands the strategy over. ``title`` replaces the verdict,
+    ``source`` is a Result, what ``bt_margin.compare`` returns, or the path of the page where Backtrader hands the strategy over.
+    ``title`` replaces the verdict,
     ``note`` goes before the assumptions, ``command`` is shown as the way to run it again (default: the call in Python), ``lang``
     is the language of the page.
 
-    The same Result gives the same bytes.
+    The same source gives the same bytes.
     """
 
     def __init__(self, source: Any, *, title: str = "", note: str = "", command: str = "", lang: str = "en") -> None:
         self._path = Path(source) if isinstance(source, str | Path) else None
-        self._result: Result | None = checked(source, "Report()") if self._path is None else None
+        self._comparison = source if is_comparison(source) else None
+        self._result: Result | None = checked(source, "Report()") if self._path is None and self._comparison is None else None
         self._title, self._note, self._command, self._words = title, note, command, Words(lang)
         self._written: list[Path] = []
         self._is_shown = False
 
     def html(self, *, start: Any = None, end: Any = None) -> str:
         """Return the page. ``start`` and ``end`` are the first and last instant (or number of the bar) that it shows at first."""
+        if self._comparison is not None:
+            return self._compared(start, end)
         if self._result is None:
             raise ValueError("this Report has the path of its page and no Result yet; give it to cerebro.plot(), or use Report(result)")
         return self._page(self._result, start, end)
@@ -72,6 +79,12 @@ class Report:
     def show(self) -> None:
         """Take note that Backtrader has handed over all strategies of one run; no window is opened."""
         self._is_shown = True
+
+    def _compared(self, start: Any, end: Any) -> str:
+        if start is not None or end is not None:
+            raise ValueError("start and end are of a run's page; a comparison is shown whole")
+        check_extra()
+        return comparison_page(self._comparison, words=self._words, title=self._title, note=self._note, command=self._command)
 
     def _page(self, result: Result, start: Any, end: Any) -> str:
         check_extra()

@@ -12,10 +12,13 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from ..result import version_of
+
 if TYPE_CHECKING:
     import numpy as np
 
 EXTRA = "pip install 'bt_margin[report]'"
+LIBRARIES = ("numpy", "pandas", "matplotlib", "plotly", "jinja2")  # beside those whose versions a run names itself
 PACKED_LEVEL = 9
 KINDS = {"u": "<u4", "f": "<f4", "d": "<f8"}  # whole seconds, single and double precision
 
@@ -49,7 +52,7 @@ def packed(text: str) -> str:
 
 
 def document(template: str, *, data: dict[str, Any], **context: Any) -> str:
-    """Return a page: a template of this folder filled with ``context``, and ``data`` for its script.
+    """Return a page: a template of this folder filled with ``context``, and ``data`` for its script, which is called as the template.
 
     MissingExtraError, which says what to install, without jinja2 or plotly.
     """
@@ -61,11 +64,16 @@ def document(template: str, *, data: dict[str, Any], **context: Any) -> str:
         .render(
             **context,
             css=Markup(_own("page.css")),
-            js=Markup(_own("page.js")),
+            js=Markup(_own("page.js") + _own(template.replace(".html.j2", ".js"))),
             plotly=Markup(_plotly()),
             data=Markup(script_json(data)),
         )
     )
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of what computes and draws a page beside bt_margin, Backtrader and Python."""
+    return {name: version_of(name) for name in LIBRARIES}
 
 
 def check_extra() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..panels import drawdowns, panel, panels, price_currency, seconds_of, thinned
 from ..result import Result, plain
 from ..tearsheet import STATISTICS
-from .frame import Numbers, document, packed
+from .frame import Numbers, document, library_versions, packed
 from .pictures import pane, scatter, waterfall
 from .series import Store
 from .words import Words, cell, change, minus, percent
@@ -22,6 +22,7 @@ MOST_PRICES = 4  # contracts whose price is drawn
 MOST_DEATHS = 300  # rows of the table of liquidations
 MANY_BARS = 200  # more than candles that a chart has room for
 MOST_ROWS = 20_000  # of a file to download
+SAME_CALL = 0.02  # closest calls that differ by less are the same: one is of closes, the other of the path inside a bar
 DAY = 86_400
 SPANS = ((365 * DAY, "span_year"), (90 * DAY, "span_quarter"), (30 * DAY, "span_month"), (7 * DAY, "span_week"), (DAY, "span_day"))
 TIME_PANELS = ("equity", "margin_ratio", "costs", "drawdown", "leverage")
@@ -85,7 +86,7 @@ class _Page:
             charts=[said for _, said in charts],
             deaths=self._deaths(),
             numbers=self._numbers(),
-            assumptions=[*([self.note_said] if self.note_said else []), *self.result.summary["flags"]],
+            assumptions=[*([self.note_said] if self.note_said else []), *self._assumptions()],
             again={"how": words["again_command" if self.command else "again_python"], "command": self.command or call_of(self.result)},
             facts=self._facts(),
             files=list(files),
@@ -179,6 +180,8 @@ class _Page:
             ends = [self._money(end.summary["final_equity"]) for end in (result.bounds.worst, result.bounds.best)]
             key = "sentence_bounds_same" if ends[0] == ends[1] else "sentence_bounds"
             sentences.append(words.say(key, low=ends[0], high=ends[1], unit=unit))
+            if ends[0] == ends[1] and result.summary["possible_liquidations"] and len(result.symbols) > 1:
+                sentences.append(words["sentence_bounds_apart"])
         if result.ended_early:
             sentences.append(words["sentence_early"])
         return sentences
@@ -241,7 +244,16 @@ class _Page:
             return self._tile("closest", words["tile_closest_dead"], words["tile_closest_dead_more"], is_bad=True)
         if summary["closest_call"] is None:
             return self._tile("closest", "\N{EN DASH}", words["tile_closest_never"])
-        return self._tile("closest", percent(summary["closest_call"]), words["tile_closest_more"], is_bad=summary["closest_call"] < 0.02)
+        more = " ".join([words["tile_closest_more"], *self._closest_said(summary["closest_call"])])
+        return self._tile("closest", percent(summary["closest_call"]), more, is_bad=summary["closest_call"] < 0.02)
+
+    def _closest_said(self, share: float) -> list[str]:
+        """Return when the closest call was and how far in average true ranges; nothing where it was inside a bar only."""
+        closest = self.result.closest
+        if closest is None or abs(closest.share - share) > SAME_CALL * share:
+            return []
+        kind = "tile_closest_when" if isnan(closest.ranges) else "tile_closest_ranges"
+        return [self.words.say(kind, day=f"{closest.time:%Y-%m-%d}", ranges=f"{closest.ranges:.1f}")]
 
     def _costs_tile(self) -> dict[str, Any]:
         summary = self.result.summary
@@ -410,7 +422,7 @@ class _Page:
     def _facts(self) -> list[tuple[str, str]]:
         result, words = self.result, self.words
         settings, span = result.settings, result.settings["data"]
-        versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
+        versions = ", ".join(f"{name} {version}" for name, version in {**settings["versions"], **library_versions()}.items())
         told_span = words.say(
             "span_said",
             first=cell(span["first"]),
@@ -427,6 +439,13 @@ class _Page:
         shown = {name: value for name, value in settings.items() if name not in left_out and value not in (None, [], {})}
         facts.append((words["fact_settings"], json.dumps(plain(shown), ensure_ascii=False)))
         return facts
+
+    def _assumptions(self) -> list[str]:
+        """Return where the marks came from and the stated policies of the run."""
+        words, marks = self.words, self.result.settings["mark"]
+        own = [symbol for symbol, source in marks.items() if source == "own candles"]
+        given = [words.say("mark_given", symbols=", ".join(own))] if own else []
+        return [*given, *(words.flag(flag) for flag in self.result.summary["flags"])]
 
     def _files(self) -> tuple[dict[str, str], str]:
         """Return the files of the page, packed, and what is to be said of them."""

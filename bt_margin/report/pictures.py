@@ -96,6 +96,7 @@ SHAPES = {
     "circle": "M9 2a4 4 0 1 0 .01 0Z",
 }
 RIM = {"color": "$card", "width": 1}  # of a mark
+SHORT_LEG = ":SHORT"  # how the key of a short leg's line ends
 BANDS = (
     {"from": 0.5, "to": 0.8, "color": "amber-band"},
     {"from": 0.8, "to": 1.0, "color": "orange-band"},
@@ -104,8 +105,9 @@ BANDS = (
 
 
 def look_of(line: Line) -> Look:
-    """Return how a line is drawn, a leg's as its contract's."""
-    return LINES.get(line.key.partition(":")[0], ROLES.get(line.role, ROLES["main"]))
+    """Return how a line is drawn, a leg's as its contract's; a hedge's short leg is told from its long one by its dashes."""
+    look = LINES.get(line.key.partition(":")[0], ROLES.get(line.role, ROLES["main"]))
+    return look._replace(dash="dashdot" if look.dash == "solid" else "longdash") if line.key.endswith(SHORT_LEG) else look
 
 
 def pane(panel: Panel, store: Store, words: Words, *, key: str, candles: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -240,7 +242,7 @@ def legend(panel: Panel, words: Words, has_candles: bool) -> list[dict[str, Any]
     for line in panel.lines:
         if len(line.times):
             label = words.told(line.label)
-            entries.append({"look": _line_swatch(look_of(line), has_edges=line.low is not None), "label": label, "value": line.key})
+            entries.append({"look": line_swatch(look_of(line), has_edges=line.low is not None), "label": label, "value": line.key})
     for marks in panel.marks:
         count = f" ({len(marks.times):,})" if marks.key == "liquidation" else ""
         entries.append({"look": mark_swatch(MARKS.get(marks.key, PLAIN_MARK)), "label": words.told(marks.label) + count, "value": ""})
@@ -255,8 +257,14 @@ def _markup(text: str) -> "Markup":
     return Markup(text)
 
 
-def _line_swatch(look: Look, *, has_edges: bool) -> "Markup":
-    dash = {"dash": ' stroke-dasharray="5 3"', "dot": ' stroke-dasharray="2 2"'}.get(look.dash, "")
+def line_swatch(look: Look, *, has_edges: bool = False) -> "Markup":
+    """Return the swatch of a line."""
+    dash = {
+        "dash": ' stroke-dasharray="5 3"',
+        "dot": ' stroke-dasharray="2 2"',
+        "dashdot": ' stroke-dasharray="7 2 2 2"',
+        "longdash": ' stroke-dasharray="8 2"',
+    }.get(look.dash, "")
     edge = f'<rect y="2" width="18" height="8" fill="var(--{look.color}-soft)"/>' if has_edges or look.fill else ""
     return _markup(f'{edge}<path d="M0 6H18" stroke="var(--{look.color})" stroke-width="{max(look.width, 1.6)}"{dash}/>')
 
@@ -290,7 +298,7 @@ def waterfall(panel: Panel, words: Words, money: Callable[[float], str]) -> tupl
     trace = {
         "type": "waterfall",
         "orientation": "h",
-        "y": [_plain(label) for label in labels],
+        "y": [plotly_text(label) for label in labels],
         "x": [step.amount for step in panel.steps],
         "measure": ["absolute" if step.is_total else "relative" for step in panel.steps],
         "text": [("+" if step.amount > 0 and not step.is_total else "") + money(step.amount) for step in panel.steps],
@@ -308,7 +316,7 @@ def waterfall(panel: Panel, words: Words, money: Callable[[float], str]) -> tupl
     room = 0.24 * (high - low or 1.0)
     layout = {
         "xaxis": {
-            "title": {"text": _plain(words.told(panel.unit))},
+            "title": {"text": plotly_text(words.told(panel.unit))},
             "tickformat": ",.6~r",
             "range": [low - room, high + room],
             "nticks": 6,
@@ -345,7 +353,7 @@ def scatter(panel: Panel, words: Words) -> tuple[dict[str, Any], dict[str, Any]]
             "line": {"color": "$red", "width": 1.4, "dash": "dash"},
         }
     ]  # fmt: skip
-    entries = [{"look": _line_swatch(Look("red", 1.6, "dash"), has_edges=False), "label": words.say("key_diagonal")}]
+    entries = [{"look": line_swatch(Look("red", 1.6, "dash"), has_edges=False), "label": words.say("key_diagonal")}]
     for is_dead, mark, name in kinds:
         chosen = [point for point in panel.points if point.is_liquidated is is_dead]
         if not chosen:
@@ -355,7 +363,7 @@ def scatter(panel: Panel, words: Words) -> tuple[dict[str, Any], dict[str, Any]]
             {
                 "type": "scatter", "mode": "markers", "hovertemplate": "%{text}<extra></extra>",
                 "x": [round(point.x, 7) for point in chosen], "y": [round(point.y, 7) for point in chosen],
-                "customdata": [round(point.time) for point in chosen], "text": [_plain(point.text) for point in chosen],
+                "customdata": [round(point.time) for point in chosen], "text": [plotly_text(point.text) for point in chosen],
                 "marker": {"symbol": mark.symbol, "size": mark.size, "color": f"${mark.color}", "opacity": 0.85, "line": RIM},
             }
         )  # fmt: skip
@@ -363,12 +371,12 @@ def scatter(panel: Panel, words: Words) -> tuple[dict[str, Any], dict[str, Any]]
     layout = {
         "xaxis": {
             **axis,
-            "title": {"text": _plain(words.say("axis_distance"))},
+            "title": {"text": plotly_text(words.say("axis_distance"))},
             "range": [0, max((point.x for point in panel.points), default=0.01) * 1.06],
         },
         "yaxis": {
             **axis,
-            "title": {"text": _plain(words.say("axis_adverse"))},
+            "title": {"text": plotly_text(words.say("axis_adverse"))},
             "range": [0, max((point.y for point in panel.points), default=0.01) * 1.12],
         },
         "hovermode": "closest",
@@ -386,6 +394,6 @@ def scatter(panel: Panel, words: Words) -> tuple[dict[str, Any], dict[str, Any]]
     return drawn, {**said, "unit": "", "legend": entries, "note": " ".join(filter(None, (words.say("how_scatter"), said["note"])))}
 
 
-def _plain(text: str) -> str:
+def plotly_text(text: str) -> str:
     """Return text as plotly shows it letter for letter: it takes tags for formatting."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
