@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from . import calc
+from . import calc, checking
 from .interrupt import INTERRUPTED, NAME, Interrupted, lift
 from .result import Result, plain, records, version_of
 from .tearsheet import check as check_tearsheet
@@ -187,6 +187,7 @@ def demo(
 
 
 calc.register(app)
+checking.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -39,7 +39,11 @@ FLOORS = {
     "invariants": 2,
     "lone": 2,
     "matching": 2,
+    "joining": 2,
     "passed": 2,
+    "quality": 2,
+    "resampling": 2,
+    "shapes": 2,
     "record": 2,
     "screen": 2,
     "sizers": 2,
@@ -62,6 +66,7 @@ FLOORS = {
     "traces": 3,
     "backtest": 4,
     "calc": 4,
+    "checking": 4,
     "cli": 4,
     "interrupt": 4,
     "loading": 4,
@@ -96,11 +101,13 @@ PUBLIC_NAMES = [
     "bankruptcy_price",
     "calculator",
     "liquidation_price",
+    "load",
     "observers",
     "plan_liquidation",
     "plot",
     "plots",
     "plug",
+    "resample",
     "run",
     "sizers",
     "venues",
@@ -108,7 +115,7 @@ PUBLIC_NAMES = [
 
 SOURCE_FOLDERS = ("benchmarks", "bt_margin", "data", "examples", "strategies", "tests")
 TEXT_SUFFIXES = {".cfg", ".css", ".in", ".j2", ".js", ".md", ".py", ".toml", ".txt", ""}
-PRINTERS = ("bt_margin/cli.py", "bt_margin/__main__.py", "benchmarks/", "examples/", "data/rebuild_btcusdt.py")
+PRINTERS = ("bt_margin/checking.py", "bt_margin/cli.py", "bt_margin/__main__.py", "benchmarks/", "examples/", "data/rebuild_btcusdt.py")
 LONGEST_FUNCTION = 60
 # Spelled in pieces, so that this file does not find itself.
 LEFT_OPEN = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error"]) + r")\b")
