@@ -73,18 +73,23 @@ def joined(sources: Mapping[str, Any], symbol: str, terms: Terms) -> tuple[dict[
     for role, column in (("mark", "mark_open"), ("funding", "rate")):
         if role in series and column in last.columns:
             raise ValueError(f"{name}: {role}= was given and {last.title} has it too, leave one out")
-    last, bar, flags, detail = _timed(last, name, terms)
     funding = _settlements(series.get("funding", last))
+    last, bar = _within(last, name, terms)
     marks, mark_flags = _marks(series, last, bar, name, terms)
     arrays = {"datetime": last.micros, **{key: values for key, values in last.columns.items() if key in (*PRICES, "volume")}, **marks}
-    funding_terms, funding_flags = _funding(funding, last, bar, detail or (last.micros, arrays), name, terms)
+    funding_terms, flags = _funding(funding, last, bar, name, terms)
+    flags, detail = [*mark_flags, *flags], None
+    if terms.timeframe is not None:
+        funding_terms = _paid_inside(funding_terms, arrays, micros_of(terms.timeframe))
+        detail, (arrays, bar, partial) = arrays, _longer(arrays, bar, name, terms.timeframe)
+        flags = [*partial, *flags]
     for values in arrays.values():
         values.flags.writeable = False  # so that the feed keeps them as they are
-    made = {"dataname": arrays, "name": name, "flags": (*flags, *mark_flags, *funding_flags), **funding_terms}
-    if len(last.micros) == 1:  # whose length PerpData could not see
+    made = {"dataname": arrays, "name": name, "flags": tuple(flags), **funding_terms}
+    if len(arrays["datetime"]) == 1:  # whose length PerpData could not see
         made |= {"timeframe": bt.TimeFrame.Seconds, "compression": bar // SECOND}
     if terms.keep_detail and detail is not None:
-        made["detail"] = {"datetime": detail[0], **{key: detail[1][key] for key in (*PRICES, *MARKS) if key in detail[1]}}
+        made["detail"] = {key: values for key, values in detail.items() if key != "volume"}
     notes = tuple(f"{reading.title}: {note}" for reading in series.values() for note in reading.notes)
     return made, notes
 
@@ -157,8 +162,8 @@ def _bar(reading: Reading) -> int:
     return bar
 
 
-def _timed(last: Reading, name: str, terms: Terms) -> tuple[Reading, int, list[str], tuple[Any, dict[str, Any]] | None]:
-    """Return candles in the window put together to the timeframe, the length of their bars, flags of that, and what they are made of."""
+def _within(last: Reading, name: str, terms: Terms) -> tuple[Reading, int]:
+    """Return candles cut to the window, and the length of their bars."""
     import numpy as np
 
     bar = _bar(last)
@@ -173,21 +178,25 @@ def _timed(last: Reading, name: str, terms: Terms) -> tuple[Reading, int, list[s
             f"{name}: the candles are from {utc_text(last.micros[0])} to {utc_text(last.micros[-1] + bar)}, which leave none between start "
             f"{terms.start} and end {terms.end}; widen them"
         )
-    last = last if kept.all() else last.at(kept)
-    if terms.timeframe is None:
-        return last, bar, [], None
-    length = micros_of(terms.timeframe)
+    return last if kept.all() else last.at(kept), bar
+
+
+def _longer(arrays: dict[str, Any], bar: int, name: str, timeframe: str) -> tuple[dict[str, Any], int, list[str]]:
+    """Return candles put together to a timeframe, its length, and what results must repeat of that."""
+    import numpy as np
+
+    length = micros_of(timeframe)
     _check_multiple(length, bar, name)
-    starts, columns = coarse(last.micros, {key: values for key, values in last.columns.items() if key not in ("rate", "paid_by")}, length)
-    made = replace(last, micros=starts, columns=columns, rows=np.arange(len(starts)))
-    counts = np.bincount(np.searchsorted(starts, starts_of(last.micros, length)))
+    opened = arrays["datetime"]
+    starts, made = coarse(opened, {key: values for key, values in arrays.items() if key != "datetime"}, length)
+    counts = np.bincount(np.searchsorted(starts, starts_of(opened, length)))
     partial = int((counts < length // bar).sum())
     flags = (
         [f"{partial} of {len(starts)} bars of {span_text(length)} made of fewer than {length // bar} of {span_text(bar)}"]
         if partial
         else []
     )
-    return made, length, flags, (last.micros, dict(last.columns))
+    return {"datetime": starts, **made}, length, flags
 
 
 def _check_multiple(length: int, bar: int, name: str) -> None:
@@ -316,9 +325,7 @@ def _settlements(reading: Reading) -> tuple[Any, Any, Any] | None:
     return reading.micros[kept], rates[kept], marks[kept]
 
 
-def _funding(
-    settled: tuple[Any, Any, Any] | None, last: Reading, bar: int, fine: tuple[Any, dict[str, Any]], name: str, terms: Terms
-) -> tuple[dict[str, Any], list[str]]:
+def _funding(settled: tuple[Any, Any, Any] | None, last: Reading, bar: int, name: str, terms: Terms) -> tuple[dict[str, Any], list[str]]:
     """Return funding as PerpData takes it, the holes in it filled by the policy, and what results must repeat of that."""
     import numpy as np
 
@@ -346,12 +353,23 @@ def _funding(
         marks = np.concatenate([marks, np.full(len(lacking), np.nan)])
         order = np.argsort(stamps, kind="stable")
         stamps, rates, marks = stamps[order], rates[order], marks[order]
-    if terms.timeframe is not None:  # those inside a longer bar are paid at what the shorter one there opened with
-        inside = starts_of(stamps, bar) != stamps
-        marks = np.where(inside, marks_at(stamps, marks, fine[0], fine[1].get("mark_open", fine[1]["open"])), marks)
     paid_by = () if np.isnan(marks).all() else tuple(marks.tolist())
     schedule = FundingSchedule(tuple((stamps / SECOND).tolist()), tuple(rates.tolist()), paid_by)
     return {"funding": schedule, **hours}, flags
+
+
+def _paid_inside(funding: dict[str, Any], arrays: dict[str, Any], length: int) -> dict[str, Any]:
+    """Return funding whose settlements inside a longer bar are paid at the mark that the shorter one there opened with."""
+    import numpy as np
+
+    schedule = funding["funding"]
+    if not isinstance(schedule, FundingSchedule):
+        return funding
+    stamps = np.rint(np.array(schedule.stamps) * SECOND).astype("int64")
+    marks = np.array(schedule.marks) if schedule.marks else np.full(len(stamps), np.nan)
+    inside = starts_of(stamps, length) != stamps
+    marks = np.where(inside, marks_at(stamps, marks, arrays["datetime"], arrays.get("mark_open", arrays["open"])), marks)
+    return funding if np.isnan(marks).all() else {**funding, "funding": replace(schedule, marks=tuple(marks.tolist()))}
 
 
 def _holes(stamps: Any, first: int, end: int) -> list[Hole]:
@@ -360,7 +378,7 @@ def _holes(stamps: Any, first: int, end: int) -> list[Hole]:
     edges = (min(steps[0], 8 * HOUR), min(steps[-1], 8 * HOUR)) if steps else (8 * HOUR, 8 * HOUR)
     found = holes_of(stamps) if steps else []
     if stamps[0] - first > edges[0]:
-        found.append(Hole(first - 1, int(stamps[0]), edges[0]))
+        found.append(Hole(first, int(stamps[0]), edges[0]))  # not at the first opening, where nothing is held yet
     if end - stamps[-1] > edges[1]:
         found.append(Hole(int(stamps[-1]), end, edges[1]))
     return found

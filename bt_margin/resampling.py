@@ -116,7 +116,7 @@ def _values(table: Table, name: str) -> Any:
     import numpy as np
 
     column = table.frame[table.columns[name]]
-    return numbers_of(table, name) if np.dtype(getattr(column.dtype, "numpy_dtype", column.dtype)).kind in "biuf" else np.asarray(column)
+    return numbers_of(table, name) if column.dtype.kind in "biuf" else np.asarray(column)
 
 
 def settlements_of(table: Table) -> tuple[Any, Any, Any] | None:
