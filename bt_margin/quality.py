@@ -55,7 +55,9 @@ def bar_of(micros: Any) -> int:
     """Return the usual step between stamps in microseconds, 0 where there are fewer than two; of steps equally usual the shortest."""
     import numpy as np
 
-    steps = np.diff(np.unique(without_jitter(micros)))
+    steps = np.diff(_unique(without_jitter(micros)))
+    if len(steps) and steps.min() == steps.max():  # of millions of rows the rest would be the most memory that reading takes
+        return int(steps[0])
     lengths, counts = np.unique(steps, return_counts=True)
     return int(lengths[counts.argmax()]) if len(steps) else 0
 
@@ -67,6 +69,8 @@ def without_jitter(micros: Any, *, is_funding: bool = False) -> Any:
     """
     import numpy as np
 
+    if not (micros % MINUTE).any():
+        return micros
     whole = (micros + MINUTE // 2) // MINUTE * MINUTE
     near = abs(micros - whole) <= JITTER
     if near.mean() < NEAR_SHARE or (not is_funding and _is_at_end(micros)):
@@ -125,6 +129,8 @@ def repeats(reading: Reading) -> tuple[Any, Any]:
     import numpy as np
 
     micros = stamps_of(reading)
+    if (micros[1:] > micros[:-1]).all():
+        return np.zeros(len(micros), dtype=bool), np.zeros(len(micros), dtype=bool)
     order = np.argsort(micros, kind="stable")
     ordered = micros[order]
     twice = np.concatenate(([False], ordered[1:] == ordered[:-1]))
@@ -145,6 +151,8 @@ def repeats(reading: Reading) -> tuple[Any, Any]:
 def _disordered(reading: Reading) -> list[Finding]:
     import numpy as np
 
+    if (reading.micros[1:] > reading.micros[:-1]).all():
+        return []
     kept = reading.micros[~repeats(reading)[0]]
     back = np.concatenate(([False], np.diff(kept) < 0))
     return [_named("disorder", "error", "rows are earlier than the row before them, sort the file", back, kept)] if back.any() else []
@@ -181,7 +189,7 @@ def is_at_close(stamps: Any, bar: int) -> bool:
 def _unique(micros: Any) -> Any:
     import numpy as np
 
-    return np.unique(micros)
+    return micros if (micros[1:] > micros[:-1]).all() else np.unique(micros)
 
 
 def _impossible(reading: Reading, prefix: str, micros: Any) -> list[Finding]:
@@ -213,13 +221,18 @@ def _steps(stamps: Any, bar: int) -> list[Finding]:
     """Return the gaps between bars, and the stamps off their grid."""
     import numpy as np
 
-    off = (stamps - stamps[0]) % bar
-    phases, counts = np.unique(off, return_counts=True)
-    astray = off != phases[counts.argmax()]
+    off = stamps % bar
+    if (off == off[0]).all():
+        usual = off[0]
+    else:
+        phases, counts = np.unique(off, return_counts=True)
+        usual = phases[counts.argmax()]
+    astray = off != usual
+    del off
     found = []
     if astray.any():
         found.append(_named("off_grid", "error", "stamps are off the grid of bars of {}", astray, stamps, span_text(bar)))
-    grid = stamps[~astray]
+    grid = stamps[~astray] if astray.any() else stamps
     missing = np.diff(grid) // bar - 1
     holes = np.flatnonzero(missing > 0)
     if len(holes):
@@ -563,13 +576,13 @@ def repaired(reading: Reading) -> tuple[Reading, list[Change]]:
     changes = [
         Change(int(reading.rows[place]), "repeats another row, dropped", int(reading.micros[place]), None) for place in same.nonzero()[0]
     ]
-    kept = reading.at(~same)
+    kept = reading.at(~same) if changes else reading
     micros = stamps_of(kept)
     word = "jitter, moved to the whole minute"
     bar = bar_of(micros)
     if reading.kind != "funding" and bar and is_at_close(_unique(micros), bar):
         micros, word = micros + left_of(micros, bar) - bar, "stamped at the close, moved to the open of its bar"
-    moved = (micros != kept.micros).nonzero()[0]
+    moved = () if micros is kept.micros else (micros != kept.micros).nonzero()[0]
     changes += [Change(int(kept.rows[place]), word, int(kept.micros[place]), int(micros[place])) for place in moved]
     return replace(kept, micros=micros), sorted(changes)
 

@@ -6,6 +6,7 @@ names both. CSV is read in blocks, so that a file needs little more memory than 
 """
 
 import math
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,10 @@ from typing import Any, NamedTuple
 from .frames import EPOCH_UNITS, PRICES, TIME_COLUMNS, epoch_bounds, listed, utc_text
 
 SHAPES = ("ccxt", "binance", "bybit", "okx", "freqtrade", "plain")
-BLOCK = 100_000  # rows of a CSV that are text at once
+BLOCK = 50_000  # rows of a CSV that are text at once
 SAMPLE = 1_000  # rows by which a file is recognised
 HEAD = 65_536  # bytes
+KINDS = {"q": "int64", "d": "float64", "i": "int32"}
 TIMES = (*TIME_COLUMNS, "ts", "starttime", "start_time", "start_at", "opentime", "fundingratetimestamp", "fundingtimestamp", "begin_time")
 # Tidy name -> what files call it, the one that counts first: of a venue's rates the one that was settled.
 NUMBERS = {
@@ -509,7 +511,7 @@ class _Series:
 
     def __init__(self, blocks: _Blocks, shape: str | None, title: str) -> None:
         self.title, self.notes = title, blocks.notes
-        stores: dict[str, list[Any]] = {}
+        stores: dict[str, array[Any]] = {}  # which grow in place
         self.uniques: dict[str, dict[str, int]] = {}
         self.plan: _Plan | None = None
         self.units: dict[str, int] = {}  # of numbers since 1970, and the row where each began
@@ -526,29 +528,25 @@ class _Series:
             raise ValueError(f"{title} has no rows; expected candles or funding rates")
         import numpy as np
 
-        self.columns = {name: np.concatenate(stores.pop(name)) for name in list(stores)}
+        self.columns = {name: np.frombuffer(store, dtype=KINDS[store.typecode]) for name, store in stores.items()}
 
     def _plan(self, block: Any, blocks: _Blocks, shape: str | None) -> _Plan:
         if blocks.has_names:
             return _named_plan(block, shape, self.title, is_feather=blocks.is_feather)
         return _nameless_plan(block, shape, blocks.shape, self.title)
 
-    def _add(self, stores: dict[str, list[Any]], block: Any, row: int) -> None:
-        import numpy as np
-
+    def _add(self, stores: "dict[str, array[Any]]", block: Any, row: int) -> None:
         assert self.plan is not None
-        stores.setdefault(" micros", []).append(self._times(block, row))
+        _put(stores, " micros", "q", self._times(block, row))
         for tidy, name in self.plan.numbers.items():
-            stores.setdefault(tidy, []).append(_numbers(block[name], tidy, f"{self.title} row", row))
+            _put(stores, tidy, "d", _numbers(block[name], tidy, f"{self.title} row", row))
         for told, name in self.plan.labels.items():
             known = self.uniques.setdefault(told, {})
             texts = block[name].astype("object").where(block[name].notna(), "")
-            codes = [known.setdefault(str(text), len(known)) for text in texts]
-            stores.setdefault(f" {told}", []).append(np.array(codes, dtype="int32"))
+            _put(stores, f" {told}", "i", [known.setdefault(str(text), len(known)) for text in texts])
 
     def _times(self, block: Any, row: int) -> Any:
         """Return the times of a block in microseconds; numbers since 1970 tell their unit row by row."""
-        import numpy as np
         import pandas as pd
 
         assert self.plan is not None
@@ -557,8 +555,7 @@ class _Series:
             column = column.astype(str).str.strip() + " " + block[self.plan.times[1]].astype(str).str.strip()
         if pd.api.types.is_datetime64_any_dtype(column):
             index = pd.DatetimeIndex(column)
-            self._refuse_times(np.asarray(index.isna()), column, row)
-            return (index.tz_convert(None) if index.tz is not None else index).to_numpy().astype("datetime64[us]").astype("int64")
+            return self._instants(index, column, row)
         if not pd.api.types.is_numeric_dtype(column):
             numbers = pd.to_numeric(column, errors="coerce")
             if numbers.isna().any():
@@ -567,15 +564,22 @@ class _Series:
         return self._epochs(column.to_numpy("float64", na_value=math.nan), column, row)
 
     def _texts(self, column: Any, row: int) -> Any:
-        import numpy as np
         import pandas as pd
 
         texts = column.astype("object").where(column.notna(), "").map(str).str.strip()
         if texts.str.match(r"\d{4}[./]\d\d[./]\d\d").all():
             texts = texts.str.replace(r"[./]", "-", n=2, regex=True)
         times = pd.DatetimeIndex(pd.to_datetime(texts, utc=True, format="ISO8601", errors="coerce"))
+        return self._instants(times, column, row)
+
+    def _instants(self, times: Any, column: Any, row: int) -> Any:
+        import numpy as np
+
         self._refuse_times(np.asarray(times.isna()), column, row)
-        return times.tz_convert(None).to_numpy().astype("datetime64[us]").astype("int64")
+        micros = (times.tz_convert(None) if times.tz is not None else times).to_numpy().astype("datetime64[us]").astype("int64")
+        early, late = epoch_bounds()
+        self._refuse_times((micros < early) | (micros >= late), column, row)
+        return micros
 
     def _epochs(self, numbers: Any, column: Any, row: int) -> Any:
         import numpy as np
@@ -628,7 +632,7 @@ class _Series:
             "candles",
             micros,
             self.columns,
-            np.arange(len(micros)),
+            np.arange(len(micros), dtype="int32"),
             self.has_zone,
             tuple(notes),
             time_names=self.plan.times,
@@ -677,6 +681,13 @@ class _Series:
             labels = {name: texts[name][int(codes[rows[0]])] for name, codes in apart.items()}
             found.append(replace(whole.at(rows), labels={**whole.labels, **labels}))
         return found
+
+
+def _put(stores: "dict[str, array[Any]]", name: str, kind: str, values: Any) -> None:
+    """Write a block of a column behind those before it."""
+    import numpy as np
+
+    stores.setdefault(name, array(kind)).frombytes(np.ascontiguousarray(values, dtype=KINDS[kind]).view("uint8").data)
 
 
 def _called(reading: Reading, labels: Mapping[str, str]) -> Reading:

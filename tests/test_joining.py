@@ -589,7 +589,8 @@ after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 frame = reading.frame.memory_usage(index=True).sum()
 del reading
 feed = PerpData.from_files(sys.argv[1], missing_mark="last", missing_funding="zero")
-print(json.dumps([int(frame), (after - before) * 1024, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, len(feed.perp.stamps)]))
+last = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([int(frame), (after - before) * 1024, (last - before) * 1024, len(feed.perp.stamps)]))
 """
 
 
