@@ -493,7 +493,9 @@ def against_marks(micros: Any, lasts: dict[str, Any], marks: dict[str, Any], *, 
         )
         times = tuple(micros[furthest > distance].tolist())
         found.append(
-            Finding("divergence", "note", f"{len(times)} bars with the mark over {distance:.3g} of last away: {told}", len(times), times)
+            Finding(
+                "divergence", "note", f"{len(times)} bars whose mark is over {100 * distance:.3g} % off last: {told}", len(times), times
+            )
         )
     beyond = np.nan_to_num(past) > BEYOND
     if beyond.any():

@@ -78,7 +78,7 @@ def test_the_distance_of_marks_is_what_is_asked_for(bars: pd.DataFrame, tmp_path
     frame.to_csv(tmp_path / "x.csv")
 
     assert "divergence" not in checked(capsys, tmp_path / "x.csv")[1]
-    assert "1 bars with the mark over 0.02 of last away" in checked(capsys, tmp_path / "x.csv", "--distance", "2%")[1]
+    assert "1 bars whose mark is over 2 % off last" in checked(capsys, tmp_path / "x.csv", "--distance", "2%")[1]
     code, _, err = checked(capsys, tmp_path / "x.csv", "--distance", "7")
     assert (code, err) == (2, "bt-margin: --distance takes a share of last such as 0.05 or 5%, was '7'\n")
 

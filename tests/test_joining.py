@@ -485,6 +485,79 @@ def test_longer_bars_with_their_detail_liquidate_as_the_shorter_ones(seed: int, 
     assert coarse.summary["final_equity"] == pytest.approx(whole.summary["final_equity"], rel=1e-9)
 
 
+# -- traps of the host and of the data ---------------------------------------------------------------------------------
+
+
+def test_a_zone_is_converted_to_utc_before_funding_is_laid_beside_the_bars() -> None:
+    frame = with_marks(candles())
+    shanghai = frame.tz_convert("Asia/Shanghai")
+
+    assert list(PerpData.from_files(shanghai, funding=rates()).perp.stamps) == list(PerpData.from_files(frame, funding=rates()).perp.stamps)
+
+
+def test_local_time_is_refused_where_settlements_show_it() -> None:
+    local = rates(start="2024-01-01 03:00").tz_localize(None)
+
+    with pytest.raises(ValueError, match="settlements come every 8 h from 03:00 on, which no venue's do in UTC: local time"):
+        PerpData.from_files(with_marks(candles()), funding=local)
+
+
+def test_a_settlement_a_few_milliseconds_late_belongs_to_its_hour() -> None:
+    late = rates()
+    late.index = late.index.as_unit("ms") + pd.to_timedelta([3, 0, 1_000, 7, 0, 1], unit="ms")
+
+    feed = PerpData.from_files(with_marks(candles()), funding=late, name="X")
+
+    assert feed.perp.funding.stamps == PerpData.from_files(with_marks(candles()), funding=rates()).perp.funding.stamps
+    assert "X funding: 4 rows: jitter, moved to the whole minute" in feed.notes
+
+
+@pytest.mark.parametrize(
+    ("frame", "word"),
+    [
+        (candles().reset_index(drop=True), "no column of times"),
+        (candles().iloc[:0], "has no rows"),
+        (candles().iloc[:1], "has one row"),
+        (candles().assign(close=np.nan), "bars that cannot be"),
+    ],
+)
+def test_frames_that_the_host_would_trade_on_are_refused(frame: pd.DataFrame, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        PerpData.from_files(frame, missing_mark="last", missing_funding="zero")
+
+
+def test_the_position_held_at_a_settlement_pays_before_what_the_new_bar_does() -> None:
+    frame = with_marks(candles()).assign(funding_rate=pd.Series(0.001, index=pd.date_range("2024-01-01", periods=6, freq="8h", tz="UTC")))
+
+    before, after = (held(bm.load(frame, symbol="X"), datetime(2024, 1, 1, hour)) for hour in (7, 8))
+
+    first = pd.Timestamp("2024-01-01 08:00", tz="UTC")
+    assert before.funding["time"].iloc[0] == first  # filled at 07:00, it is held when 08:00 strikes
+    assert after.funding["time"].iloc[0] == first + pd.Timedelta("8h")  # filled at the open of 08:00, after the settlement
+
+
+@pytest.mark.parametrize(
+    ("window", "at", "end", "size", "leverage"),
+    [
+        ("2021-05-19", datetime(2021, 5, 19, 4), "2021-05-19", 1.0, 2.0),
+        ("2020-03-12_covid", datetime(2020, 3, 13, 1), "2020-03-13T03:00", -1.0, 4.0),
+    ],
+)
+def test_the_mark_saves_what_the_last_price_would_have_liquidated(
+    reference: Path, window: str, at: datetime, end: str, size: float, leverage: float
+) -> None:
+    path = reference / "data" / "windows" / window / "binance-ETHUSDT-1h-futures_mark_funding.csv"
+    frame = pd.read_csv(path)
+    last_alone = frame.drop(columns=[name for name in frame if name.startswith("mark_")])
+    terms = {"leverage": leverage, "margin_mode": "isolated"}
+
+    saved = held(bm.load(path, end=end), at, size, **terms)
+    lost = held(bm.load(last_alone, symbol="ETHUSDT", missing_mark="last", end=end), at, size, **terms)
+
+    assert (len(saved.liquidations), len(lost.liquidations)) == (0, 1)
+    assert "mark from last: ETHUSDT" in lost.summary["flags"]
+
+
 # -- the reference data ----------------------------------------------------------------------------------------------
 
 
