@@ -35,13 +35,19 @@ class _Fixed:
 
 def register(app: typer.Typer) -> None:
     """Add the commands about market data."""
-    commands = typer.Typer(help="Market data: what is in files, and what is wrong with them.", no_args_is_help=True)
+    commands = typer.Typer(help="Market data: what is in files, and what is wrong with them.")
+    commands.callback(invoke_without_command=True)(_hall)
     commands.command("check")(check)
     app.add_typer(commands, name="data")
 
 
+def _hall(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Candles, mark prices and funding, in any known shape.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Candles, mark prices and funding, in any known shape.")],
     distance: Annotated[str, typer.Option(metavar="SHARE", help="Name bars whose mark is so far from last, 0.05 or 5%.")] = f"{DISTANCE:g}",
     shape: Annotated[str | None, typer.Option(help="What the files are: ccxt, binance, bybit, okx, freqtrade or plain.")] = None,
     fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write repaired copies here: repeats, jitter, closing stamps.")] = None,

@@ -52,6 +52,9 @@ class Terms:
             raise ValueError(
                 f"funding_hours is the interval of a rate that is filled in, above 0 and at most 24, was {self.funding_hours!r}"
             )
+        roles = self.shape if isinstance(self.shape, Mapping) else ()
+        if not set(roles) <= set(ROLES):
+            raise ValueError(f"shape is one for all files, or by role ({listed(ROLES)}), was {self.shape!r}")
         if self.keep_detail and self.timeframe is None:
             raise ValueError("keep_detail keeps the bars that longer ones are made of; say which timeframe these have, or leave it out")
 
@@ -69,6 +72,10 @@ def joined(sources: Mapping[str, Any], symbol: str, terms: Terms) -> tuple[dict[
     """Return the params of a ``PerpData`` from sources by role (last, mark, index, funding), and how each was read."""
     series = {role: _series(source, role, symbol, terms) for role, source in sources.items() if source is not None}
     last = series["last"]
+    told_apart = {label for reading in series.values() for label in reading.labels}
+    idle = [label for label in terms.where or {} if str(label).lower() not in told_apart]
+    if idle:
+        raise ValueError(f"where names {listed(idle)}, by which no file here tells several series apart; leave it out")
     name = symbol or last.symbol or last.title
     for role, column in (("mark", "mark_open"), ("funding", "rate")):
         if role in series and column in last.columns:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .frames import EPOCH_UNITS, PRICES, TIME_COLUMNS, epoch_bounds, listed, utc_text
+from .resampling import apart_of
 
 SHAPES = ("ccxt", "binance", "bybit", "okx", "freqtrade", "plain")
 BLOCK = 50_000  # rows of a CSV that are text at once
@@ -400,10 +401,16 @@ def _named_plan(block: Any, shape: str | None, title: str, *, is_feather: bool) 
             f"{title} has the columns {listed(block.columns)}, which are of {' or '.join(likely)}, not {shape}; leave shape= out"
         )
     _check_columns(numbers, names, title)
-    return _Plan(shape or likely[0], times, numbers, labels, f"columns {listed(block.columns)}")
+    used = [*times, *numbers.values(), *labels.values()]
+    rest = [name for name in block.columns if name not in used]
+    told = f"columns {listed(used)}" + (f"; left out {listed(rest)}" if rest else "")
+    return _Plan(shape or likely[0], times, numbers, labels, told)
 
 
 def _check_columns(numbers: Mapping[str, Any], names: Mapping[str, Any], title: str) -> None:
+    apart = next((name for name in names if apart_of(name)), None)
+    if apart is not None:  # which would be lost
+        raise ValueError(f"{title} has rates inside its bars ({apart}), as resample makes them; give it to PerpData(dataname=)")
     for prefix in ("", "mark_"):
         have = [price for price in PRICES if prefix + price in numbers]
         if have and len(have) < len(PRICES):

@@ -43,6 +43,14 @@ def test_a_clean_file_ends_with_0_and_says_what_it_was_taken_for(
     assert out == "BTCUSDT-1h.csv: plain, candles, 48 rows every 1 h, 2024-01-01T00:00:00Z to 2024-01-02T23:00:00Z\n"
 
 
+def test_the_command_by_itself_says_what_it_can(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["data"])
+
+    assert not ended.value.code
+    assert "check" in capsys.readouterr().out
+
+
 def test_warnings_end_with_1_and_errors_with_2_and_one_sentence(
     bars: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

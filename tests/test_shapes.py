@@ -368,6 +368,14 @@ def test_a_broken_file_is_refused_in_one_sentence(tmp_path: Path, name: str) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_columns_that_are_not_read_are_named_and_rates_inside_bars_are_refused() -> None:
+    frame = pd.DataFrame({"date": ["2024-01-01"], **{name: [1.0] for name in (*PRICES, "signal")}})
+
+    assert read(frame).notes[0] == "taken for plain: columns date, open, high, low, close; left out signal"
+    with pytest.raises(ValueError, match=r"has rates inside its bars \(funding_rate\+1h\), as resample makes them"):
+        read(frame.assign(**{"funding_rate+1h": 0.0001}))
+
+
 def test_sources_that_are_no_data_are_refused(tmp_path: Path) -> None:
     for source, word in (
         (tmp_path, "is a folder"),
