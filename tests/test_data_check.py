@@ -194,3 +194,22 @@ def test_rows_of_json_are_repaired_as_a_csv(bars: pd.DataFrame, tmp_path: Path, 
 
     assert code == 0
     assert len(pd.read_csv(tmp_path / "fixed" / "BTCUSDT.csv")) == 48
+
+
+def test_several_series_of_one_file_are_repaired_in_one_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stamp = 1_704_067_200_000
+    lines = [f"{name}-USDT-SWAP,0.0001,{stamp + 28_800_000 * number}" for number in range(6) for name in ("BTC", "ETH")]
+    late = lines[3].removesuffix("000") + "007"  # the second settlement of ETH, 7 ms late
+    text = ["instrument_name,funding_rate,funding_time", *lines[:3], late, *lines[4:], lines[-2]]
+    (tmp_path / "allswap-fundingrates.csv").write_text("\n".join(text) + "\n", "utf-8")
+
+    code, out, _ = checked(capsys, tmp_path / "allswap-fundingrates.csv", "--fix", tmp_path / "fixed", "--json")
+
+    told = json.loads(out)
+    assert code == 0
+    assert [(file["symbol"], file["rows"]) for file in told["files"]] == [("BTCUSDT", 7), ("ETHUSDT", 6)]
+    assert [(change["row"], change["what"]) for change in told["files"][0]["changes"]] == [
+        (3, "jitter, moved to the whole minute"),
+        (12, "repeats another row, dropped"),
+    ]
+    assert (tmp_path / "fixed" / "allswap-fundingrates.csv").read_text("utf-8").splitlines() == [text[0], *lines]

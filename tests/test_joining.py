@@ -325,6 +325,18 @@ def test_contracts_with_bars_of_their_own_are_flagged_where_they_begin_late_or_e
     assert set(result.funding["symbol"]) == {"BTCUSDT"}
 
 
+def test_what_is_held_of_a_contract_that_ends_stays_at_its_last_mark_and_pays_no_more() -> None:
+    whole, ended = with_marks(candles(48)), with_marks(candles(24, seed=9))
+    feeds = bm.load({"ENDSUSDT": ended, "BTCUSDT": whole}, funding={"ENDSUSDT": rates(4), "BTCUSDT": rates()})
+
+    result = held(feeds, datetime(2024, 1, 1, 4))
+
+    entry, mark = ended["open"].iloc[4], ended["mark_close"].iloc[-1]
+    assert set(result.fills["symbol"]) == {"ENDSUSDT"}
+    assert result.funding["time"].max() <= pd.Timestamp("2024-01-02", tz="UTC")
+    assert result.equity["unrealized_pnl"].iloc[-1] == pytest.approx(mark - entry)  # of one coin, a day after the last bar
+
+
 def test_a_common_clock_keeps_the_bars_that_all_have() -> None:
     first, holed = with_marks(candles(48)), with_marks(candles(48, seed=8)).drop(candles().index[[5, 6]])
 
