@@ -25,6 +25,7 @@ NEAR_SHARE = 0.9  # of stamps at whole minutes, from which on those beside them 
 FLAT_BARS = 3  # so many bars without volume, or with one unmoved mark, are told of
 FILLED_BLOCKS = 3  # so many eight-hour blocks of one rate on every bar are no chance
 NAME_WORDS = {*MARKS_OF, "futures", "last", "klines", "kline", "candles", "perp", "csv", "parquet", "feather", "json", "zip", "gz"}
+ONE_OF_MANY = re.compile(r"(?<![\d.,:-])(1 (?:row|bar|stamp|settlement|rate|mark|place|run))s\b")
 SHOWN = 5  # places that a sentence names
 
 
@@ -37,6 +38,9 @@ class Finding:
     message: str
     count: int = 1
     times: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", ONE_OF_MANY.sub(r"\1", self.message))
 
 
 class Change(NamedTuple):
@@ -118,9 +122,9 @@ def _repeated(reading: Reading) -> list[Finding]:
     same, other = repeats(reading)
     found = []
     if same.any():
-        found.append(_named("duplicate", "warning", "rows repeat another to the last digit", same, reading.micros))
+        found.append(_named("duplicate", "warning", "rows repeating another to the last digit", same, reading.micros))
     if other.any():
-        found.append(_named("conflict", "error", "rows have the stamp of another and other numbers", other, reading.micros))
+        found.append(_named("conflict", "error", "rows with the stamp of another and other numbers", other, reading.micros))
     return found
 
 
@@ -155,7 +159,7 @@ def _disordered(reading: Reading) -> list[Finding]:
         return []
     kept = reading.micros[~repeats(reading)[0]]
     back = np.concatenate(([False], np.diff(kept) < 0))
-    return [_named("disorder", "error", "rows are earlier than the row before them, sort the file", back, kept)] if back.any() else []
+    return [_named("disorder", "error", "rows earlier than the row before them, sort the file", back, kept)] if back.any() else []
 
 
 # -- candles ---------------------------------------------------------------------------------------------------------
@@ -231,7 +235,7 @@ def _steps(stamps: Any, bar: int) -> list[Finding]:
     del off
     found = []
     if astray.any():
-        found.append(_named("off_grid", "error", "stamps are off the grid of bars of {}", astray, stamps, span_text(bar)))
+        found.append(_named("off_grid", "error", "stamps off the grid of bars of {}", astray, stamps, span_text(bar)))
     grid = stamps[~astray] if astray.any() else stamps
     missing = np.diff(grid) // bar - 1
     holes = np.flatnonzero(missing > 0)
@@ -239,7 +243,7 @@ def _steps(stamps: Any, bar: int) -> list[Finding]:
         starts = grid[holes] + bar
         told = [f"{minute_text(start)} ({int(missing[hole])})" for hole, start in zip(holes[:SHOWN], starts[:SHOWN], strict=True)]
         more = f" and {len(holes) - SHOWN} more" if len(holes) > SHOWN else ""
-        sentence = f"{int(missing.sum())} bars of {span_text(bar)} are missing in {len(holes)} places: {listed(told)}{more}"
+        sentence = f"{int(missing.sum())} bars of {span_text(bar)} missing in {len(holes)} places: {listed(told)}{more}"
         found.append(Finding("gap", "warning", sentence, int(missing.sum()), tuple(starts.tolist())))
     return found
 
@@ -313,14 +317,14 @@ def _of_funding(reading: Reading, rates: Any, micros: Any) -> list[Finding]:
     found = []
     blank = ~np.isfinite(rates)
     if blank.any():
-        found.append(_named("impossible", "error", "rates are no numbers", blank, micros))
+        found.append(_named("impossible", "error", "rates that are no number", blank, micros))
     found += _units(rates[~blank], micros[~blank])
     stamps, places = np.unique(micros, return_index=True)
     if len(stamps) < 2:
         return found
     odd = stamps % HOUR != 0
     if odd.any():
-        found.append(_named("off_interval", "warning", "settlements are not at a full hour", odd, stamps))
+        found.append(_named("off_interval", "warning", "settlements not at a full hour", odd, stamps))
     found += _filled(stamps, rates[places])
     found += _intervals(stamps)
     found += _local(stamps, int(np.diff(stamps).min()), reading, offset=4 * HOUR)  # BitMEX settles at 04:00, 12:00 and 20:00
@@ -339,7 +343,7 @@ def _units(rates: Any, micros: Any) -> list[Finding]:
     if usual >= USUAL_RATE:
         return [Finding("percent", "error", looks, len(rates))]
     if high.any():
-        told = "rates are above the {:g} that any venue allows"
+        told = "rates above the {:g} that any venue allows"
         return [_named("rate", "error" if high.mean() > 0.01 or abs(rates).max() > 1 else "warning", told, high, micros, HIGHEST_RATE)]
     return []
 
@@ -398,7 +402,7 @@ def _intervals(stamps: Any) -> list[Finding]:
         times = tuple(stamp for hole in holes for stamp in hole.stamps)
         shown = ", ".join(minute_text(time) for time in times[:SHOWN])
         more = f" and {len(times) - SHOWN} more" if len(times) > SHOWN else ""
-        found.append(Finding("missing_funding", "warning", f"{len(times)} settlements are missing: {shown}{more}", len(times), times))
+        found.append(Finding("missing_funding", "warning", f"{len(times)} settlements missing: {shown}{more}", len(times), times))
     steps = np.diff(stamps)
     lost = {hole.after for hole in holes}
     whole = np.array([int(stamp) not in lost for stamp in stamps[:-1]])
@@ -427,7 +431,7 @@ def _of_joint(reading: Reading, micros: Any, distance: float) -> list[Finding]:
         found += _impossible(reading, "mark_", micros)
         lacking = np.isnan(columns["mark_open"])
         if lacking.any():
-            found.append(_named("no_mark", "warning", "bars have no mark", lacking, micros))
+            found.append(_named("no_mark", "warning", "bars without a mark", lacking, micros))
         found += against_marks(micros, columns, {price: columns[f"mark_{price}"] for price in PRICES}, distance=distance)
         moved = ~_is_flat(columns, "")
         found += _unmoved(
@@ -452,7 +456,7 @@ def check_pair(last: Reading, mark: Reading, *, distance: float = DISTANCE) -> l
     found = against_marks(stamps, lasts, marks, distance=distance)
     lacking = len(np.unique(last.micros)) - len(stamps)
     if lacking:
-        found.append(Finding("no_mark", "warning", f"{lacking} bars of {last.name} have no mark in {mark.name}", lacking))
+        found.append(Finding("no_mark", "warning", f"{lacking} bars of {last.name} without a mark in {mark.name}", lacking))
     moved = ~_is_flat(lasts, "")
     return found + _unmoved(_is_flat(marks, "") & moved, stamps, "stale_mark", "in which the mark stood still and last moved", "warning")
 

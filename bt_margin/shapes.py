@@ -341,7 +341,7 @@ def _blocks_of_csv(path: Path, title: str) -> _Blocks:
                     )
                 yield block
 
-    notes = (f"{above} lines above the names left out",) if above else ()
+    notes = (f"left out above the names: {above} lines",) if above else ()
     return _Blocks(blocks, has_names, notes=notes)
 
 
@@ -791,7 +791,7 @@ def _finished(reading: Reading) -> Reading:
     if confirm is None or confirm.all():
         return reading
     running = confirm == 0
-    told = f"{int(running.sum())} bars left out, unfinished when written (confirm 0), row {int(reading.rows[running.argmax()])} first"
+    told = f"left out as unfinished when written (confirm 0): {int(running.sum())} bars, row {int(reading.rows[running.argmax()])} first"
     if running.all():
         raise ValueError(f"{reading.title} has only bars that were not finished (confirm 0); fetch them again")
     return reading.at(~running, told)

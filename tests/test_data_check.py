@@ -59,7 +59,7 @@ def test_warnings_end_with_1_and_errors_with_2_and_one_sentence(
 
     code, out, err = checked(capsys, tmp_path / "gap.csv")
     assert (code, err) == (1, "")
-    assert "  warning  gap: 1 bars of 1 h are missing in 1 places: 2024-01-01 10:00 (1)" in out
+    assert "  warning  gap: 1 bar of 1 h missing in 1 place: 2024-01-01 10:00 (1)" in out
 
     code, out, err = checked(capsys, tmp_path / "gap.csv", tmp_path / "odd.csv", tmp_path / "none.csv")
     assert code == 2
@@ -86,7 +86,7 @@ def test_the_distance_of_marks_is_what_is_asked_for(bars: pd.DataFrame, tmp_path
     frame.to_csv(tmp_path / "x.csv")
 
     assert "divergence" not in checked(capsys, tmp_path / "x.csv")[1]
-    assert "1 bars whose mark is over 2 % off last" in checked(capsys, tmp_path / "x.csv", "--distance", "2%")[1]
+    assert "1 bar whose mark is over 2 % off last" in checked(capsys, tmp_path / "x.csv", "--distance", "2%")[1]
     code, _, err = checked(capsys, tmp_path / "x.csv", "--distance", "7")
     assert (code, err) == (2, "bt-margin: --distance takes a share of last such as 0.05 or 5%, was '7'\n")
 

@@ -167,9 +167,9 @@ def test_rates_in_percent_are_refused_until_they_are_said_to_be() -> None:
 @pytest.mark.parametrize(
     ("spoilt", "word"),
     [
-        (lambda frame: frame.assign(high=1.0), "bars that cannot be"),
+        (lambda frame: frame.assign(high=1.0), "bars? that cannot be"),
         (lambda frame: frame.iloc[[0, 2, 1, *range(3, 48)]], "earlier than the row before"),
-        (lambda frame: pd.concat([frame, frame.iloc[[5]] * 1.001]).sort_index(), "have the stamp of another and other numbers"),
+        (lambda frame: pd.concat([frame, frame.iloc[[5]] * 1.001]).sort_index(), "with the stamp of another and other numbers"),
         (
             lambda frame: frame.assign(mark_close=frame["mark_close"] * 3, mark_high=frame["mark_high"] * 3),
             "another symbol or another unit",
@@ -533,7 +533,7 @@ def test_a_settlement_a_few_milliseconds_late_belongs_to_its_hour() -> None:
         (candles().reset_index(drop=True), "no column of times"),
         (candles().iloc[:0], "has no rows"),
         (candles().iloc[:1], "has one row"),
-        (candles().assign(close=np.nan), "bars that cannot be"),
+        (candles().assign(close=np.nan), "bars? that cannot be"),
     ],
 )
 def test_frames_that_the_host_would_trade_on_are_refused(frame: pd.DataFrame, word: str) -> None:

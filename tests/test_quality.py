@@ -48,7 +48,7 @@ def test_missing_bars_are_a_gap_that_says_where_and_how_many() -> None:
 
     assert set(found) == {"gap"}
     assert (found["gap"].severity, found["gap"].count) == ("warning", 3)
-    assert found["gap"].message == "3 bars of 1 h are missing in 2 places: 2024-01-01 10:00 (2), 2024-01-02 06:00 (1)"
+    assert found["gap"].message == "3 bars of 1 h missing in 2 places: 2024-01-01 10:00 (2), 2024-01-02 06:00 (1)"
 
 
 def test_a_row_that_is_repeated_and_one_that_contradicts_are_told_apart() -> None:
@@ -123,7 +123,7 @@ def test_bars_without_volume_are_told_and_are_a_warning_where_they_are_many() ->
     some.iloc[10:13, 4] = 0.0
     many.iloc[10:30, 4] = 0.0
 
-    assert found_in(some)["zero_volume"].message == "3 bars without volume, in 1 runs, the longest 3 from 2024-01-01 10:00"
+    assert found_in(some)["zero_volume"].message == "3 bars without volume, in 1 run, the longest 3 from 2024-01-01 10:00"
     assert (found_in(some)["zero_volume"].severity, found_in(many)["zero_volume"].severity) == ("note", "warning")
 
 
@@ -161,7 +161,7 @@ def test_missing_settlements_are_named() -> None:
 
     found = found_in(rates.drop(rates.index[[4, 5, 20]]))
 
-    assert found["missing_funding"].message == "3 settlements are missing: 2024-01-02 08:00, 2024-01-02 16:00, 2024-01-07 16:00"
+    assert found["missing_funding"].message == "3 settlements missing: 2024-01-02 08:00, 2024-01-02 16:00, 2024-01-07 16:00"
     assert set(found) == {"missing_funding"}
 
 

@@ -190,7 +190,7 @@ def test_okx_candles_are_read_and_a_running_bar_is_left_out_with_a_note(tmp_path
 
     assert (reading.shape, reading.symbol) == ("okx", "BTCUSDT")
     assert_is_bars(reading)
-    assert any("1 bars left out, unfinished" in note for note in reading.notes)
+    assert any("left out as unfinished when written (confirm 0): 1 bars" in note for note in reading.notes)
 
 
 def test_okx_funding_takes_the_rate_that_was_settled(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_plain_csv_is_read_by_its_names_whatever_stands_between(tmp_path: Path, 
 
     assert (reading.shape, reading.kind) == ("plain", "candles")
     assert_is_bars(reading)
-    assert "1 lines above the names left out" in reading.notes
+    assert "left out above the names: 1 lines" in reading.notes
 
 
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Shanghai"])
