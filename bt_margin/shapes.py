@@ -251,7 +251,11 @@ def table_of(path: Path, form: str) -> Any:
     """Return a parquet or feather file as a DataFrame."""
     import pandas as pd
 
-    return pd.read_parquet(path) if form == "parquet" else pd.read_feather(path)
+    try:
+        return pd.read_parquet(path) if form == "parquet" else pd.read_feather(path)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError) as error:
+        # What pandas noted of its types stands in the file too, and is believed by its reader whatever has become of it.
+        raise ValueError(f"{path.name} cannot be read (its {form} metadata is damaged: {type(error).__name__}), write it anew") from error
 
 
 def _blocks_of_file(path: Path, title: str) -> _Blocks:

@@ -203,7 +203,7 @@ def test_any_order_of_stamps_is_joined_whole_or_refused(rows: list[tuple[int, in
     first=st.integers(0, 23),
 )
 def test_longer_bars_of_any_gaps_keep_extremes_volume_and_every_rate(steps: list[int], length: str, paid: set[int], first: int) -> None:
-    hours = first + np.cumsum([0, *steps, 1])
+    hours = first + np.cumsum([0, *steps, *[1] * len(steps)])  # so many single hours that they are the bar
     index = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(hours, unit="h")
     rng = np.random.default_rng(len(steps))
     opens = 100 + rng.normal(0, 1, len(hours))
@@ -229,3 +229,10 @@ def test_several_broken_files_are_reported_beside_good_ones(tmp_path: Path) -> N
     unread = {report.name for report in reports if report.reading is None}
     assert unread == {f"half-{name}" for name in FILES if name != "x.csv"} | ({"half-x.csv"} & unread)
     assert len(reports) == 12
+
+
+def test_damaged_notes_of_pandas_in_a_file_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "x.feather"
+    path.write_bytes(FILES["x.feather"].replace(b'"pandas_type"', b'"pandas_tyqe"'))
+
+    assert outcome(path) == []
