@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from .core.profiles import plan_liquidation
     from .core.tiers import Tier, TierSchedule, TierTable
     from .core.top_up import TopUp
-    from .feeds import PerpData
+    from .feeds import PerpData, load
     from .hostplot import plot
     from .plugging import plug
     from .report import Report
+    from .resampling import resample
     from .result import Result
 
     __version__: str
@@ -55,11 +56,13 @@ __all__ = [
     "calculator",
     "compare",
     "liquidation_price",
+    "load",
     "observers",
     "plan_liquidation",
     "plot",
     "plots",
     "plug",
+    "resample",
     "run",
     "scalers",
     "sizers",
@@ -95,9 +98,11 @@ _ROOMS = {
     "TierTable": "core.tiers",
     "TopUp": "core.top_up",
     "PerpData": "feeds",
+    "load": "feeds",
     "plot": "hostplot",
     "plug": "plugging",
     "Report": "report",
+    "resample": "resampling",
     "Result": "result",
 }
 

@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from . import calc, ladder
+from . import calc, checking, ladder
 from .interrupt import INTERRUPTED, NAME, Interrupted, lift
 from .result import Result, plain, records, version_of
 from .tearsheet import check as check_tearsheet
@@ -43,6 +43,9 @@ HOURS_A_DAY = 24
 OWN_PICTURES = ("leverage", "money", "close_calls")  # the panels that the page has no place for
 FRAMES = ("equity", "positions", "trades", "fills", "refusals", "warnings", "top_ups", "funding", "liquidations", "journal")
 
+Scalers = Annotated[
+    list[str] | None, typer.Option(help="What entries become: Pyramid:shares=0.5/0.3/0.2, MarginTopUp:within=0.05,amount=100.")
+]
 ReportFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the report page, run.html: one file, opens offline.")]
 Language = Annotated[str, typer.Option(help="Language of the report page: en or zh.")]
 
@@ -175,10 +178,7 @@ def run(
     sizer: Annotated[
         str | None, typer.Option(help="Size of every order, a rule as risk:fraction=1% (docs/sizing.md), or file.py:Class.")
     ] = None,
-    scaler: Annotated[
-        list[str] | None,
-        typer.Option(help="What entries become: Pyramid:shares=0.5/0.3/0.2, MarginTopUp:within=0.05,amount=100."),
-    ] = None,
+    scaler: Scalers = None,
     fee: Annotated[str | None, typer.Option(metavar="RATE", help="Trading fee, 0.0004, or MAKER,TAKER; the venue's unless given.")] = None,
     intrabar: Annotated[str, typer.Option(help="Path inside a bar: adverse, favourable, worst or close.")] = Plan.intrabar,
     unfunded: Annotated[
@@ -292,6 +292,7 @@ def compare(
 
 calc.register(app)
 ladder.register(app)
+checking.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -10,6 +10,7 @@ import math
 import sys
 from array import array
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import repeat
@@ -44,6 +45,7 @@ from .frames import (
     utc_text,
     warn_of_local_time,
 )
+from .resampling import apart_of, settlements_of
 
 FUNDING_PRICE_COLUMNS = ("mark_price", "markprice", "oracle_price")
 READ = ("datetime", "open", "high", "low", "close")  # lines of every run that somebody reads; others are filled when one does
@@ -65,7 +67,8 @@ class PerpSeries:
 
     ``stamps`` are delivered stamps in seconds since 1970-01-01 UTC, one for each bar; the mark columns are as long, or
     None where no mark was given. ``constant_funding`` is the rate where one was assumed for every ``funding_hours``. ``gaps``
-    counts the bars missing between the first and the last. ``detail`` has finer bars inside these.
+    counts the bars missing between the first and the last. ``detail`` has finer bars inside these. ``flags`` are policies
+    that every result repeats.
     """
 
     stamps: "array[float]"
@@ -79,6 +82,7 @@ class PerpSeries:
     funding_hours: float
     gaps: int
     detail: Detail | None = None
+    flags: tuple[str, ...] = ()
 
     def row_at(self, time: float) -> int:
         """Return the row delivered at a time (seconds, UTC), or the last one before it; -1 if there is none."""
@@ -95,7 +99,8 @@ class PerpData(bt.feed.DataBase):
         ``timestamp``, ``date``, ``open_time`` ...): ISO 8601 or whole seconds, milli-, micro- or nanoseconds since 1970. A
         zone is converted to UTC, none means UTC. Columns (any case) ``open high low close``; optional ``volume``,
         ``openinterest``, all four of ``mark_open mark_high mark_low mark_close``, and ``funding_rate``, blank except on
-        settlement rows, whose stamp is the row's own time. A line added by a subclass is filled from the column of its name.
+        settlement rows, whose stamp is the row's own time; ``funding_rate+4h`` is a rate four hours after it
+        (``resample``). A line added by a subclass is filled from the column of its name.
         Or the same columns as a mapping of name to array (or sequence of numbers), or as a numpy structured array: times as
         ``datetime64`` in UTC or numbers as above, blanks as NaN. Those are read without pandas. Read-only arrays of float64, as
         ``np.load(path, mmap_mode="r")`` gives them, are not copied, so that processes share them: they must not change.
@@ -121,6 +126,8 @@ class PerpData(bt.feed.DataBase):
         liquidate. The finer bars fill each bar and are of its prices, up to a millionth; where some are missing the bar takes
         its path, and results say how often. Without marks of their own, theirs are last clipped to the mark of the bar.
 
+      - ``flags`` (default: ``()``): policies by which the data was made, a few words each, which every result repeats
+
       - ``timeframe``, ``compression`` (default: ``None``): found from the bar length: whole days are ``Days``, whole
         minutes ``Minutes``, whole seconds ``Seconds``. Giving one leaves the other at the host's default.
 
@@ -142,6 +149,7 @@ class PerpData(bt.feed.DataBase):
         ("funding_hours", 8.0),
         ("grace_seconds", 0.0),
         ("detail", None),
+        ("flags", ()),
         ("timeframe", None),
         ("compression", None),
     )
@@ -151,6 +159,7 @@ class PerpData(bt.feed.DataBase):
     # A missing attribute of a feed is looked up among its lines, so the state of a run needs class-level values.
     _bulk = False  # the lines were filled in one go, and nothing but the index moves
     _row = -1  # the row last handed to the host
+    notes: tuple[str, ...] = ()  # how its files were read, where it was made from files
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,6 +190,49 @@ class PerpData(bt.feed.DataBase):
         for alias in self.getlinealiases():  # data.close is then a plain attribute, not a search through three objects
             if not hasattr(type(self), alias):
                 setattr(self, alias, getattr(self.lines, alias))
+
+    @classmethod
+    def from_files(
+        cls,
+        last: Any,
+        *,
+        mark: Any = None,
+        funding: Any = None,
+        index: Any = None,
+        name: str = "",
+        start: Any = None,
+        end: Any = None,
+        timeframe: str | None = None,
+        keep_detail: bool = False,
+        missing_mark: str = "error",
+        missing_funding: str | float = "error",
+        funding_hours: float = 8.0,
+        rate_unit: str = "fraction",
+        stamp: str = "open",
+        shape: str | Mapping[str, str] | None = None,
+        where: Mapping[str, str] | None = None,
+    ) -> "PerpData":
+        """Return the feed of one contract from files of its last prices, mark prices and funding, in any shape that is known.
+
+        ``last``, ``mark``, ``funding`` and ``index`` are each a path, several paths of one series, a DataFrame, rows of ccxt or arrays by
+        name; ``shape`` says what a file is where that cannot be told ('ccxt', 'binance', 'bybit', 'okx', 'freqtrade', 'plain'; or by role,
+        ``{"mark": "okx"}``), ``where`` which of its series is meant (``{"exchange": "okx"}``). See ``docs/data.md``.
+
+        ``missing_mark``: bars without a mark are an 'error', or take 'last' or the 'index'. ``missing_funding``: settlements that are
+        missing are an 'error', 'zero', or of a rate (a fraction) every ``funding_hours`` or at the interval beside them. Marks of longer
+        bars than last's are fine last clipped to them (R29). Each of these is a flag of every result. ``timeframe`` makes longer bars of
+        the candles ('4h'); ``keep_detail`` gives the shorter ones along as detail. ``start`` and ``end``: candles that open from
+        the one and close up to the other, UTC; a day as ``end`` is that whole day. ``rate_unit`` 'percent' divides rates by 100.
+        ``stamp`` says what the candles' times mean. ``notes`` of the feed tell how each file was read.
+        """
+        from .joining import Terms, joined
+
+        window = (start, end, timeframe, keep_detail)
+        terms = Terms(*window, missing_mark, missing_funding, funding_hours, rate_unit, stamp, shape, where)
+        made, notes = joined({"last": last, "mark": mark, "index": index, "funding": funding}, name, terms)
+        feed = cls(**made)
+        feed.notes = notes
+        return feed
 
     def _asked_window(self) -> tuple[float, float]:
         # The host makes these numbers when the feed starts, after the broker has; the rule is the same.
@@ -234,6 +286,7 @@ class PerpData(bt.feed.DataBase):
             funding_hours=self.p.funding_hours,
             gaps=int((delivered[-1] - delivered[0]) // bar) - (len(stamps) - 1),
             detail=None if self.p.detail is None else Detail(self.p.detail, title, stamp=self.p.stamp),
+            flags=tuple(self.p.flags),
         )
 
     def _schedule(self, table: "Table", title: str, *, first: float, last: float) -> FundingSchedule | None:
@@ -363,6 +416,53 @@ def _fill(values: "array[float]", column: Any, rows: int) -> None:
         unmap(column)
 
 
+def load(
+    last: Any, *, mark: Any = None, funding: Any = None, index: Any = None, symbol: str = "", clock: str = "own", **terms: Any
+) -> dict[str, PerpData]:
+    """Return the feeds of one contract or several by symbol, for ``run(data=...)``.
+
+    ``last`` maps symbols to sources as ``PerpData.from_files`` takes them, and so do ``mark``, ``funding`` and ``index`` where there are
+    several; or it is the source of one contract, called ``symbol`` or as its file says. ``terms`` are those of ``from_files`` and hold
+    for all. ``clock``: with 'own' each contract has its own bars, and one that is listed later or ends earlier than others is
+    flagged (the host calls ``prenext`` until all have begun); 'common' keeps the bars that all have, which the fast loop needs.
+    """
+    from .joining import Terms, joined, on_one_clock
+
+    is_one = not isinstance(last, Mapping) or any(isinstance(value, int | float) or name in PRICES for name, value in last.items())
+    sources = {symbol: last} if is_one else last
+    if not sources:
+        raise ValueError("last names no candles; give a file, or map each symbol to its own")
+    told = Terms(**terms)
+    beside = {
+        role: _by_symbol(role, source, list(sources), is_one=is_one)
+        for role, source in (("mark", mark), ("index", index), ("funding", funding))
+    }
+    made, notes = {}, {}
+    for name, source in sources.items():
+        params, noted = joined({"last": source, **{role: found.get(name) for role, found in beside.items()}}, name, told)
+        if params["name"] in made:
+            raise ValueError(f"{params['name']} is named twice; give each symbol one source")
+        made[params["name"]], notes[params["name"]] = params, noted
+    on_one_clock(made, clock)
+    feeds = {name: PerpData(**params) for name, params in made.items()}
+    for name, feed in feeds.items():
+        feed.notes = notes[name]
+    return feeds
+
+
+def _by_symbol(role: str, source: Any, symbols: list[str], *, is_one: bool) -> dict[str, Any]:
+    if source is None:
+        return {}
+    if is_one or not isinstance(source, Mapping):
+        if len(symbols) > 1:
+            raise ValueError(f"{role} is one contract's, but there are {listed(symbols)}; give a mapping by symbol")
+        return {symbols[0]: source}
+    unknown = [name for name in source if name not in symbols]
+    if unknown:
+        raise ValueError(f"{role} names {listed(unknown)}, but last has {listed(symbols)}")
+    return dict(source)
+
+
 class _Zone(tzinfo):
     # The host calls tz.localize, which zones of the standard library do not have and do not let anyone add.
     def __init__(self, zone: tzinfo) -> None:
@@ -458,9 +558,15 @@ def _marks(table: Table, rows: slice, source: Any, title: str) -> "dict[str, arr
 def _funding(table: Table, source: Any, title: str, *, first: float, last: float, hours: float) -> FundingSchedule | None:
     import numpy as np
 
-    if "funding_rate" in table.columns:
+    settled = settlements_of(table)
+    if settled is not None:
         if source is not None:
             raise ValueError(f"{title}: funding= was given and the candles have a funding_rate column too, drop one of them")
+        if {name for name in table.columns if apart_of(name)} or "funding_mark" in table.columns:
+            stamps, rates, marks = settled
+            columns = {"funding_rate": rates, "funding_mark": marks}
+            apart = Table(table.title, columns, {name: name for name in columns}, stamps, table.has_zone)
+            return _schedule(apart, "funding_rate", slice(None), "funding_mark")
         return _schedule(table, "funding_rate", ~np.isnan(numbers_of(table, "funding_rate")))
     if source is None:
         return None

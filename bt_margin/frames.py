@@ -349,7 +349,7 @@ def _unit_of(numbers: Any, written: Any, name: Any, title: str) -> str:
 
     first = numbers[~np.isnan(numbers)][:1]
     unit = (_epoch_unit(first[0]) if len(first) else None) or "us"
-    early, late = _epoch_bounds()
+    early, late = epoch_bounds()
     micros = numbers * EPOCH_UNITS[unit]
     strange = ~np.isnan(numbers) & ~((micros >= early) & (micros < late))
     if strange.any():
@@ -361,7 +361,7 @@ def _unit_of(numbers: Any, written: Any, name: Any, title: str) -> str:
     return unit
 
 
-def _epoch_bounds() -> tuple[float, float]:
+def epoch_bounds() -> tuple[float, float]:
     """Return the EPOCH_YEARS in microseconds."""
     early, late = (datetime(year, 1, 1, tzinfo=UTC).timestamp() * SECOND for year in EPOCH_YEARS)
     return early, late
@@ -369,7 +369,7 @@ def _epoch_bounds() -> tuple[float, float]:
 
 def _epoch_unit(number: float) -> str | None:
     """Return the unit in which a number of them since 1970 lies between the EPOCH_YEARS."""
-    early, late = _epoch_bounds()
+    early, late = epoch_bounds()
     return next((unit for unit, micros in EPOCH_UNITS.items() if early <= number * micros < late), None)
 
 
@@ -426,8 +426,13 @@ def left_of_bars(table: Table, bar: int) -> Any:
 
     Taken for openings such stamps would come a bar late, and as they stand they would be before what happens at the close.
     """
-    left = bar - table.micros % bar
+    left = left_of(table.micros, bar)
     return left if bar >= MINUTE and left.max() <= SECOND else None
+
+
+def left_of(micros: Any, bar: int) -> Any:
+    """Return how long each stamp is before the end of its bar, all of one at its beginning."""
+    return bar - micros % bar
 
 
 def prices_of(table: Table, prefix: str, rows: Any, kept: Callable[[Any], Any] | None = None) -> dict[str, Any]:
@@ -524,6 +529,11 @@ def listed(names: Any) -> str:
 def utc_text(micros: int) -> str:
     """Return an instant as text."""
     return f"{datetime(1970, 1, 1) + timedelta(microseconds=int(micros))} UTC"
+
+
+def minute_text(micros: int) -> str:
+    """Return an instant as text, without seconds where it has none."""
+    return utc_text(micros).removesuffix(":00 UTC")
 
 
 def span_text(micros: int) -> str:

@@ -515,7 +515,7 @@ class Result:
             "no funding": [symbol for symbol, slot in slots.items() if slot.schedule is None and slot.position.contract.kind != "spot"],
         }
         for slot in slots.values():
-            for policy in _term_flags(slot.position, self._broker.currency):
+            for policy in (*_term_flags(slot.position, self._broker.currency), *(() if slot.series is None else slot.series.flags)):
                 groups.setdefault(policy, []).append(slot.name)
         flags = [] if self.died is None else [f"the account died at {iso(self.died)}: no Sharpe ratio, no annual return"]
         flags += [f"{policy}: {', '.join(symbols)}" for policy, symbols in groups.items() if symbols]

@@ -41,7 +41,11 @@ FLOORS = {
     "lone": 2,
     "hosttrade": 2,
     "matching": 2,
+    "joining": 2,
     "passed": 2,
+    "quality": 2,
+    "resampling": 2,
+    "shapes": 2,
     "record": 2,
     "scalers": 2,
     "screen": 2,
@@ -70,6 +74,7 @@ FLOORS = {
     "traces": 3,
     "backtest": 4,
     "calc": 4,
+    "checking": 4,
     "cli": 4,
     "comparison": 4,
     "engines": 4,
@@ -109,11 +114,13 @@ PUBLIC_NAMES = [
     "calculator",
     "compare",
     "liquidation_price",
+    "load",
     "observers",
     "plan_liquidation",
     "plot",
     "plots",
     "plug",
+    "resample",
     "run",
     "scalers",
     "sizers",
@@ -122,7 +129,7 @@ PUBLIC_NAMES = [
 
 SOURCE_FOLDERS = ("benchmarks", "bt_margin", "data", "examples", "strategies", "tests")
 TEXT_SUFFIXES = {".cfg", ".css", ".in", ".j2", ".js", ".md", ".py", ".toml", ".txt", ""}
-PRINTERS = ("bt_margin/cli.py", "bt_margin/__main__.py", "benchmarks/", "examples/", "data/rebuild_btcusdt.py")
+PRINTERS = ("bt_margin/checking.py", "bt_margin/cli.py", "bt_margin/__main__.py", "benchmarks/", "examples/", "data/rebuild_btcusdt.py")
 LONGEST_FUNCTION = 60
 # Spelled in pieces, so that this file does not find itself.
 LEFT_OPEN = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error"]) + r")\b")
