@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import analyzers, calculator, observers, plots, sizers, venues
+    from . import analyzers, calculator, markets, observers, plots, sizers, venues
     from .backtest import run
     from .broker import MarginBroker
     from .cerebro import Cerebro
@@ -52,6 +52,7 @@ __all__ = [
     "bankruptcy_price",
     "calculator",
     "liquidation_price",
+    "markets",
     "observers",
     "plan_liquidation",
     "plot",
@@ -67,6 +68,7 @@ __all__ = [
 _ROOMS = {
     "analyzers": None,
     "calculator": None,
+    "markets": None,
     "observers": None,
     "plots": None,
     "sizers": None,
