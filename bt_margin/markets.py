@@ -156,9 +156,9 @@ def make(
 
     BTCUSDT, ETHUSDT and SOLUSDT move as far as those do, any other name is a small coin at first 10 a piece. ``start`` (UTC) is a
     funding stamp, 00:00, 08:00 or 16:00. ``regime`` holds the market in one of REGIMES; None lets them follow each other.
-    ``story`` is one of STORIES, told on the sixth day in an otherwise quiet market (or in ``regime``): a crash, wicks of last
-    that mark does not follow, a squeeze of the shorts, or funding that pays shorts while nothing happens. ``detail`` is the length
-    of finer bars of the same ticks.
+    ``story`` is one of STORIES: a crash, wicks of last that mark does not follow, a squeeze of the shorts, or funding that pays
+    shorts while nothing happens. It is told from the sixth day on, in an otherwise quiet market (or in ``regime``) of steady
+    volatility and without jumps. ``detail`` is the length of finer bars of the same ticks.
 
     The same seed gives the same market. What a contract does depends neither on the others asked for nor on ``bars`` or
     ``detail``: more bars are the same market for longer. Another ``timeframe`` is another market. The numbers are those of
@@ -279,10 +279,12 @@ class _Climate:
             volatility, drift, rate, mean, sd, premium = terms[regimes].T
             normals, chances = self.rows.standard_normal((count, len(WAVES) + 1)), self.chances.random((count, 2))
             shocks = self.ticks.standard_normal((count, self.grid.ticks))
-            volatility = volatility * np.exp(self._waves(self._feared(normals[:, : len(WAVES)], shocks)))
-            if self.story is not None:
-                volatility = volatility * _told(self.story.volatility, (first + np.arange(count)) * hours)
+            waves = self._waves(self._feared(normals[:, : len(WAVES)], shocks))
             jumps = np.where(chances[:, 0] < rate * hours, mean + sd * normals[:, -1], 0.0)
+            if self.story is None:
+                volatility = volatility * np.exp(waves)
+            else:
+                volatility, jumps = volatility * _told(self.story.volatility, (first + np.arange(count)) * hours), 0 * jumps
             at = (chances[:, 1] * self.grid.ticks).astype("int64")
             yield _Block(first, regimes, volatility, drift * hours / YEAR, jumps, at, premium, shocks, self.grid.tick_seconds / 3_600)
 
