@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .fetching import KINDS, Fetched, Request, fetch
+from .fetching import KINDS, Fetched, Request, fetch, iso
 from .interrupt import INTERRUPTED, NAME
 from .joining import Terms, chained, instant
 from .progress import shown
@@ -105,7 +105,8 @@ def join(
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
-    print(f"Wrote {out}: {clean.kind}, {len(frame)} rows, {frame.index[0].isoformat()} to {frame.index[-1].isoformat()}")
+    span = f"{iso(int(clean.micros[0]) // MILLI)} to {iso(int(clean.micros[-1]) // MILLI)}"
+    print(f"Wrote {out}: {clean.kind}, {len(frame)} rows, {span}")
     for what in dict.fromkeys(change.what for change in changes):
         print(f"  {sum(change.what == what for change in changes)} rows: {what}")
     for finding in found:
