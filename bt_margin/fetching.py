@@ -41,6 +41,7 @@ INSTEAD = {  # what helps where a venue does not tell a kind through ccxt
     "tiers": "take the tables that come with bt_margin (bt-margin tiers show), or a file of your own (bt-margin tiers check FILE)",
 }
 CCXT_IDS = {"binance": "binanceusdm", "binance-coinm": "binancecoinm"}  # of our venues whose name is another one there
+ENDS = dict.fromkeys(("okx", "okxus", "myokx"), "after")  # what ends a span of settlements, where ccxt does not take its own word
 PAGE_OF_CANDLES = 500
 PAGE_OF_FUNDING = 100  # Bybit and OKX answer no more, and leave out the oldest of what was asked for
 SMALLEST_PAGE = 100  # of those that venues answer: what is passed where a page is empty, for nothing may lie beyond it
@@ -434,7 +435,7 @@ class _Job:
             if kind in CANDLES:
                 earlier = self._asked(kind, cursor, min(limit, (first - cursor) // self.request.step))
             else:  # whose interval may have been another one: the span of a limit is not known
-                earlier = self._asked(kind, cursor, limit, {"until": first - 1})
+                earlier = self._asked(kind, cursor, limit, {ENDS.get(self.venue.exchange.id, "until"): first - 1})
             earlier = [row for row in earlier if row[0] < first]
             if not earlier:
                 break

@@ -2,7 +2,7 @@
 
 Records are plain: candles by price and rates as ccxt returns them, and the tiers of a contract. How it pages is told by ``style``:
 'from' answers the first rows from ``since`` on (Binance), 'window' the last ones of the span that ``limit`` rows would fill (Bybit,
-OKX's candles), 'newest' the last ones of all (OKX's funding). No answer is longer than ``page``.
+OKX's candles), 'newest' the last ones of all, or of those before ``after`` (OKX's funding). No answer is longer than ``page``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -117,9 +117,9 @@ class FakeExchange:
     def _answer(self, rows: Sequence[Any], since: int | None, limit: int | None, until: int | None, of: str) -> list[Any]:
         step, stamp = (8 * HOUR, "timestamp") if of == "funding" else (HOUR, 0)
         length = min(self.page, limit or self.page)
-        if self.style == "newest":
-            return list(rows[-length:])
         later = [row for row in rows if since is None or row[stamp] >= since]
+        if self.style == "newest":
+            return [row for row in later if until is None or row[stamp] < until][-length:]
         if until is None and self.style == "window" and since is not None:
             until = since + (limit or self.page) * step - 1
         later = [row for row in later if until is None or row[stamp] <= until]
@@ -165,7 +165,8 @@ class FakeExchange:
         self, symbol: str | None = None, since: int | None = None, limit: int | None = None, params: Mapping[str, Any] | None = None
     ) -> list[Any]:
         self._called("funding", symbol, since, limit)
-        return self._answer(self.records["funding"], since, limit, (params or {}).get("until"), "funding")
+        until = (params or {}).get("after" if self.style == "newest" else "until")
+        return self._answer(self.records["funding"], since, limit, until, "funding")
 
     def fetch_market_leverage_tiers(self, symbol: str, params: Mapping[str, Any] | None = None) -> list[Any]:
         self._called("tiers", symbol)

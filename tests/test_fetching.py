@@ -360,6 +360,14 @@ def test_settlements_that_were_hourly_once_are_not_skipped_by_a_page_of_eight_ho
     assert stamps(tmp_path, "funding") == [number * HOUR for number in range(1_000)]
 
 
+def test_settlements_of_a_venue_that_begins_with_the_newest_are_all_found(tmp_path: Path) -> None:
+    exchange = FakeExchange({"funding": settlements(300)}, style="newest", page=100, id="okx")
+
+    fetched(exchange, tmp_path, asked(2_400, ("funding",)))
+
+    assert stamps(tmp_path, "funding") == [number * 8 * HOUR for number in range(300)]
+
+
 def test_a_venue_that_answers_the_newest_rates_alone_is_told_of_by_its_gap_or_as_missing(tmp_path: Path) -> None:
     newest = FakeExchange({"funding": settlements(300)}, style="newest", page=100)
 
@@ -568,7 +576,7 @@ def test_the_command_says_what_is_needed_without_ccxt_and_which_venue_is_none(
     assert err == "bt-margin: to fetch needs ccxt: run pip install 'bt_margin[fetch]', or download the venue's own archives\n"
 
 
-# -- the fake --------------------------------------------------------------------------------------------------------
+# -- the page and the fake -------------------------------------------------------------------------------------------
 
 
 def test_the_fake_speaks_the_interface_of_ccxt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -581,3 +589,14 @@ def test_the_fake_speaks_the_interface_of_ccxt(monkeypatch: pytest.MonkeyPatch) 
     for name, error in ERRORS.items():
         assert [above.__name__ for above in error.__mro__] == [above.__name__ for above in getattr(real, name).__mro__]
     assert set(fake.HAS) <= set(real.binanceusdm().has) and {"binanceusdm", "binancecoinm"} <= set(real.exchanges)
+
+
+def test_the_page_says_of_each_venue_what_ccxt_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "ccxt")
+    real = pytest.importorskip("ccxt")
+    page = (Path(__file__).parents[1] / "docs" / "fetching.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.endswith((" yes |", " no |", " key |"))]
+    assert len(rows) == 8
+    for venue, *cells in rows:
+        has = getattr(real, fetching.CCXT_IDS.get(venue.strip("`"), venue.strip("`")))().has
+        assert [any(has.get(name) for name in names) for names in fetching.ABILITIES.values()] == [cell != "no" for cell in cells]
