@@ -150,6 +150,8 @@ def fetch(
         raise ValueError(f"since, {iso(request.since)}, is not over yet; it is {iso(now)}")
     folder.mkdir(parents=True, exist_ok=True)
     head = {"asked": request.asked(), "started": iso(now), "end": end, "exchange": venue.exchange.id, "ccxt": library.__version__}
+    if not (part.exists() and next(_whole_lines(part)[0], None)):
+        _refuse_taken(folder, request)
     journal = _Journal.opened(part, head)
     job = _Job(request, venue, journal, venue.symbol_of(request.symbol), journal.head["end"], clock, tell)
     missing = job.gathered()
@@ -176,8 +178,17 @@ def _kept(path: Path, request: Request) -> dict[str, Any]:
         place = path.with_name(name)
         if not place.exists() or _digest(place) != digest:
             state = "has changed since it was fetched" if place.exists() else "is gone"
-            raise ValueError(f"{place} {state}; delete {path.name} to fetch all of it anew, or name another folder with --out")
+            raise ValueError(f"{place} {state}; name another folder with --out to fetch it anew")
     return manifest
+
+
+def _refuse_taken(folder: Path, request: Request) -> None:
+    """Raise ValueError where a fetch that begins would write over a file: rates are called the same for bars of any length."""
+    for kind in request.kinds:
+        for suffix in (".parquet", ".csv", ".json"):
+            place = folder / f"{request.name(kind)}{suffix}"
+            if place.exists():
+                raise ValueError(f"{place} is there already and not of this fetch; name another folder with --out, or move it away")
 
 
 def _digest(path: Path) -> str:

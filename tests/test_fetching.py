@@ -130,8 +130,19 @@ def test_a_fetch_that_is_done_asks_nothing_again_and_refuses_what_has_changed(tm
         fetched(silent, tmp_path, asked(41))
     path = tmp_path / "binance-BTCUSDT-tiers.json"
     path.write_text("[]", "utf-8")
-    with pytest.raises(ValueError, match=r"tiers\.json has changed since it was fetched; delete binance-BTCUSDT-1h\.manifest\.json"):
+    with pytest.raises(ValueError, match=r"tiers\.json has changed since it was fetched; name another folder with --out"):
         fetched(silent, tmp_path)
+
+
+def test_a_fetch_never_writes_over_the_rates_of_another_one(tmp_path: Path) -> None:
+    fetched(FakeExchange(records()), tmp_path)
+    files = content(tmp_path)
+    daily = Request("binance", "BTCUSDT", BASE, BASE + 2 * DAY, "1d", ("funding",))
+
+    with pytest.raises(ValueError, match=r"BTCUSDT-funding\.parquet is there already and not of this fetch; name another folder"):
+        fetched(FakeExchange(records()), tmp_path, daily)
+
+    assert content(tmp_path) == files
 
 
 # -- interruptions ---------------------------------------------------------------------------------------------------
