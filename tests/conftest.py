@@ -25,3 +25,9 @@ def reference() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs the reference data: set BT_MARGIN_REFERENCE to its folder")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _piped_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tables be as wide as in a pipe: pytest-xdist tells its workers the width of the caller's terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
