@@ -11,20 +11,18 @@ from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
-from os import environ
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from . import calc, checking, ladder, supplying, tiering
 from .interrupt import INTERRUPTED, NAME, Interrupted, lift
-from .progress import shown
 from .result import Result, plain, records, version_of
 from .tearsheet import check as check_tearsheet
 from .tearsheet import save as save_tearsheet
+from .terminal import console, shown
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from .comparison import Comparison
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[2]  # the ancestor of every complaint about a command line; typer does not export it
-PIPED_WIDTH = 120  # columns of a table that goes to no terminal
 SHOWN = 10  # liquidations; the rest is in the files and in --json
 
 DEMO_NOTE = "hourly Binance spot prices stand in for last and mark price of the perpetual; funding at the default 0.01 % per 8 h"
@@ -568,12 +565,12 @@ def _tell_comparison(compared: "Comparison", out: Path | None, pages: Sequence[P
         return
     from .tables import comparison_heading, comparison_table
 
-    console = Console() if sys.stdout.isatty() or "COLUMNS" in environ else Console(width=PIPED_WIDTH)
-    console.print(comparison_heading(compared) + "\n", highlight=False, markup=False)
-    console.print(comparison_table(compared))
-    console.print("Stated policies: " + "; ".join(compared.flags) + ".", highlight=False, markup=False)
+    printed = console()
+    printed.print(comparison_heading(compared) + "\n", highlight=False, markup=False)
+    printed.print(comparison_table(compared))
+    printed.print("Stated policies: " + "; ".join(compared.flags) + ".", highlight=False, markup=False)
     for path in written:
-        console.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
+        printed.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 # -- telling ---------------------------------------------------------------------------------------------------------
@@ -597,23 +594,23 @@ def _tell(result: Result, plan: Plan, written: Sequence[Path], *, as_json: bool,
         return
     from .tables import equity_line, heading, liquidation_table, summary_table
 
-    console = Console() if sys.stdout.isatty() or "COLUMNS" in environ else Console(width=PIPED_WIDTH)
-    console.print(heading(result) + (f"; {note}" if note else "") + "\n", highlight=False, markup=False)
-    console.print(summary_table(result))
-    console.print(equity_line(result), highlight=False, markup=False, soft_wrap=True)
+    printed = console()
+    printed.print(heading(result) + (f"; {note}" if note else "") + "\n", highlight=False, markup=False)
+    printed.print(summary_table(result))
+    printed.print(equity_line(result), highlight=False, markup=False, soft_wrap=True)
     if len(result.liquidations):
-        console.print(liquidation_table(result, SHOWN))
+        printed.print(liquidation_table(result, SHOWN))
     if plan.warn_at is not None:
-        console.print(_warned(result), highlight=False, markup=False, soft_wrap=True)
+        printed.print(_warned(result), highlight=False, markup=False, soft_wrap=True)
     if result.fills.empty:
-        console.print("No order was filled.")
+        printed.print("No order was filled.")
     for message in result.refusals["message"].head(1):
-        console.print(f"First refusal: {message}.", highlight=False, markup=False, soft_wrap=True)
-    console.print("Stated policies: " + "; ".join(result.summary["flags"]) + ".", highlight=False, markup=False)
+        printed.print(f"First refusal: {message}.", highlight=False, markup=False, soft_wrap=True)
+    printed.print("Stated policies: " + "; ".join(result.summary["flags"]) + ".", highlight=False, markup=False)
     for path in written:
-        console.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
+        printed.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
     if note:
-        console.print(f"The same as: {plan.command()}", highlight=False, markup=False, soft_wrap=True)
+        printed.print(f"The same as: {plan.command()}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _warned(result: Result) -> str:

@@ -4,13 +4,13 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from .loading import fraction, scaler_from
 from .result import plain
 from .scalers import LadderTable, MarginTopUp, ladder_table
 from .scalers.table import COLUMNS
+from .terminal import console
 
 
 def register(app: typer.Typer) -> None:
@@ -57,10 +57,10 @@ def ladder(
         rungs = [row._asdict() for row in table.rows]
         typer.echo(json.dumps(plain({"heading": table.heading, "rungs": rungs}), indent=2, allow_nan=False))
         return
-    console = Console()
-    console.print(rich_table(table))
+    printed = console()
+    printed.print(rich_table(table))
     for sentence in table.refusals:
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        printed.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def rich_table(table: LadderTable) -> Table:

@@ -15,8 +15,8 @@ import typer
 from .fetching import KINDS, Fetched, Request, fetch, iso
 from .interrupt import INTERRUPTED, NAME
 from .joining import Terms, chained, instant
-from .progress import shown
 from .quality import SHOWN, check, refuse_errors, repaired
+from .terminal import shown
 
 MILLI = 1_000  # microseconds
 

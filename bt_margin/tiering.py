@@ -1,27 +1,24 @@
 """``bt-margin tiers``: the tier table of a contract at a date, what changed between two, and whether a file of one's own is sound."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from math import inf, isinf
-from os import environ
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from . import venues
 from .core.tiers import TierSchedule, TierTable
+from .terminal import console
 from .venues import readers
 from .venues.fields import one_of, parsed
 
 UNIT_NAMES = {"quote": "of notional", "base": "base coins", "contracts": "contracts"}
-PIPED_WIDTH = 120  # columns of a table that goes to no terminal
 SHAPES = ("ccxt", "binance", "bybit", "okx", "hyperliquid", "venue", "csv", "toml")
 
 Venue = Annotated[str, typer.Option(help="Whose tables: binance, binance-coinm, bybit, okx, bitget, gate, hyperliquid, dydx.")]
@@ -291,5 +288,4 @@ def _number(value: float) -> str:
 
 
 def _print(table: Table) -> None:
-    console = Console() if sys.stdout.isatty() or "COLUMNS" in environ else Console(width=PIPED_WIDTH)
-    console.print(table)
+    console().print(table)

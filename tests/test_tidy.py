@@ -84,7 +84,7 @@ FLOORS = {
     "ladder": 4,
     "loading": 4,
     "plugging": 4,
-    "progress": 4,
+    "terminal": 4,
     "supplying": 4,
     "tables": 4,
     "tiering": 4,

@@ -1,12 +1,20 @@
-"""How far something is, on a terminal; nothing anywhere else."""
+"""Where tables go, and how far something is: on a terminal, and nothing of that anywhere else."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from os import environ
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PIPED_WIDTH = 120  # columns of a table that goes to no terminal
+
+
+def console() -> Console:
+    """Return where tables are printed: as wide as the terminal or ``COLUMNS`` says, in a pipe wide enough for all of ours."""
+    return Console() if sys.stdout.isatty() or "COLUMNS" in environ else Console(width=PIPED_WIDTH)
 
 
 @contextmanager
@@ -20,9 +28,9 @@ def shown() -> Iterator[Callable[[str, float | None], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    terms: dict[str, Any] = {"transient": True, "disable": not console.is_terminal, "redirect_stderr": False}
-    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), **terms) as bars:
+    stderr = Console(stderr=True)
+    terms: dict[str, Any] = {"transient": True, "disable": not stderr.is_terminal, "redirect_stderr": False}
+    with Progress(*columns, console=stderr, redirect_stdout=sys.stdout.isatty(), **terms) as bars:
         tasks: dict[str, TaskID] = {}
 
         def tell(stage: str, share: float | None) -> None:
