@@ -172,6 +172,7 @@ def _is_usual(clock: "BarClock", slot: "Slot", order: Order) -> bool:
     broker, params, held, position = clock.broker, clock.broker.p, clock.held, slot.position
     return not (
         order.exectype != Order.Market
+        or order.data is not slot.data
         or (held and (len(held) > 1 or held[0][0] is not slot))
         or not position.is_plain
         or position.wallet != CROSS
