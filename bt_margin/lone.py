@@ -130,8 +130,7 @@ def accept_market(broker: "OrderDesk", order: Order) -> bool:
     order.status, order.plen = Order.Accepted, slot.clock_line.lencount
     broker.pending.append(order)
     broker._available = None  # no lull is on
-    sent = broker.notifs[-1] if broker.notifs else None
-    broker.notifs.append(snapshot(order, sent if sent is not None and sent.ref == order.ref else None))
+    broker.notifs.append(snapshot(order))
     return True
 
 
