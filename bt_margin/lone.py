@@ -70,7 +70,7 @@ def send_market(broker: "OrderDesk", kind: type[Order], owner: Any, data: Any, s
         return None
     slot, contract = legs[0], legs[0].position.contract
     line = slot.clock_line
-    stamp, close = line.array[line._idx], slot.close_line.array[line._idx]
+    stamp, close = line.array[line._idx], slot.close_line[0]
     if not (line.lencount and 0 < size < inf and 0 < close < inf and data._tz is None):
         return None
     if contract.lot:
