@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(1970, 1, 1)  # naive, as the host's times are
 
-# What a broker's class, or a broker itself, may have a way of its own of doing: then all goes the general road.
+# What a broker's class, or a broker itself by its first bar, may have a way of its own of doing: then all goes the general road.
 STEPS = (
     *("buy", "sell", "submit", "transmit", "notify", "claim", "check_submitted", "submit_accept", "getcommissioninfo", "reduces"),
     *("net_of", "place", "_ocoize", "_rejection", "_take_side", "_take_children", "_as_resting", "_accept_at_once", "_fee_rate"),
