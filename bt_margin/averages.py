@@ -24,6 +24,7 @@ from backtrader.functions import MultiLogic, _andlogic, _orlogic
 from backtrader.indicators.basicops import Average, ExponentialSmoothing, OperationN, WeightedAverage
 from backtrader.indicators.crossover import NonZeroDifference
 from backtrader.linebuffer import LineBuffer, LinesOperation, _LineDelay
+from backtrader.lineiterator import LineIterator
 from backtrader.lineseries import LineSeries
 
 LOG = logging.getLogger("bt_margin")
@@ -86,16 +87,28 @@ def share_equal_lines(strategies: Iterable[Any]) -> None:
     """Let lines that only hand on another one, once all are computed, keep one array where they have the same bits.
 
     The host gives an indicator a line by a copy of it without delay, and that is bound to the indicator's own: a moving average
-    is kept three times. From here on nobody writes to them: they are read by their index.
+    is kept three times. Of those that share, one at most can be written to by name, so that nobody sees it in another.
     """
     for strategy in strategies:
+        nameless = _nameless(strategy)
         for copy in _indicators(strategy):
-            if type(copy) is not _LineDelay or copy.ago or not isinstance(copy.a, LineBuffer):
+            if type(copy) is not _LineDelay or copy.ago or len(copy.bindings) > 1 or not {id(copy), id(copy.a)} <= nameless:
                 continue
             source = copy.a.array
             for line in (copy, *copy.bindings):
                 if type(source) is array and type(line.array) is array and line.array is not source and _has_same_bits(source, line.array):
                     line.array = source
+
+
+def _nameless(strategy: Any) -> set[int]:
+    """Return the ids of lines of indicators that are inside another one and that it has not kept as an attribute."""
+    found: set[int] = set()
+    for outer in _indicators(strategy):
+        if isinstance(outer, LineIterator):
+            known = set(map(id, vars(outer).values()))
+            inside = [inner for inner in outer.getindicators() if id(inner) not in known]
+            found.update(id(line) for inner in inside for line in (inner.lines.lines if isinstance(inner, LineSeries) else (inner,)))
+    return found
 
 
 def _has_same_bits(first: array, second: array) -> bool:

@@ -150,7 +150,6 @@ class MarginBroker(OrderDesk):
     def start(self):
         """Open the account's contracts for the datas of the run."""
         super().start()
-        self.goes_its_own_way = goes_its_own_way(self, MarginBroker)
         self.cerebro._event_stop = False  # an optimisation's runs share the engine, and one may have been stopped
         self._is_running = True
         self._cash_addition.extend(self._early_cash)
@@ -381,6 +380,7 @@ class MarginBroker(OrderDesk):
         opening = min((slot.open_time for slot in self.fresh), default=self.now)
         self.account.deposit(self.p.cash, time=opening)
         self._is_funded = True
+        self.goes_its_own_way = goes_its_own_way(self, MarginBroker)  # strategies have begun by now, and may have put something in
 
     def _take_in(self) -> None:
         """Activate bracket children, free what expired orders reserve, judge submitted ones, book queued transfers."""

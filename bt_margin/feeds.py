@@ -394,7 +394,8 @@ class UnreadLine(LineBuffer):
         column, rows = self.unread
         self._become_read()
         values = vars(self)["array"]
-        _fill(values, column, rows)
+        if not values:  # a copy of the line, which has the same ones, may have been read before
+            _fill(values, column, rows)
         return values
 
     @array.setter

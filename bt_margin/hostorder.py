@@ -155,16 +155,8 @@ class Family(list):
         return self.pop(0)
 
 
-def snapshot(order: Order, like: Order | None = None) -> Order:
-    """Return what ``order.clone()`` would, of which a notification is made.
-
-    One that is ``like`` an earlier one in what has been filled, which is nothing, shares it.
-    """
-    if like is not None:
-        copied = object.__new__(type(order))
-        copied.__dict__ = known = order.__dict__.copy()
-        known["executed"] = like.executed
-        return copied
+def snapshot(order: Order) -> Order:
+    """Return what ``order.clone()`` would, of which a notification is made."""
     seen = order.executed
     seen.p1, seen.p2 = seen.p2, len(seen.exbits)
     copied, executed = object.__new__(type(order)), object.__new__(type(seen))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(1970, 1, 1)  # naive, as the host's times are
 
-# What a broker's class, or a broker itself, may have a way of its own of doing: then all goes the general road.
+# What a broker's class, or a broker itself by its first bar, may have a way of its own of doing: then all goes the general road.
 STEPS = (
     *("buy", "sell", "submit", "transmit", "notify", "claim", "check_submitted", "submit_accept", "getcommissioninfo", "reduces"),
     *("net_of", "place", "_ocoize", "_rejection", "_take_side", "_take_children", "_as_resting", "_accept_at_once", "_fee_rate"),
@@ -70,7 +70,7 @@ def send_market(broker: "OrderDesk", kind: type[Order], owner: Any, data: Any, s
         return None
     slot, contract = legs[0], legs[0].position.contract
     line = slot.clock_line
-    stamp, close = line.array[line._idx], slot.close_line.array[line._idx]
+    stamp, close = line.array[line._idx], slot.close_line[0]
     if not (line.lencount and 0 < size < inf and 0 < close < inf and data._tz is None):
         return None
     if contract.lot:
@@ -130,8 +130,7 @@ def accept_market(broker: "OrderDesk", order: Order) -> bool:
     order.status, order.plen = Order.Accepted, slot.clock_line.lencount
     broker.pending.append(order)
     broker._available = None  # no lull is on
-    sent = broker.notifs[-1] if broker.notifs else None
-    broker.notifs.append(snapshot(order, sent if sent is not None and sent.ref == order.ref else None))
+    broker.notifs.append(snapshot(order))
     return True
 
 
@@ -172,6 +171,7 @@ def _is_usual(clock: "BarClock", slot: "Slot", order: Order) -> bool:
     broker, params, held, position = clock.broker, clock.broker.p, clock.held, slot.position
     return not (
         order.exectype != Order.Market
+        or order.data is not slot.data
         or (held and (len(held) > 1 or held[0][0] is not slot))
         or not position.is_plain
         or position.wallet != CROSS

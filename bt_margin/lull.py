@@ -56,6 +56,7 @@ class Lull:
         self.is_on, self.is_priced = False, True
         self.until = self.last = self.seen = 0
         self.lead: Any = None  # the clock of the first data
+        self.others: list[Any] = []  # those of the others
         self.stamps = array("d")
         self.carried: list[Carried] = []
         self.watched: list[Slot] = []
@@ -73,7 +74,7 @@ class Lull:
     def passes(self) -> bool:
         """Pass the present bar, or return False where it needs a look; whoever asks has seen to orders and transfers."""
         count = self.lead.lencount
-        if self.last + 1 == count < self.until and not (self.sealed and self._has_moved()):
+        if self.last + 1 == count < self.until and not (self.sealed and self._has_moved()) and not (self.others and self._is_torn(count)):
             self.last, broker = count, self.broker
             broker.now = self.stamps[count - 1]
             if self.is_priced and self.carried:
@@ -93,6 +94,14 @@ class Lull:
     def _has_moved(self) -> bool:
         """Whether somebody has written to a resting order: the host's orders may be, and tell nobody."""
         return [_seal(order) for order in self.broker.pending] != self.sealed
+
+    def _is_torn(self, count: int) -> bool:
+        """Whether the datas stand on different bars, for somebody has moved one by hand: then there are no lulls any more."""
+        for line in self.others:
+            if line.lencount != count:
+                self._is_possible = False
+                return True
+        return False
 
     def leave(self) -> None:
         """Bring everything up to the last bar passed and see that the next one gets a look: the account is about to change."""
@@ -212,7 +221,7 @@ class Lull:
         if not self._is_possible or self._quiet_bars < self._quiet_needed:
             return
         broker, count = self.broker, self.lead.lencount
-        if count < self._try_at or broker._userhist:
+        if count < self._try_at or broker._userhist or self._is_torn(count):
             return
         held = broker.clock.held
         if held and not (broker._fundshares and all(position.is_plain for _, position in held)):
@@ -236,6 +245,8 @@ class Lull:
             self._is_possible = self._find_out()
         broker, count = self.broker, slot.count
         if not self._is_possible or self._quiet_needed or broker.pending or broker._userhist or not broker._fundshares:
+            return False
+        if self.lead.lencount != count or self._is_torn(count):
             return False
         watched = [slot]
         until = self._until_event(count, watched)
@@ -267,6 +278,7 @@ class Lull:
             return False
         self.broker._record.passed.stamps = stamps
         self.stamps, self.lead = stamps, first.data.lines.datetime
+        self.others = [slot.data.lines.datetime for slot in slots[1:]]
         return True
 
     def _watched(self, held: Sequence[tuple["Slot", Position]]) -> list["Slot"]:

@@ -124,9 +124,10 @@ class Slot:
 
     def load(self, retier: Callable[[str, float], None]) -> None:
         """Read the new bar: prices, marks, instants, tiers, margin terms and fees in force at its opening instant (R5)."""
-        data, index = self.data, self._clock._idx
-        opens, highs, lows, closes = self._prices
-        self.open, self.high, self.low, self.close = opens.array[index], highs.array[index], lows.array[index], closes.array[index]
+        data = self.data
+        opens, highs, lows, closes = self._prices  # each by its own index: where few bars are kept, every line keeps its own number
+        self.open, self.high = opens.array[opens._idx], highs.array[highs._idx]
+        self.low, self.close = lows.array[lows._idx], closes.array[closes._idx]
         if getattr(data, "tick_close", None) == self.close:  # a replayed bar grows by ticks; elsewhere the host may leave stale ones
             self.open, self.high, self.low = data.tick_open, data.tick_high, data.tick_low
         if not (self.open > 0 and self.high > 0 and self.low > 0 and self.close > 0):

@@ -489,3 +489,41 @@ def test_an_average_is_kept_once_in_our_loop_and_as_often_as_the_host_wants_in_i
     ours, hosts = kept(bm.Cerebro(stdstats=False)), kept(bt.Cerebro(stdstats=False))
     assert [line.tobytes() for line in ours] == [line.tobytes() for line in hosts]
     assert [len({*map(id, lines)}) for lines in (ours, hosts)] == [2, 3]
+
+
+class Level(bt.Indicator):
+    """Begins as the close and as an average; the strategy writes over it."""
+
+    lines = ("level", "mean")
+
+    def __init__(self):
+        self.average = bt.ind.SMA(self.data.close, period=3)
+        self.l.level = self.data.close
+        self.l.mean = self.average
+
+
+class Leveller(bt.Strategy):
+    """Writes to lines of its indicator, and looks at what they were made of."""
+
+    def __init__(self):
+        self.level = Level(self.data)
+        self.told = []
+
+    def next(self):
+        self.level.level[0] = self.level.mean[0] = 1.0
+        self.told.append((self.data.close[0], self.level.average[0], self.broker.getvalue()))
+        if len(self) == 5:
+            self.buy(size=1)
+
+
+def test_what_a_strategy_writes_into_an_indicator_stands_in_no_other_line():
+    def told(cerebro):
+        prices = 100 + np.random.default_rng(2).random(30)
+        cerebro.adddata(
+            bm.PerpData(dataname={"time": 1_704_067_200 + np.arange(30) * 60, **dict.fromkeys(("open", "high", "low", "close"), prices)})
+        )
+        cerebro.broker = bm.MarginBroker(cash=1_000)
+        cerebro.addstrategy(Leveller)
+        return cerebro.run()[0].told
+
+    assert told(bm.Cerebro(stdstats=False)) == told(bt.Cerebro(stdstats=False))

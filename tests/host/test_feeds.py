@@ -1,5 +1,6 @@
 """PerpData against stock PandasData, bit for bit, and its refusals, word for word."""
 
+import copy
 import math
 import pickle
 from array import array
@@ -1254,3 +1255,12 @@ def test_a_line_that_is_overwritten_before_it_is_read_keeps_what_was_written():
     cerebro.addstrategy(Writer)
     (strategy,) = cerebro.run()
     assert list(strategy.data.volume.array) == [10.0, 20.0, 30.0]
+
+
+def test_a_copy_of_a_line_that_nobody_has_read_fills_it_no_second_time():
+    data = bm.PerpData(dataname=counted(3))
+    cerebro = bm.Cerebro(stdstats=False)
+    cerebro.adddata(data)
+    cerebro.run()
+    copied = copy.copy(data.volume)
+    assert list(copied.array) == list(data.volume.array) == [1.0, 2.0, 3.0]

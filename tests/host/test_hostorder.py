@@ -176,3 +176,27 @@ def test_a_notification_is_what_the_host_would_have_cloned_and_stands_apart_from
     assert shown[0][0].info is shown[0][2].info
     assert shown[0][0].executed.exbits is shown[0][2].executed.exbits
     assert shown[0][0].own_note == "kept"
+
+
+class Writer(bt.Strategy):
+    """Writes to what was executed of an order behind its placing, and into the notification that it was submitted."""
+
+    def __init__(self):
+        self.seen = []
+
+    def notify_order(self, order):
+        self.seen.append((order.getstatusname(), vars(order.executed).get("mark"), vars(order.executed).get("known")))
+        order.executed.known = True
+
+    def next(self):
+        if len(self) == 3:
+            self.buy(size=1).executed.mark = "mine"
+
+
+def test_each_notification_has_a_copy_of_its_own_of_what_was_executed():
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(PerpData(dataname=frame([CALM] * 6)))
+    cerebro.broker = MarginBroker(cash=1_000)
+    cerebro.addstrategy(Writer)
+    seen = cerebro.run()[0].seen
+    assert seen == [("Submitted", None, None), ("Accepted", "mine", None), ("Completed", "mine", None)]

@@ -12,6 +12,7 @@ import backtrader as bt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from playing import CALM, frame, play
 from scenarios.test_random_trader import TIERS, wild_frame
 
 import bt_margin.clock
@@ -150,6 +151,42 @@ def test_the_short_roads_are_taken_and_left(taken):
     assert min(taken[name, True] for name in ("sent", "accepted", "filled")) >= 5
     assert min(taken[name, False] for name in ("accepted", "filled")) >= 1
     assert taken["held", True] >= 5
+
+
+def test_an_order_of_a_contract_that_has_no_bars_any_more_is_filled_on_no_other_ones():
+    script = {2: lambda strategy: strategy.buy(strategy.datas[0], size=1), 6: lambda strategy: strategy.buy(strategy.datas[1], size=2)}
+    strategy = play(script, frame([CALM] * 12), frame([CALM] * 4), margin_mode="cross", check=False)
+    assert [(fill.symbol, fill.size) for fill in strategy.broker.record.fills] == [("AAA", 1)]
+    assert [order.data._name for order in strategy.broker.pending] == ["BBB"]
+
+
+@pytest.mark.parametrize("step", ["submit", "transmit", "notify", "submit_accept", "_execute", "_show_fill"])
+@pytest.mark.parametrize("moment", ["__init__", "start"])
+def test_a_step_that_a_strategy_puts_into_the_broker_is_taken_by_every_order(step, moment):
+    def put_in(strategy):
+        taken, own = strategy.taken, getattr(strategy.broker, step)
+        setattr(strategy.broker, step, lambda *args, **kwargs: taken.append(len(strategy)) or own(*args, **kwargs))
+
+    class Putting(Turner):
+        def __init__(self):
+            super().__init__()
+            self.taken = []
+            if moment == "__init__":
+                put_in(self)
+
+        def start(self):
+            if moment == "start":
+                put_in(self)
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=10_000)
+    cerebro.adddata(PerpData(dataname=frame([CALM] * 30)))
+    cerebro.addstrategy(Putting, seed=3, sizes=(0.1,), rests=0.0)
+    strategy = cerebro.run()[0]
+    filled = sum(1 for name, *_ in strategy.seen if name == "Completed")
+    told = 3 if step == "notify" else 1
+    assert filled > 10
+    assert len(strategy.taken) >= told * filled
 
 
 AMOUNTS = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, 1e-300, 1e300, 1.7e308, -1.7e308, 5e-324]))

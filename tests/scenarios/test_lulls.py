@@ -387,3 +387,18 @@ def test_a_copy_of_the_account_can_be_tried_on_without_ending_the_lull():
 )
 def test_seconds_of_many_day_numbers_have_the_bits_of_each(days):
     assert all_seconds(array("d", days), len(days)).tobytes() == array("d", map(seconds, days)).tobytes()
+
+
+class Mover(Curious):
+    """Moves the second data two bars ahead of the first once, by hand."""
+
+    def next(self):
+        super().next()
+        if len(self) == 150:
+            self.datas[1].advance(2)
+
+
+@pytest.mark.parametrize("appetite", [0.002, 0.05])
+def test_a_data_that_is_moved_by_hand_ends_the_lulls(monkeypatch, appetite):
+    frames = [calm_frame(50 + number, 400, start=start) for number, start in enumerate((100.0, 3.0))]
+    assert 10 < both_roads(monkeypatch, frames, modes=("cross", "cross"), seed=9, strategy=Mover, appetite=appetite) < 151

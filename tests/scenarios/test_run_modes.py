@@ -131,3 +131,30 @@ def test_hours_that_the_host_makes_of_quarters_trade_as_hours_of_ones_own():
     assert len(own) > 10
     assert made == own
     assert made_equity == equity
+
+
+class LooksBack(bt.Strategy):
+    """Has an average of the closes alone, so that where few bars are kept more closes than stamps and opens are."""
+
+    def __init__(self):
+        self.average = bt.ind.SMA(self.data.close, period=5)
+        self.placed, self.values = [], []
+
+    def next(self):
+        if len(self) % 7 == 0:
+            order = self.order_target_percent(target=0.5 if len(self) % 2 else -0.5)
+            self.placed.append((order.created.price, order.created.pclose))
+        self.values.append((len(self), self.broker.getvalue(), self.broker.getcash()))
+
+
+def test_lines_of_which_more_bars_are_kept_than_of_others_are_read_on_the_present_one():
+    def looked(**mode):
+        cerebro = bt.Cerebro(stdstats=False, **mode)
+        cerebro.broker = MarginBroker(cash=10_000)
+        frame = wild_frame(11, 80, start=100.0)[COLUMNS].tz_localize(None)
+        cerebro.adddata(bt.feeds.PandasData(dataname=frame, timeframe=bt.TimeFrame.Minutes, compression=60))
+        cerebro.addstrategy(LooksBack)
+        strategy = cerebro.run()[0]
+        return strategy.placed, strategy.values
+
+    assert looked(exactbars=1) == looked()
