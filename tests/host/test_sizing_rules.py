@@ -639,7 +639,7 @@ def test_bars_that_exactbars_has_thrown_away_are_a_sentence():
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(bt.feeds.PandasData(dataname=frame(WALK[:60]).tz_localize(None)))
     cerebro.addstrategy(Compares, every=50)
-    with pytest.raises(ValueError, match=r"a sizer needs .* bars back, and exactbars keeps fewer"):
+    with pytest.raises(ValueError, match=r"an average needs .* bars back, and exactbars keeps fewer"):
         cerebro.run(exactbars=1)
 
 
