@@ -76,6 +76,8 @@ def sizer_from(text: str) -> float | tuple[type[bt.Sizer], dict[str, Any]]:
     own = sizers.RULES.get(name) or getattr(bt.sizers, name, None) or getattr(sizers, name, None)
     if isinstance(own, type) and issubclass(own, bt.Sizer):
         return own, params
+    if name.partition(":")[0].strip() in sizers.RULES:
+        raise ValueError(f"--sizer {text}: a rule is NAME or NAME:key=value,key=value; a rule inside it stands in brackets")
     if ".py" not in name and ":" not in name:
         hosts = sorted(key for key, item in vars(bt.sizers).items() if isinstance(item, type) and issubclass(item, bt.Sizer))
         raise ValueError(

@@ -25,7 +25,7 @@ from ..slots import seconds
 from .past import AverageRange, ClosedTrades, Decision, HighWater, name_of
 
 REASONS = {
-    "bars": "too few bars have come for the average that the rule needs",
+    "bars": "too few bars have come for the average that the rule needs, or the price has not moved in them",
     "stop": "no stop is known, or it does not lie on the losing side of the price",
     "edge": "past trades, prices or a floor under the account leave nothing to bet",
     "room": "the tiers, the available margin or the stop leave room for nothing",
@@ -33,8 +33,10 @@ REASONS = {
     "refused": "a cap that refuses rather than cuts",
     "buffer": "what is held is near enough to its target, or above it",
 }
+WHOLE = "a whole number"  # how the words for what a count has to be begin
 WORDS = {"true": True, "false": False, "none": None}
 NEAR = 1e-12  # relative: sums of money that differ by less are the same
+DEEPEST = 20  # brackets inside brackets
 NEAREST = 0.01  # of the price: an adverse price at or below zero is put here
 
 SizerSpec = Any  # a class derived from bt.Sizer, (class, params), an instance, a text such as 'risk:fraction=1%' or a size
@@ -117,7 +119,7 @@ def value_from(text: str) -> Any:
     """
     if text.startswith("(") and text.endswith(")") and re.match(r"\(\s*[a-zA-Z][\w-]*\s*(:|\))", text):
         return text[1:-1].strip()
-    if re.fullmatch(r"[-+]?[.\d]+%", text):
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)%", text):
         return float(text[:-1]) / 100
     return literal_from(text)
 
@@ -128,7 +130,7 @@ def literal_from(text: str) -> Any:
         return WORDS[text.lower()]
     try:
         return literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: of a text with thousands of signs or brackets
         return text
 
 
@@ -187,6 +189,8 @@ def _parts(text: str, mark: str) -> list[str]:
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")
+        if depth > DEEPEST:
+            raise ValueError(f"a sizing rule has at most {DEEPEST} brackets inside brackets, more were in {text[:40]!r}")
         if letter == mark and not depth:
             parts.append("")
         else:
@@ -345,6 +349,8 @@ class Rule(bt.Sizer):
     broker: Any
 
     def __init__(self) -> None:
+        if type(self).wanted is Rule.wanted:
+            raise ValueError(f"{type(self).__name__} sizes nothing; derive a class from it with a method wanted(ask) that returns a size")
         self._check({"spare": (lambda value: 0 <= value < 1, "a fraction from 0 to below 1 (0.01 = 1 %)")})
         for kind in reversed(type(self).__mro__):
             self._check(vars(kind).get("checks", {}))
@@ -358,6 +364,8 @@ class Rule(bt.Sizer):
             value = getattr(self.p, name)
             if not (is_number(value) or (isinstance(value, bool) and what == SWITCH[1])) or not holds(value):
                 raise ValueError(f"{type(self).__name__}: {name} is {what}, was {value!r}")
+            if what.startswith(WHOLE):
+                setattr(self.p, name, int(value))  # 30.0 is 30, but no count of a list
 
     def _begin(self) -> None:
         """Forget the run before, if there was one."""

@@ -791,6 +791,14 @@ def test_rules_are_named_in_texts():
     assert nested.inner.inner.p.size == 2
 
 
+@pytest.mark.parametrize("text", ["kelly:trades=30.0", "secure-f:draws=9.0,trades=30.0", "kelly-continuous:period=50.0", "risk:atr=14.0"])
+def test_a_whole_number_may_be_written_with_a_point(text):
+    assert (
+        run_trend(sizers.from_text(text)).strategy.getsizer().decisions
+        == run_trend(sizers.from_text(text.replace(".0", ""))).strategy.getsizer().decisions
+    )
+
+
 def test_the_command_line_names_every_rule():
     assert sizer_from("risk:fraction=2%") == (sizers.RiskToStop, {"fraction": 0.02})
     assert sizer_from("RiskToStop:fraction=0.02") == (sizers.RiskToStop, {"fraction": 0.02})
@@ -800,6 +808,9 @@ def test_the_command_line_names_every_rule():
         assert sizer_from(name) == (sizers.RULES[name], {})
     with pytest.raises(ValueError, match=r"--sizer rsik is no number and no sizer; known are anti-martingale, .*Backtrader's AllInSizer"):
         sizer_from("rsik")
+    for text in ("risk:", "risk:fraction", "martingale:inner=risk:fraction=1%"):
+        with pytest.raises(ValueError, match=f"--sizer {text}: a rule is NAME or NAME:key=value,key=value; a rule inside it stands in"):
+            sizer_from(text)
     with pytest.raises(ValueError, match="--sizer gives fraction twice"):
         sizer_from("risk:fraction=1%,fraction=2%")
 
@@ -848,6 +859,10 @@ def test_every_rule_has_a_label_of_its_own():
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
+        ("risk:fraction=..%", "RiskToStop: fraction is a fraction above 0 and at most 1 .*, was '..%'"),
+        ("martingale:inner=(" * 400 + "risk" + ")" * 400, "a sizing rule has at most 20 brackets inside brackets"),
+        ("secure-f:draws=1e12", "SecureF: draws is a whole number from 1 to 100,000, was 1000000000000.0"),
+        (sizers.Rule, "Rule sizes nothing; derive a class from it"),
         ("rsik", "'rsik' is no sizing rule; known are anti-martingale, atr, .*volatility"),
         ("risk:fractoin=1", "risk has no parameter fractoin; it has spare, fraction, slippage, stop_atr, atr"),
         ("risk:fraction=0", "RiskToStop: fraction is a fraction above 0 and at most 1 .*, was 0"),
