@@ -11,6 +11,7 @@ import re
 from ast import literal_eval
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import inf, isfinite, isnan
 from typing import Any, ClassVar, TypeVar
 
@@ -165,6 +166,10 @@ def label(spec: SizerSpec) -> str:
     own = getattr(sizer, "label", None)
     if callable(own):
         return str(own())
+    return _plain_label(sizer)
+
+
+def _plain_label(sizer: bt.Sizer) -> str:
     defaults, params = dict(sizer.p._getkwargsdefault()), dict(sizer.p._getkwargs())
     chosen = [f"{name}={value}" for name, value in params.items() if value != defaults[name]]
     return " ".join([type(sizer).__name__, *chosen])
@@ -380,6 +385,9 @@ class Rule(bt.Sizer):
             raise ValueError(f"{type(self).__name__} asks the account for its margin; run it under bt_margin.MarginBroker")
         super().set(strategy, broker)
         self._begin()
+        for name, isbuy in (("buy_bracket", True), ("sell_bracket", False)):
+            if getattr(type(strategy), name) is getattr(bt.Strategy, name):
+                setattr(strategy, name, partial(_bracket, strategy, isbuy))
         if self.learns:
             self.trades()
         if self.inner is not None:
@@ -397,9 +405,20 @@ class Rule(bt.Sizer):
         """Whether it or a rule inside it needs an account with margin."""
         return self.needs_margin or (isinstance(self.inner, Rule) and self.inner.asks_margin)
 
+    def flags(self) -> list[str]:
+        """Return what a finished run has to say of its sizes, a sentence each: that the rule was not asked, what came to nothing."""
+        if not (self.decisions or self.skipped):
+            return [
+                "the sizer was asked for no entry: either none was made, or the strategy says the sizes itself and the rule has no part"
+            ]
+        if not self.skipped:
+            return []
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.skipped.items()))
+        return [f"entries that the sizer made nothing of, by reason (each bar asked on): {reasons}"]
+
     def label(self) -> str:
-        """Return the rule in a few words."""
-        raise TypeError(f"{type(self).__name__} has no label; write a method label() that returns a few words")
+        """Return the rule in a few words; without any of its own, its class and what is not its default."""
+        return _plain_label(self)
 
     def wanted(self, ask: Ask) -> float:
         """Return the size that the rule wants, before caps and lots; SkipError where it wants none."""
@@ -509,3 +528,16 @@ class Rule(bt.Sizer):
         if not is_number(given):
             raise ValueError(f"{ask.symbol}: stop_for returns the price of the stop or None, was {given!r}")
         return float(given)
+
+
+def _bracket(strategy: Any, isbuy: bool, data: Any = None, size: float | None = None, *args: Any, **terms: Any) -> list[Any]:
+    """Send a host's bracket, or three times None where the rule makes its size 0.
+
+    The host asks for the size as it sends the entry, and gives its two exits the size of an order that is then not there.
+    """
+    if size is None and "size" not in terms.get("oargs", {}):
+        size = strategy.getsizing(strategy.getdatabyname(data) if isinstance(data, str) else data, isbuy=isbuy)
+        if not size:
+            return [None, None, None]
+    host = bt.Strategy.buy_bracket if isbuy else bt.Strategy.sell_bracket
+    return list(host(strategy, data, size, *args, **terms))

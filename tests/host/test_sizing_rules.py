@@ -759,6 +759,47 @@ def test_of_a_contract_without_a_bar_nothing_is_ordered():
     assert said == [(0, 0, {"bars": 1})]
 
 
+class Brackets(bt.Strategy):
+    """Sends brackets without a size: the sizer says how large they are."""
+
+    params = (("name", None),)
+
+    def __init__(self):
+        self.sent = []
+
+    def next(self):
+        if not self.position and not any(order and order.alive() for orders in self.sent for order in orders):
+            at = self.data.close[0]
+            place, side = (self.buy_bracket, 1) if len(self) % 2 else (self.sell_bracket, -1)
+            self.sent.append(
+                place(self.p.name, exectype=bt.Order.Market, stopprice=at * (1 - 0.02 * side), limitprice=at * (1 + 0.02 * side))
+            )
+
+
+@pytest.mark.parametrize("name", [None, "X"])
+def test_a_bracket_that_the_rule_makes_nothing_of_is_three_orders_that_are_not_there(name):
+    result = run_trend((sizers.RiskToStop, {}), 60, strategy=Brackets, params={"name": name})
+    strategy = result.strategy
+    assert strategy.sent[:14] == [[None, None, None]] * 14  # 14 true ranges need 15 bars
+    entry, stop, target = strategy.sent[14]
+    assert entry.size == -stop.size == -target.size == strategy.getsizer().decisions[14].size
+    assert (stop.parent, target.parent) == (entry, entry)
+    assert strategy.getsizer().skipped == {"bars": 14}
+    assert "entries that the sizer made nothing of, by reason (each bar asked on): bars 14" in result.summary["flags"]
+
+
+def test_a_strategy_that_says_its_sizes_itself_is_told_of_a_sizer_that_has_no_part():
+    class OwnSize(bt.Strategy):
+        def next(self):
+            if not self.position:
+                self.buy(size=1)
+
+    flags = run_trend((sizers.RiskToStop, {}), 30, strategy=OwnSize).summary["flags"]
+    assert sum(flag.startswith("the sizer was asked for no entry") for flag in flags) == 1
+    flags = run_trend((sizers.EquityFraction, {})).summary["flags"]
+    assert not any("sizer" in flag for flag in flags)
+
+
 def test_a_question_asked_twice_on_a_bar_counts_once():
     def twice(strategy):
         strategy.setsizer(sizers.RiskToStop())

@@ -540,5 +540,6 @@ def test_run_takes_a_scaler_and_has_no_baseline_then():
     result = bm.run(Script, data, leverage=3, params={"acts": {1: buy(10)}}, scaler=THREE, venue=None)
     assert list(result.fills["size"]) == [5, 3]
     assert result.settings["scaler"] == [repr(THREE)]
+    assert result.settings["sizer"] == "FixedSize"
     with pytest.raises(ValueError, match="with a scaler there is no baseline"):
         bm.run(Script, data, params={"acts": {}}, scaler=THREE, baseline=True)
