@@ -300,6 +300,11 @@ class Ask:
         fee = self.fee if with_costs else 0.0
         return loss_per_contract(price=self.price, stop=stop, entry_fee=fee, exit_fee=fee, slippage=slippage, **self.terms)
 
+    def largest_size(self, most: float, fits: Callable[[float], bool]) -> float:
+        """Return the largest size up to ``most`` that fits, 0 where nothing does but what the account's last digits cannot see."""
+        size = self.contract.largest_size(most, fits, beside=self.same_side)
+        return size if self.notional(size) > NEAR * self.equity else 0.0
+
     def surviving(self, at: float, *, buffer: float, slippage: float) -> float:
         """Return the largest size whose wallet holds ``buffer`` times its maintenance margin with this contract's mark at a price.
 
@@ -324,7 +329,7 @@ class Ask:
             case = Adverse(entry, at, position.brackets, entry_fee=self.fee, buffer=buffer, **self.terms)
             wallet = rest.equity - buffer * (rest.maintenance_margin - own)
             most = min(most, surviving_size(wallet, case, held=self.same_side))
-        return self.contract.largest_size(most, survives, beside=self.same_side)
+        return self.largest_size(most, survives)
 
 
 # -- rules --------------------------------------------------------------------------------------------------------------
@@ -424,6 +429,10 @@ class Rule(bt.Sizer):
         """Return the size that the rule wants, before caps and lots; SkipError where it wants none."""
         raise TypeError(f"{type(self).__name__} sizes nothing; write a method wanted(ask) that returns a size")
 
+    def fitted(self, ask: Ask, size: float) -> float:
+        """Return what is to be left of a size, with all done that its order needs before it; called once, with what the outermost wants."""
+        return self.inner.fitted(ask, size) if isinstance(self.inner, Rule) else size
+
     def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:
         if not len(data):  # no bar of it has come; a preloaded line would answer with its last one
             self.skipped["bars"] += 1
@@ -434,7 +443,7 @@ class Rule(bt.Sizer):
         wanted, size, reason = 0.0, 0.0, ""
         try:
             wanted = self.wanted(ask)
-            size = self._cut(ask, wanted)
+            size = self._cut(ask, self.fitted(ask, wanted) if wanted > 0 else 0.0)
         except SkipError as skip:
             reason = str(skip)
         self._note(ask, wanted, size, reason)

@@ -371,6 +371,57 @@ def test_in_isolated_margin_a_stop_beyond_the_liquidation_price_leaves_no_room()
     assert size("maintenance:beta=1,inner=(size:size=3)", stop=92, mode="isolated") == 3
 
 
+@pytest.mark.parametrize(("text", "leverage", "price", "stop"), [("liquidation:atr=3", 20, 7.3, 8.1), ("maintenance:atr=3", 3, 7.3, 9.8)])
+def test_where_no_size_survives_none_is_ordered_be_it_ever_so_small(text, leverage, price, stop):
+    bars = [(price, price * 1.005, price * 0.995, price)] * 5
+    amount, sizer = ask(text, *bars, stop=stop, isbuy=False, mode="isolated", terms={"leverage": leverage})
+    assert (amount, sizer.skipped) == (0, Counter(room=1))
+
+
+class HalfAgain(sizers.IsolatedToStop):
+    def wanted(self, ask):
+        return 1.5 * super().wanted(ask)
+
+
+@pytest.mark.parametrize(
+    "make_sizer", [lambda: sizers.make("martingale:inner=(isolated:atr=3,fraction=2%),factor=4"), lambda: HalfAgain(atr=3, fraction=0.1)]
+)
+def test_isolated_margin_is_that_of_the_size_that_is_ordered_not_of_the_rule_inside(make_sizer):
+    """A loss comes first, so that the martingale orders four times as much: notional of other tiers, more margin for each contract."""
+    tiers = TierTable.from_rows([(500, 0.005, 20), (1_500, 0.01, 20), (4_000, 0.02, 20), (None, 0.04, 20)], mode="marginal")
+
+    def order(strategy):
+        strategy.stop_for = stands_at(strategy.data.close[0] - 4)
+        strategy.buy()
+
+    def begin(strategy):
+        strategy.setsizer(make_sizer())
+        order(strategy)
+
+    bars = [(100, 100.5, 99.5, 100)] * 6 + [(100, 100, 98.5, 99)] + [(99, 99.5, 98.5, 99)] * 6
+    strategy = play(
+        {5: begin, 7: lambda strategy: strategy.close(), 9: order},
+        frame(bars),
+        terms={"tiers": tiers, "leverage": 20},
+        margin_mode="isolated",
+        cash=1_000,
+    )
+    decision = strategy.getsizer().decisions[-1]
+    assert decision.size * 99 > 500
+    assert strategy.broker.liquidation_price(strategy.data) <= 95 - 0.99  # the stop, and a range beyond it
+
+
+def test_a_cap_that_refuses_leaves_the_leverage_alone():
+    def refused(strategy):
+        strategy.stop_for = stands_at(50)
+        strategy.setsizer(sizers.make("margin-ratio:inner=(isolated:atr=3,fraction=100%),ratio=1"))
+        strategy.buy()
+
+    strategy = play({5: refused}, frame([(100, 100.5, 99.5, 100)] * 7), terms=FREE, margin_mode="isolated", cash=1_000)
+    assert strategy.getsizer().skipped == Counter(refused=1)
+    assert strategy.broker.slot_of(strategy.data).position.leverage == 10
+
+
 def test_a_cap_refuses_or_cuts():
     amount, sizer = ask("margin-ratio:inner=(equity:fraction=9),ratio=0.2")
     assert (amount, sizer.skipped) == (0, Counter(refused=1))
