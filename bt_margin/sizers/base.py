@@ -291,6 +291,10 @@ class Ask:
         ]
         return sum(slot.position.notional(self.broker.marks[slot.symbol]) for slot in slots)
 
+    def is_losing(self, stop: float) -> bool:
+        """Return whether a stop is a price on the side on which the order loses."""
+        return stop > 0 and (self.price - stop) * self.side > 0
+
     def adverse_price(self, stop: float, distance: float) -> float:
         """Return the price that lies so far beyond a stop; one that would be 0 or less is put at a hundredth of the price."""
         return max(stop - self.side * distance, NEAREST * self.price)
@@ -467,7 +471,8 @@ class Rule(bt.Sizer):
 
     def _note(self, ask: Ask, wanted: float, size: float, reason: str) -> None:
         if ask.stop is None and callable(getattr(self.strategy, "stop_for", None)):
-            ask.stop = self._given_stop(ask)
+            given = self._given_stop(ask)
+            ask.stop = given if given is not None and ask.is_losing(given) else None
         time = ask.slot.close_time if ask.ahead else seconds(ask.data.datetime[0])
         leverage = getattr(ask.comminfo.p, "leverage", 1.0) if ask.slot is None else ask.slot.position.leverage
         decision = Decision(time, ask.symbol, ask.side, ask.price, ask.stop, wanted, size, leverage, reason)
@@ -524,7 +529,7 @@ class Rule(bt.Sizer):
         stop = self._given_stop(ask) if callable(getattr(self.strategy, "stop_for", None)) else None
         if stop is None:
             stop = ask.adverse_price(ask.price, self.p.stop_atr * self.range_of(ask, self.p.atr))
-        if not (stop > 0 and (ask.price - stop) * ask.side > 0):
+        if not ask.is_losing(stop):
             raise SkipError("stop")
         ask.stop = stop
         return stop

@@ -187,6 +187,12 @@ def test_a_stop_on_the_wrong_side_orders_nothing(stop):
     assert sizer.skipped == (Counter(bars=1) if math.isnan(stop) else Counter(stop=1))  # no stop: the rule's own
 
 
+@pytest.mark.parametrize(("stop", "known"), [(95, 95), (105, None), (0, None)])
+def test_a_rule_that_needs_no_stop_keeps_one_only_where_the_order_would_lose(stop, known):
+    amount, sizer = ask("size:size=2", stop=stop)
+    assert (amount, sizer.decisions[-1].stop) == (2, known)
+
+
 def test_a_stop_that_is_no_price_is_a_sentence():
     with pytest.raises(ValueError, match="stop_for returns the price of the stop or None, was 'low'"):
         size("risk", stop="low")
