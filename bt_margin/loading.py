@@ -24,6 +24,7 @@ from zlib import crc32
 import backtrader as bt
 
 from . import scalers, sizers
+from .core.account import is_number
 from .feeds import EmptyWindowError, PerpData
 from .frames import LocalTimeWarning
 from .venues import Venue, plain_symbol
@@ -84,6 +85,8 @@ def sizer_from(text: str) -> float | tuple[type[bt.Sizer], dict[str, Any]]:
     own = sizers.RULES.get(name) or getattr(bt.sizers, name, None) or getattr(sizers, name, None)
     if isinstance(own, type) and issubclass(own, bt.Sizer):
         return own, params
+    if name.partition(":")[0].strip() in sizers.RULES:
+        raise ValueError(f"--sizer {text}: a rule is NAME or NAME:key=value,key=value; a rule inside it stands in brackets")
     if ".py" not in name and ":" not in name:
         hosts = sorted(key for key, item in vars(bt.sizers).items() if isinstance(item, type) and issubclass(item, bt.Sizer))
         raise ValueError(
@@ -94,31 +97,41 @@ def sizer_from(text: str) -> float | tuple[type[bt.Sizer], dict[str, Any]]:
 
 
 def scaler_from(text: str) -> scalers.Scaler | scalers.MarginTopUp:
-    """Return the scaler that ``NAME`` or ``NAME:key=value,...`` names; a row of numbers is written ``shares=0.5/0.3/0.2``."""
+    """Return the scaler that ``NAME`` or ``NAME:key=value,...`` names; a row of numbers is written ``shares=0.5/0.3/0.2`` or in %."""
     name, _, terms = text.partition(":")
     known = {kind.__name__: kind for kind in scalers.SCHEMES}
     kind = next((kind for each, kind in known.items() if each.lower() == name.strip().lower()), None)
     if kind is None:
         raise ValueError(f"--scaler {text} names no scaler; known are {', '.join(known)}")
-    params = params_from(terms.split(",") if terms else [], "--scaler")
-    unknown = [name for name in params if name not in kind.__dataclass_fields__]
+    texts = sizers.params_from(terms.split(",") if terms else [], "--scaler", str)
+    unknown = [name for name in texts if name not in kind.__dataclass_fields__]
     if unknown:
         raise ValueError(f"{kind.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(kind.__dataclass_fields__)}")
-    missing = [name for name, each in kind.__dataclass_fields__.items() if each.default is MISSING and name not in params]
+    missing = [name for name, each in kind.__dataclass_fields__.items() if each.default is MISSING and name not in texts]
     if missing:
         raise ValueError(f"{kind.__name__} needs {', '.join(missing)}; say --scaler {kind.__name__}:{missing[0]}=...")
-    scaler = kind(**{name: _row_of_numbers(value) for name, value in params.items()})
+    params = {name: _row_of_numbers(text) for name, text in texts.items()}
+    ranges = params.get("atr_period", getattr(kind, "atr_period", None))
+    for name in ("step", "stop"):
+        if ranges is not None and "%" in texts.get(name, ""):
+            raise ValueError(
+                f"--scaler: {name} of a {kind.__name__} counts average true ranges of {ranges} bars, was {texts[name]}; "
+                "give a number, or say atr_period=none for a share of the price"
+            )
+    scaler = kind(**params)
     if isinstance(scaler, scalers.Scaler):
         scaler.ladder()  # which refuses numbers that make none
     return scaler
 
 
-def _row_of_numbers(value: Any) -> Any:
-    """Return ``0.5/0.3/0.2`` as numbers; anything else as it is."""
-    try:
-        return tuple(float(part) for part in value.split("/")) if isinstance(value, str) and "/" in value else value
-    except ValueError:
-        raise ValueError(f"--scaler: a row of numbers is written 0.5/0.3/0.2, was {value!r}") from None
+def _row_of_numbers(text: str) -> Any:
+    """Return ``0.5/0.3/0.2`` or ``50%/30%/20%`` as numbers, anything else as the value that it stands for."""
+    if "/" not in text:
+        return sizers.value_from(text)
+    row = tuple(sizers.value_from(part) for part in text.split("/"))
+    if not all(is_number(part) for part in row):
+        raise ValueError(f"--scaler: a row of numbers is written 0.5/0.3/0.2, was {text!r}")
+    return row
 
 
 def params_from(pairs: Sequence[str], option: str = "--param") -> dict[str, Any]:

@@ -31,6 +31,7 @@ from .core.tiers import Bracket, TierSchedule, maintenance_margin
 from .measures import DAY, RoundTrip, annual_return, daily_returns, max_drawdown, positions_of, sharpe, without_flows
 from .measures import iso as iso
 from .record import BAR_COLUMNS, HOLDING_COLUMNS, FillRow, FlowRow, FundingRow, LiquidationRow, Record, RefusalRow, TopUpRow, WarningRow
+from .sizers import Rule, label
 from .thresholds import AverageTrueRange
 from .traces import ExcursionRow, Held, StopRow, excursions, slippage, stop_rows
 
@@ -462,6 +463,7 @@ class Result:
             "refill": broker.p.refill,
             "top_up": _rules_said(broker.p.top_up),
             "scaler": [repr(rule) for analyzer in self.strategy.analyzers if (rule := getattr(analyzer, "scaled_by", None)) is not None],
+            "sizer": label(self.strategy.getsizer()),
             "profile": broker.profile.name,
             "currency": broker.currency,
             "kind": {symbol: comminfo.p.kind for symbol, comminfo in terms.items()},
@@ -534,6 +536,8 @@ class Result:
             flags.append(
                 f"detail missing, the path of the bar was walked: {symbol} {count} of {count + self._record.detailed[symbol]} bars"
             )
+        sizer = self.strategy.getsizer()
+        flags += sizer.flags() if isinstance(sizer, Rule) else []
         flags.append(f"intrabar: {self._broker.p.intrabar}")
         if self.ended_early:
             flags.append(f"ended {iso(last)}, before the data does, {iso(self._last_known)}")

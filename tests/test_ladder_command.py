@@ -7,7 +7,8 @@ import pytest
 from playing import frame
 
 from bt_margin import cli
-from bt_margin.scalers import Rectangle, Turtle, ladder_table
+from bt_margin.loading import scaler_from
+from bt_margin.scalers import Funnel, MarginTopUp, Pyramid, Rectangle, Turtle, ladder_table
 
 LONG = ("--side", "long", "--entry", "100", "--size", "10", "--wallet", "400", "--venue", "generic", "--symbol", "AUSDT")
 BUYER = """
@@ -87,3 +88,22 @@ def test_a_run_trades_by_the_scalers_it_is_given(capsys, tmp_path: Path, monkeyp
 def test_a_plan_says_its_scalers_again():
     plan = cli.Plan("buyer.py", ["BTCUSDT-1h.csv"], scaler=["Turtle", "MarginTopUp:within=0.1,amount=5"])
     assert plan.command().endswith("--scaler Turtle --scaler MarginTopUp:within=0.1,amount=5")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Rectangle:step=3%", Rectangle(step=0.03)),
+        ("Funnel:shares=15%/25%/40%", Funnel()),
+        ("Pyramid:atr_period=none,step=2%,stop=4%", Pyramid(atr_period=None, step=0.02, stop=0.04)),
+        ("MarginTopUp:within=5%,to=10%", MarginTopUp(within=0.05, to=0.1)),
+    ],
+)
+def test_a_fraction_of_a_scaler_may_be_written_in_percent(text, expected):
+    assert scaler_from(text) == expected
+
+
+@pytest.mark.parametrize("text", ["Pyramid:stop=2%", "Turtle:step=1%", "Rectangle:step=2%,atr_period=20"])
+def test_a_percentage_of_the_price_is_no_multiple_of_a_range(text):
+    with pytest.raises(ValueError, match=r"counts average true ranges of 20 bars, was \d%; give a number, or say atr_period=none"):
+        scaler_from(text)

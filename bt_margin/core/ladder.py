@@ -16,6 +16,7 @@ from .liquidation import account_liquidation_price
 
 FOLLOWS = ("fills", "best")
 REFUSES = (None, "beyond")
+MOST_TOLD = 8  # distances in one sentence
 
 
 class Rung(NamedTuple):
@@ -72,7 +73,8 @@ class Ladder:
         distances = [rung.distance for rung in self.rungs]
         steps = [after - before for before, after in pairwise(distances)]
         if not (all(step > 0 for step in steps) or all(step < 0 for step in steps)):
-            raise ValueError(f"the rungs of a ladder lie one behind the other, all against the trade or all with it, were at {distances}")
+            where = ", ".join(f"{distance:g}" for distance in distances[:MOST_TOLD]) + (" ..." if len(distances) > MOST_TOLD else "")
+            raise ValueError(f"the rungs of a ladder lie one behind the other, all against the trade or all with it, were at {where}")
         if self.atr_period is None and distances[-1] <= -1:
             raise ValueError(f"a rung cannot lie {-distances[-1]:.0%} below the entry; take smaller steps or fewer rungs")
         for name, count in (("atr_period", self.atr_period), ("active", self.active)):

@@ -6,7 +6,7 @@ are given in the order in which they closed, each as a multiple of what was stak
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from math import floor, fsum, inf, isfinite, sqrt
+from math import floor, fsum, inf, isfinite, log, sqrt
 from typing import NamedTuple
 
 from .contract import notional, unrealized_pnl
@@ -14,6 +14,7 @@ from .liquidation import EDGE_SLACK
 from .tiers import Bracket
 
 MOST_FRACTION = 1 - 1e-9  # of the worst loss: at 1 the worst trade takes everything
+MOST_LOG = 700.0  # of a number that a float still holds
 HALVINGS = 60  # of an interval of fractions, to the last digit
 COARSE_HALVINGS = 10  # of one that comes from a few hundred draws: to a thousandth
 
@@ -289,7 +290,7 @@ def streak_factor(outcomes: Sequence[float], *, after_loss: bool, factor: float,
         if (outcome <= 0) != after_loss or run == most:
             break
         run += 1
-    return factor**run
+    return factor**run if run * log(factor) < MOST_LOG else inf
 
 
 def drawdown_factor(drawdown: float, *, most: float, power: float = 1.0) -> float:

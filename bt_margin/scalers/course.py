@@ -20,6 +20,7 @@ from backtrader import Order
 from backtrader.order import BuyOrder, SellOrder
 
 from ..core.ladder import Ladder, climb
+from ..sizers.past import AverageRange
 
 if TYPE_CHECKING:
     from .attach import Scaling
@@ -55,6 +56,7 @@ class Course:
         self.ladder: Ladder = scaling.ladder
         self.broker = scaling.broker
         self.entries: dict[int, Entry] = {}
+        self.range = None if self.ladder.atr_period is None else AverageRange(self.ladder.atr_period)
         self._clear()
 
     def _clear(self) -> None:
@@ -124,7 +126,7 @@ class Course:
     def _enter(self, kind: type[Order], whole: float, size: float, terms: dict[str, Any]) -> Any:
         """Send an entry in a size, with what it closes before, and keep it as one that a ladder may begin with."""
         ladder = self.ladder
-        atr = None if ladder.atr_period is None else average_true_range(self.data, ladder.atr_period)
+        atr = None if self.range is None else self.range.so_far(self.data, int(self.broker.slot_of(self.data).is_ahead))
         info = {} if ladder.is_trivial else {"rung": 1, "whole": whole}
         order = self._send(kind, size, terms, **info)
         if order.alive():
@@ -425,21 +427,6 @@ class Course:
         for order in list(orders):
             if order.alive():
                 self.broker.cancel(order)
-
-
-def average_true_range(data: Any, period: int) -> float:
-    """Return the mean of a data's last ``period`` true ranges, of those there are in its first bars.
-
-    true range = max(high, close before) - min(low, close before); of the first bar high - low.
-    """
-    count = min(period, len(data) - 1)
-    high, low, close = data.high, data.low, data.close
-    if count < 1:
-        return float(high[0] - low[0])
-    if close.mode == close.QBuffer and close.maxlen <= count:
-        raise ValueError(f"{data._name}: of the last {period} bars only {close.maxlen} are kept; run without exactbars")
-    ranges = [max(high[-ago], close[-ago - 1]) - min(low[-ago], close[-ago - 1]) for ago in range(count)]
-    return float(sum(ranges) / count)
 
 
 def _is_same(first: float, second: float) -> bool:

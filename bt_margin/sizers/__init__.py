@@ -8,7 +8,7 @@ may open the other leg and ``broker.close_side`` is what closes one. Sizes are i
 tiers, the lots, the smallest order and what is available; stock Backtrader has no such limits, and the rules of ``margin`` refuse it.
 """
 
-from .base import REASONS, RULES, Ask, Rule, from_text, label, literal_from, make, params_from, split
+from .base import REASONS, RULES, Ask, Rule, from_text, label, literal_from, make, params_from, split, value_from
 from .drawdown import DrawdownFloor, DrawdownScaled, TurtleAccount
 from .learned import AntiMartingale, FixedRatio, KellyContinuous, KellyTrades, Martingale, OptimalF, SecureF
 from .margin import ConcentrationCap, IsolatedToStop, LiquidationBeyondStop, MaintenanceBuffer, MarginRatioCap
@@ -56,4 +56,5 @@ __all__ = [
     "make",
     "params_from",
     "split",
+    "value_from",
 ]

@@ -11,6 +11,7 @@ import re
 from ast import literal_eval
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import inf, isfinite, isnan
 from typing import Any, ClassVar, TypeVar
 
@@ -25,7 +26,7 @@ from ..slots import seconds
 from .past import AverageRange, ClosedTrades, Decision, HighWater, name_of
 
 REASONS = {
-    "bars": "too few bars have come for the average that the rule needs",
+    "bars": "too few bars have come for the average that the rule needs, or the price has not moved in them",
     "stop": "no stop is known, or it does not lie on the losing side of the price",
     "edge": "past trades, prices or a floor under the account leave nothing to bet",
     "room": "the tiers, the available margin or the stop leave room for nothing",
@@ -33,8 +34,10 @@ REASONS = {
     "refused": "a cap that refuses rather than cuts",
     "buffer": "what is held is near enough to its target, or above it",
 }
+WHOLE = "a whole number"  # how the words for what a count has to be begin
 WORDS = {"true": True, "false": False, "none": None}
 NEAR = 1e-12  # relative: sums of money that differ by less are the same
+DEEPEST = 20  # brackets inside brackets
 NEAREST = 0.01  # of the price: an adverse price at or below zero is put here
 
 SizerSpec = Any  # a class derived from bt.Sizer, (class, params), an instance, a text such as 'risk:fraction=1%' or a size
@@ -117,7 +120,7 @@ def value_from(text: str) -> Any:
     """
     if text.startswith("(") and text.endswith(")") and re.match(r"\(\s*[a-zA-Z][\w-]*\s*(:|\))", text):
         return text[1:-1].strip()
-    if re.fullmatch(r"[-+]?[.\d]+%", text):
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)%", text):
         return float(text[:-1]) / 100
     return literal_from(text)
 
@@ -128,7 +131,7 @@ def literal_from(text: str) -> Any:
         return WORDS[text.lower()]
     try:
         return literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: of a text with thousands of signs or brackets
         return text
 
 
@@ -163,6 +166,10 @@ def label(spec: SizerSpec) -> str:
     own = getattr(sizer, "label", None)
     if callable(own):
         return str(own())
+    return _plain_label(sizer)
+
+
+def _plain_label(sizer: bt.Sizer) -> str:
     defaults, params = dict(sizer.p._getkwargsdefault()), dict(sizer.p._getkwargs())
     chosen = [f"{name}={value}" for name, value in params.items() if value != defaults[name]]
     return " ".join([type(sizer).__name__, *chosen])
@@ -187,6 +194,8 @@ def _parts(text: str, mark: str) -> list[str]:
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")
+        if depth > DEEPEST:
+            raise ValueError(f"a sizing rule has at most {DEEPEST} brackets inside brackets, more were in {text[:40]!r}")
         if letter == mark and not depth:
             parts.append("")
         else:
@@ -282,6 +291,10 @@ class Ask:
         ]
         return sum(slot.position.notional(self.broker.marks[slot.symbol]) for slot in slots)
 
+    def is_losing(self, stop: float) -> bool:
+        """Return whether a stop is a price on the side on which the order loses."""
+        return stop > 0 and (self.price - stop) * self.side > 0
+
     def adverse_price(self, stop: float, distance: float) -> float:
         """Return the price that lies so far beyond a stop; one that would be 0 or less is put at a hundredth of the price."""
         return max(stop - self.side * distance, NEAREST * self.price)
@@ -290,6 +303,11 @@ class Ask:
         """Return what one contract loses to a stop, with the fees of entry and exit if asked for."""
         fee = self.fee if with_costs else 0.0
         return loss_per_contract(price=self.price, stop=stop, entry_fee=fee, exit_fee=fee, slippage=slippage, **self.terms)
+
+    def largest_size(self, most: float, fits: Callable[[float], bool]) -> float:
+        """Return the largest size up to ``most`` that fits, 0 where nothing does but what the account's last digits cannot see."""
+        size = self.contract.largest_size(most, fits, beside=self.same_side)
+        return size if self.notional(size) > NEAR * self.equity else 0.0
 
     def surviving(self, at: float, *, buffer: float, slippage: float) -> float:
         """Return the largest size whose wallet holds ``buffer`` times its maintenance margin with this contract's mark at a price.
@@ -315,7 +333,7 @@ class Ask:
             case = Adverse(entry, at, position.brackets, entry_fee=self.fee, buffer=buffer, **self.terms)
             wallet = rest.equity - buffer * (rest.maintenance_margin - own)
             most = min(most, surviving_size(wallet, case, held=self.same_side))
-        return self.contract.largest_size(most, survives, beside=self.same_side)
+        return self.largest_size(most, survives)
 
 
 # -- rules --------------------------------------------------------------------------------------------------------------
@@ -345,6 +363,8 @@ class Rule(bt.Sizer):
     broker: Any
 
     def __init__(self) -> None:
+        if type(self).wanted is Rule.wanted:
+            raise ValueError(f"{type(self).__name__} sizes nothing; derive a class from it with a method wanted(ask) that returns a size")
         self._check({"spare": (lambda value: 0 <= value < 1, "a fraction from 0 to below 1 (0.01 = 1 %)")})
         for kind in reversed(type(self).__mro__):
             self._check(vars(kind).get("checks", {}))
@@ -358,6 +378,8 @@ class Rule(bt.Sizer):
             value = getattr(self.p, name)
             if not (is_number(value) or (isinstance(value, bool) and what == SWITCH[1])) or not holds(value):
                 raise ValueError(f"{type(self).__name__}: {name} is {what}, was {value!r}")
+            if what.startswith(WHOLE):
+                setattr(self.p, name, int(value))  # 30.0 is 30, but no count of a list
 
     def _begin(self) -> None:
         """Forget the run before, if there was one."""
@@ -372,6 +394,9 @@ class Rule(bt.Sizer):
             raise ValueError(f"{type(self).__name__} asks the account for its margin; run it under bt_margin.MarginBroker")
         super().set(strategy, broker)
         self._begin()
+        for name, isbuy in (("buy_bracket", True), ("sell_bracket", False)):
+            if getattr(type(strategy), name) is getattr(bt.Strategy, name):
+                setattr(strategy, name, partial(_bracket, strategy, isbuy))
         if self.learns:
             self.trades()
         if self.inner is not None:
@@ -389,13 +414,28 @@ class Rule(bt.Sizer):
         """Whether it or a rule inside it needs an account with margin."""
         return self.needs_margin or (isinstance(self.inner, Rule) and self.inner.asks_margin)
 
+    def flags(self) -> list[str]:
+        """Return what a finished run has to say of its sizes, a sentence each: that the rule was not asked, what came to nothing."""
+        if not (self.decisions or self.skipped):
+            return [
+                "the sizer was asked for no entry: either none was made, or the strategy says the sizes itself and the rule has no part"
+            ]
+        if not self.skipped:
+            return []
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.skipped.items()))
+        return [f"entries that the sizer made nothing of, by reason (each bar asked on): {reasons}"]
+
     def label(self) -> str:
-        """Return the rule in a few words."""
-        raise TypeError(f"{type(self).__name__} has no label; write a method label() that returns a few words")
+        """Return the rule in a few words; without any of its own, its class and what is not its default."""
+        return _plain_label(self)
 
     def wanted(self, ask: Ask) -> float:
         """Return the size that the rule wants, before caps and lots; SkipError where it wants none."""
         raise TypeError(f"{type(self).__name__} sizes nothing; write a method wanted(ask) that returns a size")
+
+    def fitted(self, ask: Ask, size: float) -> float:
+        """Return what is to be left of a size, with all done that its order needs before it; called once, with what the outermost wants."""
+        return self.inner.fitted(ask, size) if isinstance(self.inner, Rule) else size
 
     def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:
         if not len(data):  # no bar of it has come; a preloaded line would answer with its last one
@@ -407,7 +447,7 @@ class Rule(bt.Sizer):
         wanted, size, reason = 0.0, 0.0, ""
         try:
             wanted = self.wanted(ask)
-            size = self._cut(ask, wanted)
+            size = self._cut(ask, self.fitted(ask, wanted) if wanted > 0 else 0.0)
         except SkipError as skip:
             reason = str(skip)
         self._note(ask, wanted, size, reason)
@@ -431,7 +471,8 @@ class Rule(bt.Sizer):
 
     def _note(self, ask: Ask, wanted: float, size: float, reason: str) -> None:
         if ask.stop is None and callable(getattr(self.strategy, "stop_for", None)):
-            ask.stop = self._given_stop(ask)
+            given = self._given_stop(ask)
+            ask.stop = given if given is not None and ask.is_losing(given) else None
         time = ask.slot.close_time if ask.ahead else seconds(ask.data.datetime[0])
         leverage = getattr(ask.comminfo.p, "leverage", 1.0) if ask.slot is None else ask.slot.position.leverage
         decision = Decision(time, ask.symbol, ask.side, ask.price, ask.stop, wanted, size, leverage, reason)
@@ -488,7 +529,7 @@ class Rule(bt.Sizer):
         stop = self._given_stop(ask) if callable(getattr(self.strategy, "stop_for", None)) else None
         if stop is None:
             stop = ask.adverse_price(ask.price, self.p.stop_atr * self.range_of(ask, self.p.atr))
-        if not (stop > 0 and (ask.price - stop) * ask.side > 0):
+        if not ask.is_losing(stop):
             raise SkipError("stop")
         ask.stop = stop
         return stop
@@ -501,3 +542,16 @@ class Rule(bt.Sizer):
         if not is_number(given):
             raise ValueError(f"{ask.symbol}: stop_for returns the price of the stop or None, was {given!r}")
         return float(given)
+
+
+def _bracket(strategy: Any, isbuy: bool, data: Any = None, size: float | None = None, *args: Any, **terms: Any) -> list[Any]:
+    """Send a host's bracket, or three times None where the rule makes its size 0.
+
+    The host asks for the size as it sends the entry, and gives its two exits the size of an order that is then not there.
+    """
+    if size is None and "size" not in terms.get("oargs", {}):
+        size = strategy.getsizing(strategy.getdatabyname(data) if isinstance(data, str) else data, isbuy=isbuy)
+        if not size:
+            return [None, None, None]
+    host = bt.Strategy.buy_bracket if isbuy else bt.Strategy.sell_bracket
+    return list(host(strategy, data, size, *args, **terms))

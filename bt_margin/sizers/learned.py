@@ -21,6 +21,7 @@ from .past import Outcomes, latest
 from .risk import STOP_CHECKS, STOP_PARAMS
 
 FEWEST_TRADES = 30
+MOST_DRAWS = 100_000
 ENOUGH: Check = (lambda value: value >= FEWEST_TRADES and value == int(value), f"a whole number of trades, {FEWEST_TRADES} or more")
 
 
@@ -189,7 +190,7 @@ class SecureF(OptimalF):
     checks: ClassVar[dict[str, Check]] = {
         "drawdown": INSIDE,
         "chance": (lambda value: 0 <= value < 1, "a fraction from 0 to below 1"),
-        "draws": COUNT,
+        "draws": (lambda value: 1 <= value <= MOST_DRAWS and value == int(value), f"a whole number from 1 to {MOST_DRAWS:,}"),
         "seed": (lambda value: value == int(value), "a whole number"),
     }
 
@@ -257,7 +258,7 @@ class Martingale(Rule):
 
     def wanted(self, ask: Ask) -> float:
         profits = [trade.profit for trade in self.trades().of(ask.symbol)]
-        return self.inner_wanted(ask) * streak_factor(profits, after_loss=self.after_loss, factor=self.p.factor, most=int(self.p.most))
+        return self.inner_wanted(ask) * streak_factor(profits, after_loss=self.after_loss, factor=self.p.factor, most=self.p.most)
 
 
 @rule("anti-martingale")

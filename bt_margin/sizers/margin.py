@@ -115,6 +115,7 @@ class IsolatedToStop(RiskToStop):
     def _begin(self) -> None:
         super()._begin()
         self._ceilings: dict[int, float] = {}
+        self._plan: _Plan | None = None
 
     def set(self, strategy: Any, broker: Any) -> None:
         """Begin to size the orders of a strategy; called by the host."""
@@ -136,9 +137,17 @@ class IsolatedToStop(RiskToStop):
         self._ceilings.setdefault(id(ask.data), position.leverage)
         size = super().wanted(ask)
         at = ask.adverse_price(ask.stop or 0.0, self.p.beyond * self.range_of(ask, self.p.atr))
-        plan = _Plan(ask, at, self.p.slippage, self._ceilings[id(ask.data)])
+        self._plan = _Plan(ask, at, self.p.slippage, self._ceilings[id(ask.data)])
+        return size
+
+    def fitted(self, ask: Ask, size: float) -> float:
+        """Return what the free money allows of a size, once the leverage is set, or the margin added, for just that."""
+        plan, self._plan = self._plan, None
+        if plan is None:  # a rule around this one has not asked it
+            return size
         free = (1 - self.p.spare) * self.broker.account.spendable(ask.slot.symbol, self.broker.marks)
-        size = ask.contract.largest_size(size, lambda part: plan.cost(part) <= free, beside=ask.same_side)
+        affordable = ask.contract.notional(1.0, plan.entry) / max(plan.ceiling, plan.position.leverage)
+        size = ask.largest_size(min(size, max(free, 0.0) / affordable), lambda part: plan.cost(part) <= free)
         if not size > 0:
             raise SkipError("room")
         if not ask.contract.takes(size, ask.price, time=self.broker.now):

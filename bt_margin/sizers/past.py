@@ -22,7 +22,7 @@ def latest(line: Any, size: int, ahead: int) -> Sequence[float]:
     """
     if line.mode == line.QBuffer and size + ahead > line.idx + 1:
         raise ValueError(
-            f"a sizer needs {size} bars back, and exactbars keeps fewer; run with exactbars=False, or give the stop by stop_for"
+            f"an average needs {size} bars back, and exactbars keeps fewer; run with exactbars=False, or take a rule that needs no average"
         )
     values: Sequence[float] = line.get(ago=-ahead, size=size)
     return values
@@ -82,6 +82,15 @@ class AverageRange(Smoothed):
         closes = latest(data.lines.close, bars + has_before, ahead)
         highs, lows = (latest(line, len(closes) - 1, ahead) for line in (data.lines.high, data.lines.low))
         return [max(high, close) - min(low, close) for high, low, close in zip(highs, lows, closes[:-1], strict=True)]
+
+    def so_far(self, data: Any, ahead: int = 0) -> float:
+        """Return the average, and before there is one the mean of the true ranges that there are; of the first bar high - low."""
+        found, bars = self.value(data, ahead), len(data) - ahead
+        if found is not None:
+            return found
+        if bars < 2:
+            return float(data.high[-ahead] - data.low[-ahead]) if bars else 0.0
+        return fsum(self.values(data, bars, False, ahead)) / (bars - 1)
 
 
 class Volatility(Smoothed):

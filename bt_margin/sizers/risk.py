@@ -109,7 +109,7 @@ class VolatilityTarget(Rule):
         return f"volatility {percent(self.p.volatility)} a year"
 
     def wanted(self, ask: Ask) -> float:
-        average = self._volatilities.setdefault(id(ask.data), Volatility(int(self.p.period)))
+        average = self._volatilities.setdefault(id(ask.data), Volatility(self.p.period))
         sigma = average.of_year(ask.data, ask.ahead)
         if sigma is None or not sigma > 0:
             raise SkipError("bars")

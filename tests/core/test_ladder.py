@@ -250,6 +250,7 @@ def test_a_text_says_what_is_refused():
         (lambda: table(comminfo=PerpCommInfo(), fee=0.001), "a comminfo says leverage, tiers and fee itself"),
         (lambda: table(leverage=500), "leverage 500 is not possible"),
         (lambda: MarginTopUp(within=2, amount=1), "within is a fraction of the mark between 0 and 1"),
+        (lambda: SafetyOrders(step_scale=0.5, max_safety_orders=2_000).ladder(), "all with it, were at 0, -0.01, -0.015, -0.0175, "),
         (lambda: MarginTopUp(within=0.05), "adds an amount, or brings the distance back"),
         (lambda: MarginTopUp(within=0.05, to=0.01), "to is a fraction of the mark above within"),
         (lambda: MarginTopUp(within=0.05, amount=-1), "amount of a MarginTopUp is a number above 0"),
@@ -260,6 +261,7 @@ def test_a_wrong_number_is_one_sentence(make, sentence):
     with pytest.raises((ValueError, TypeError)) as refused:
         make()
     assert sentence in str(refused.value)
+    assert len(str(refused.value)) < 250
 
 
 @given(

@@ -208,6 +208,7 @@ def test_a_streak_counts_from_the_last_trade_back_to_the_first_of_the_other_kind
         1,
     ]
     assert [streak_factor(t, after_loss=False, factor=3, most=2) for t in ([], [1], [1, 1, 1], [1, -1])] == [1, 3, 9, 1]
+    assert streak_factor([-1] * 400, after_loss=True, factor=10.0, most=400) == inf  # 10 ** 400 is no float
 
 
 def test_drawdowns_shrink_sizes_by_hand():

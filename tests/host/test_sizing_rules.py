@@ -187,6 +187,12 @@ def test_a_stop_on_the_wrong_side_orders_nothing(stop):
     assert sizer.skipped == (Counter(bars=1) if math.isnan(stop) else Counter(stop=1))  # no stop: the rule's own
 
 
+@pytest.mark.parametrize(("stop", "known"), [(95, 95), (105, None), (0, None)])
+def test_a_rule_that_needs_no_stop_keeps_one_only_where_the_order_would_lose(stop, known):
+    amount, sizer = ask("size:size=2", stop=stop)
+    assert (amount, sizer.decisions[-1].stop) == (2, known)
+
+
 def test_a_stop_that_is_no_price_is_a_sentence():
     with pytest.raises(ValueError, match="stop_for returns the price of the stop or None, was 'low'"):
         size("risk", stop="low")
@@ -369,6 +375,57 @@ def test_in_isolated_margin_a_stop_beyond_the_liquidation_price_leaves_no_room()
     # 10x dies at 90.9; no size changes that
     assert ask("maintenance:beta=1", stop=90, mode="isolated")[1].skipped == Counter(room=1)
     assert size("maintenance:beta=1,inner=(size:size=3)", stop=92, mode="isolated") == 3
+
+
+@pytest.mark.parametrize(("text", "leverage", "price", "stop"), [("liquidation:atr=3", 20, 7.3, 8.1), ("maintenance:atr=3", 3, 7.3, 9.8)])
+def test_where_no_size_survives_none_is_ordered_be_it_ever_so_small(text, leverage, price, stop):
+    bars = [(price, price * 1.005, price * 0.995, price)] * 5
+    amount, sizer = ask(text, *bars, stop=stop, isbuy=False, mode="isolated", terms={"leverage": leverage})
+    assert (amount, sizer.skipped) == (0, Counter(room=1))
+
+
+class HalfAgain(sizers.IsolatedToStop):
+    def wanted(self, ask):
+        return 1.5 * super().wanted(ask)
+
+
+@pytest.mark.parametrize(
+    "make_sizer", [lambda: sizers.make("martingale:inner=(isolated:atr=3,fraction=2%),factor=4"), lambda: HalfAgain(atr=3, fraction=0.1)]
+)
+def test_isolated_margin_is_that_of_the_size_that_is_ordered_not_of_the_rule_inside(make_sizer):
+    """A loss comes first, so that the martingale orders four times as much: notional of other tiers, more margin for each contract."""
+    tiers = TierTable.from_rows([(500, 0.005, 20), (1_500, 0.01, 20), (4_000, 0.02, 20), (None, 0.04, 20)], mode="marginal")
+
+    def order(strategy):
+        strategy.stop_for = stands_at(strategy.data.close[0] - 4)
+        strategy.buy()
+
+    def begin(strategy):
+        strategy.setsizer(make_sizer())
+        order(strategy)
+
+    bars = [(100, 100.5, 99.5, 100)] * 6 + [(100, 100, 98.5, 99)] + [(99, 99.5, 98.5, 99)] * 6
+    strategy = play(
+        {5: begin, 7: lambda strategy: strategy.close(), 9: order},
+        frame(bars),
+        terms={"tiers": tiers, "leverage": 20},
+        margin_mode="isolated",
+        cash=1_000,
+    )
+    decision = strategy.getsizer().decisions[-1]
+    assert decision.size * 99 > 500
+    assert strategy.broker.liquidation_price(strategy.data) <= 95 - 0.99  # the stop, and a range beyond it
+
+
+def test_a_cap_that_refuses_leaves_the_leverage_alone():
+    def refused(strategy):
+        strategy.stop_for = stands_at(50)
+        strategy.setsizer(sizers.make("margin-ratio:inner=(isolated:atr=3,fraction=100%),ratio=1"))
+        strategy.buy()
+
+    strategy = play({5: refused}, frame([(100, 100.5, 99.5, 100)] * 7), terms=FREE, margin_mode="isolated", cash=1_000)
+    assert strategy.getsizer().skipped == Counter(refused=1)
+    assert strategy.broker.slot_of(strategy.data).position.leverage == 10
 
 
 def test_a_cap_refuses_or_cuts():
@@ -639,7 +696,7 @@ def test_bars_that_exactbars_has_thrown_away_are_a_sentence():
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(bt.feeds.PandasData(dataname=frame(WALK[:60]).tz_localize(None)))
     cerebro.addstrategy(Compares, every=50)
-    with pytest.raises(ValueError, match=r"a sizer needs .* bars back, and exactbars keeps fewer"):
+    with pytest.raises(ValueError, match=r"an average needs .* bars back, and exactbars keeps fewer"):
         cerebro.run(exactbars=1)
 
 
@@ -759,6 +816,47 @@ def test_of_a_contract_without_a_bar_nothing_is_ordered():
     assert said == [(0, 0, {"bars": 1})]
 
 
+class Brackets(bt.Strategy):
+    """Sends brackets without a size: the sizer says how large they are."""
+
+    params = (("name", None),)
+
+    def __init__(self):
+        self.sent = []
+
+    def next(self):
+        if not self.position and not any(order and order.alive() for orders in self.sent for order in orders):
+            at = self.data.close[0]
+            place, side = (self.buy_bracket, 1) if len(self) % 2 else (self.sell_bracket, -1)
+            self.sent.append(
+                place(self.p.name, exectype=bt.Order.Market, stopprice=at * (1 - 0.02 * side), limitprice=at * (1 + 0.02 * side))
+            )
+
+
+@pytest.mark.parametrize("name", [None, "X"])
+def test_a_bracket_that_the_rule_makes_nothing_of_is_three_orders_that_are_not_there(name):
+    result = run_trend((sizers.RiskToStop, {}), 60, strategy=Brackets, params={"name": name})
+    strategy = result.strategy
+    assert strategy.sent[:14] == [[None, None, None]] * 14  # 14 true ranges need 15 bars
+    entry, stop, target = strategy.sent[14]
+    assert entry.size == -stop.size == -target.size == strategy.getsizer().decisions[14].size
+    assert (stop.parent, target.parent) == (entry, entry)
+    assert strategy.getsizer().skipped == {"bars": 14}
+    assert "entries that the sizer made nothing of, by reason (each bar asked on): bars 14" in result.summary["flags"]
+
+
+def test_a_strategy_that_says_its_sizes_itself_is_told_of_a_sizer_that_has_no_part():
+    class OwnSize(bt.Strategy):
+        def next(self):
+            if not self.position:
+                self.buy(size=1)
+
+    flags = run_trend((sizers.RiskToStop, {}), 30, strategy=OwnSize).summary["flags"]
+    assert sum(flag.startswith("the sizer was asked for no entry") for flag in flags) == 1
+    flags = run_trend((sizers.EquityFraction, {})).summary["flags"]
+    assert not any("sizer" in flag for flag in flags)
+
+
 def test_a_question_asked_twice_on_a_bar_counts_once():
     def twice(strategy):
         strategy.setsizer(sizers.RiskToStop())
@@ -791,6 +889,14 @@ def test_rules_are_named_in_texts():
     assert nested.inner.inner.p.size == 2
 
 
+@pytest.mark.parametrize("text", ["kelly:trades=30.0", "secure-f:draws=9.0,trades=30.0", "kelly-continuous:period=50.0", "risk:atr=14.0"])
+def test_a_whole_number_may_be_written_with_a_point(text):
+    assert (
+        run_trend(sizers.from_text(text)).strategy.getsizer().decisions
+        == run_trend(sizers.from_text(text.replace(".0", ""))).strategy.getsizer().decisions
+    )
+
+
 def test_the_command_line_names_every_rule():
     assert sizer_from("risk:fraction=2%") == (sizers.RiskToStop, {"fraction": 0.02})
     assert sizer_from("RiskToStop:fraction=0.02") == (sizers.RiskToStop, {"fraction": 0.02})
@@ -800,6 +906,9 @@ def test_the_command_line_names_every_rule():
         assert sizer_from(name) == (sizers.RULES[name], {})
     with pytest.raises(ValueError, match=r"--sizer rsik is no number and no sizer; known are anti-martingale, .*Backtrader's AllInSizer"):
         sizer_from("rsik")
+    for text in ("risk:", "risk:fraction", "martingale:inner=risk:fraction=1%"):
+        with pytest.raises(ValueError, match=f"--sizer {text}: a rule is NAME or NAME:key=value,key=value; a rule inside it stands in"):
+            sizer_from(text)
     with pytest.raises(ValueError, match="--sizer gives fraction twice"):
         sizer_from("risk:fraction=1%,fraction=2%")
 
@@ -848,6 +957,10 @@ def test_every_rule_has_a_label_of_its_own():
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
+        ("risk:fraction=..%", "RiskToStop: fraction is a fraction above 0 and at most 1 .*, was '..%'"),
+        ("martingale:inner=(" * 400 + "risk" + ")" * 400, "a sizing rule has at most 20 brackets inside brackets"),
+        ("secure-f:draws=1e12", "SecureF: draws is a whole number from 1 to 100,000, was 1000000000000.0"),
+        (sizers.Rule, "Rule sizes nothing; derive a class from it"),
         ("rsik", "'rsik' is no sizing rule; known are anti-martingale, atr, .*volatility"),
         ("risk:fractoin=1", "risk has no parameter fractoin; it has spare, fraction, slippage, stop_atr, atr"),
         ("risk:fraction=0", "RiskToStop: fraction is a fraction above 0 and at most 1 .*, was 0"),

@@ -301,7 +301,7 @@ def test_an_average_true_range_of_bars_that_are_not_kept_is_refused():
     cerebro.adddata(bt.feeds.PandasData(dataname=candles([100, 101] * 6).tz_localize(None)), name="A")
     cerebro.addstrategy(Script, acts={8: buy(1)})
     attach(cerebro, Turtle(atr_period=5))
-    with pytest.raises(ValueError, match="A: of the last 5 bars only 1 are kept; run without exactbars"):
+    with pytest.raises(ValueError, match=r"an average needs 8 bars back, and exactbars keeps fewer"):
         cerebro.run()
 
 
@@ -347,6 +347,39 @@ def test_rungs_whose_liquidation_lies_inside_the_next_are_not_placed():
     (told,) = strategy.analyzers.scaling.get_analysis()["ladders"]
     assert told["refused"] == "rung 2: behind rung 1, whose liquidation at 90.909091 would come before rung 2 at 90"
     assert not strategy.broker.pending
+
+
+@pytest.mark.parametrize("entry_bar", [1, 2, 3, 4, 9])
+def test_distances_are_in_the_average_true_range_of_the_sizers_which_is_wilders(entry_bar):
+    # true ranges of bars 2 to 9: 2, 4, 6, 1, 1, 1, 1, 13; the average of 3 begins with their mean, 4, at bar 4
+    rows = [(100, 101, 100, 100), (100, 102, 100, 100), (100, 104, 100, 100), (100, 106, 100, 100), *[(100, 101, 100, 100)] * 4]
+    rows += [(100, 113, 100, 100), *[100] * 3]
+    wilders = 4.0
+    for true_range in (1, 1, 1, 1, 13):
+        wilders = wilders * 2 / 3 + true_range / 3
+    expected = {1: 1, 2: 2, 3: (2 + 4) / 2, 4: 4, 9: wilders}  # before bar 4 the mean of those there are; of bar 1 high - low
+    strategy = run(Turtle(atr_period=3), rows, {entry_bar: buy(1)}, leverage=5)
+    (told,) = strategy.analyzers.scaling.get_analysis()["ladders"]
+    assert told["atr"] == pytest.approx(expected[entry_bar], rel=1e-12)
+
+
+def test_under_cheat_on_open_a_ladder_knows_nothing_of_the_bar_it_opens_in():
+    class AtOpen(bt.Strategy):
+        def next_open(self):
+            if len(self.data) == 5:
+                self.buy(size=1)
+
+    def atr(last):
+        cerebro = bt.Cerebro(stdstats=False, cheat_on_open=True)
+        cerebro.broker = MarginBroker(cash=CASH, check=True, coo=True)
+        cerebro.broker.addcommissioninfo(PerpCommInfo(leverage=5, tiers=0.01))
+        cerebro.adddata(PerpData(dataname=candles([(100, 101, 99, 100)] * 4 + [last] * 2), name="A"))
+        cerebro.addstrategy(AtOpen)
+        attach(cerebro, Turtle(atr_period=3))
+        (told,) = cerebro.run()[0].analyzers.scaling.get_analysis()["ladders"]
+        return told["atr"]
+
+    assert atr((100, 100.5, 99.5, 100)) == atr((100, 100.5, 80, 90)) == 2
 
 
 # -- stops -----------------------------------------------------------------------------------------------------------
@@ -507,5 +540,6 @@ def test_run_takes_a_scaler_and_has_no_baseline_then():
     result = bm.run(Script, data, leverage=3, params={"acts": {1: buy(10)}}, scaler=THREE, venue=None)
     assert list(result.fills["size"]) == [5, 3]
     assert result.settings["scaler"] == [repr(THREE)]
+    assert result.settings["sizer"] == "FixedSize"
     with pytest.raises(ValueError, match="with a scaler there is no baseline"):
         bm.run(Script, data, params={"acts": {}}, scaler=THREE, baseline=True)
