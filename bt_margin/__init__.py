@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import analyzers, calculator, observers, plots, scalers, sizers, venues
+    from . import analyzers, calculator, markets, observers, plots, scalers, sizers, venues
     from .backtest import run
     from .broker import MarginBroker
     from .cerebro import Cerebro
@@ -57,6 +57,7 @@ __all__ = [
     "compare",
     "liquidation_price",
     "load",
+    "markets",
     "observers",
     "plan_liquidation",
     "plot",
@@ -74,6 +75,7 @@ __all__ = [
 _ROOMS = {
     "analyzers": None,
     "calculator": None,
+    "markets": None,
     "observers": None,
     "plots": None,
     "scalers": None,

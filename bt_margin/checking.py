@@ -33,12 +33,13 @@ class _Fixed:
     reports: list[Report] = field(default_factory=list)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands about market data."""
+def register(app: typer.Typer) -> typer.Typer:
+    """Add the commands about market data, and return what holds them."""
     commands = typer.Typer(help="Market data: what is in files, and what is wrong with them.")
     commands.callback(invoke_without_command=True)(_hall)
     commands.command("check")(check)
     app.add_typer(commands, name="data")
+    return commands
 
 
 def _hall(context: typer.Context) -> None:

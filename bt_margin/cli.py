@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from . import calc, checking, ladder
+from . import calc, checking, ladder, supplying, tiering
 from .interrupt import INTERRUPTED, NAME, Interrupted, lift
+from .progress import shown
 from .result import Result, plain, records, version_of
 from .tearsheet import check as check_tearsheet
 from .tearsheet import save as save_tearsheet
@@ -294,7 +294,8 @@ def compare(
 
 calc.register(app)
 ladder.register(app)
-checking.register(app)
+supplying.register(checking.register(app))
+tiering.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -379,7 +380,7 @@ def _carry_out(plan: Plan, keep: Callable[[Result], Iterator[Path]], *, is_quiet
     ``is_quiet``: what the strategy prints goes to stderr, so that stdout is ours alone.
     """
     written: list[Path] = []
-    with redirect_stdout(sys.stderr) if is_quiet else nullcontext(), _progress() as progress, _interruptible() as interrupt:
+    with redirect_stdout(sys.stderr) if is_quiet else nullcontext(), shown() as progress, _interruptible() as interrupt:
         try:
             progress("reading", None)
             terms = _terms(plan)
@@ -474,33 +475,6 @@ def _interruptible() -> Iterator[_Interrupt]:
         yield interrupt
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float | None], None]]:
-    """Show on a terminal what is being done and, where a share of it is known, how long the rest will take."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    terms: dict[str, Any] = {"transient": True, "disable": not console.is_terminal, "redirect_stderr": False}
-    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), **terms) as shown:
-        tasks: dict[str, TaskID] = {}
-
-        def tell(stage: str, share: float | None) -> None:
-            if stage not in tasks:
-                for task in tasks.values():
-                    shown.remove_task(task)
-                tasks.clear()
-                tasks[stage] = shown.add_task(stage, total=None if share is None else 1.0)
-            shown.update(tasks[stage], completed=share)
-
-        yield tell
 
 
 # -- comparing -------------------------------------------------------------------------------------------------------

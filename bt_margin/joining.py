@@ -106,9 +106,7 @@ def joined(sources: Mapping[str, Any], symbol: str, terms: Terms) -> tuple[dict[
 
 def _series(source: Any, role: str, symbol: str, terms: Terms) -> Reading:
     """Return the one clean series of a role: repeats dropped, stamps at the opening of bars, errors refused."""
-    many = isinstance(source, list | tuple) and bool(source) and all(isinstance(item, str | Path) for item in source)
-    readings = [_one(item, role, symbol, terms) for item in (source if many else [source])]
-    reading = readings[0] if len(readings) == 1 else _chained(readings)
+    reading = chained(source, role, symbol, terms)
     allowed = ROLES[role]
     if reading.kind not in allowed and not (role == "funding" and "rate" in reading.columns):
         told = {"candles": "candles", "mark": "mark prices", "index": "index prices", "premium": "a premium, which is no price"}
@@ -125,6 +123,25 @@ def _series(source: Any, role: str, symbol: str, terms: Terms) -> Reading:
         clean = replace(clean, micros=clean.micros - _bar(clean))
     refuse_errors(check(clean), reading.name)
     return replace(clean, notes=(*clean.notes, *notes))
+
+
+def chained(source: Any, role: str, symbol: str, terms: Terms) -> Reading:
+    """Return a source as it stands as one series: a file, several, or what is in folders, put together by the time they begin at."""
+    many = isinstance(source, list | tuple) and bool(source) and all(isinstance(item, str | Path) for item in source)
+    items = [part for item in (source if many else [source]) for part in _files_of(item)]
+    readings = [_one(item, role, symbol, terms) for item in items]
+    return readings[0] if len(readings) == 1 else _chained(readings)
+
+
+def _files_of(item: Any) -> list[Any]:
+    """Return the files of a folder, but those that are hidden and checksums; anything else as it is."""
+    if not (isinstance(item, str | Path) and Path(item).expanduser().is_dir()):
+        return [item]
+    found = [path for path in sorted(Path(item).expanduser().iterdir()) if path.is_file() and path.name[0] != "."]
+    kept = [path for path in found if path.suffix.lower() not in (".checksum", ".sha256", ".md", ".txt")]
+    if not kept:
+        raise ValueError(f"{item} is a folder without files of data in it; name the files, or the folder that has them")
+    return kept
 
 
 def _one(source: Any, role: str, symbol: str, terms: Terms) -> Reading:
@@ -153,6 +170,9 @@ def _chained(readings: Sequence[Reading]) -> Reading:
         if set(reading.columns) != names or reading.kind != readings[0].kind:
             told = " and ".join(f"{one.title} ({one.kind}: {listed(sorted(one.columns))})" for one in (readings[0], reading))
             raise ValueError(f"{told} are no files of one series; name files of the same kind and columns")
+        if reading.symbol and readings[0].symbol and reading.symbol != readings[0].symbol:
+            told = f"{readings[0].title} is of {readings[0].symbol} and {reading.title} of {reading.symbol}"
+            raise ValueError(f"{told}; name files of one contract")
     columns = {name: np.concatenate([reading.columns[name] for reading in readings]) for name in readings[0].columns}
     title = f"{readings[0].title} to {readings[-1].title}"
     notes = tuple(f"{reading.title}: {note}" for reading in readings for note in reading.notes)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .core.contract import RESIDUE
 from .measures import DAY, DAYS_A_YEAR, RoundTrip, annual_return, positions_of
-from .record import FillRow, LiquidationRow
+from .record import FillRow, LiquidationRow, Record
 from .slots import seconds
 from .traces import STOPS, TRAILING, StopRow, stop_rows
 
@@ -354,17 +354,9 @@ class _Held:
     is_isolated: "np.ndarray"
 
 
-def _held_in(record: Any) -> _Held:
-    import numpy as np
-
-    lengths = np.array([len(holding.marks) for holding in record.held], dtype=int)
-    firsts = np.array([holding.row for holding in record.held], dtype=int)
-    ends = np.cumsum(lengths)
-    rows = np.arange(lengths.sum()) + np.repeat(firsts - (ends - lengths), lengths)
-    terms = np.array([holding.terms[:5] for holding in record.held], dtype=float).reshape(-1, 5)
-    marks = np.concatenate([np.frombuffer(holding.marks) for holding in record.held]) if len(lengths) else np.array([])
-    number, size, entry_price, balance, is_isolated = (np.repeat(column, lengths) for column in terms.T)
-    return _Held(rows, number.astype(int), size, entry_price, marks, balance, is_isolated > 0)
+def _held_in(record: Record) -> _Held:
+    row, number, size, entry_price, mark_price, balance, is_isolated, *_ = record.holdings().T
+    return _Held(row.astype(int), number.astype(int), size, entry_price, mark_price, balance, is_isolated > 0)
 
 
 def _of_margin(result: "Result", curve: Curve, columns: Columns) -> dict[str, Any]:

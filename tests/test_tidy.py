@@ -25,6 +25,7 @@ FLOORS = {
     "core": 0,
     "venues": 1,
     "data": 1,
+    "markets": 1,
     "strategies": 1,
     "averages": 2,
     "basket": 2,
@@ -34,6 +35,7 @@ FLOORS = {
     "comminfo": 2,
     "desk": 2,
     "detail": 2,
+    "fetching": 2,
     "feeds": 2,
     "frames": 2,
     "hostorder": 2,
@@ -82,7 +84,10 @@ FLOORS = {
     "ladder": 4,
     "loading": 4,
     "plugging": 4,
+    "progress": 4,
+    "supplying": 4,
     "tables": 4,
+    "tiering": 4,
     "__main__": 4,
 }
 OUTSIDE = {"data": ROOT / "data", "strategies": ROOT / "strategies"}
@@ -115,6 +120,7 @@ PUBLIC_NAMES = [
     "compare",
     "liquidation_price",
     "load",
+    "markets",
     "observers",
     "plan_liquidation",
     "plot",
@@ -129,7 +135,16 @@ PUBLIC_NAMES = [
 
 SOURCE_FOLDERS = ("benchmarks", "bt_margin", "data", "examples", "strategies", "tests")
 TEXT_SUFFIXES = {".cfg", ".css", ".in", ".j2", ".js", ".md", ".py", ".toml", ".txt", ""}
-PRINTERS = ("bt_margin/checking.py", "bt_margin/cli.py", "bt_margin/__main__.py", "benchmarks/", "examples/", "data/rebuild_btcusdt.py")
+PRINTERS = (
+    "bt_margin/checking.py",
+    "bt_margin/cli.py",
+    "bt_margin/supplying.py",
+    "bt_margin/tiering.py",
+    "bt_margin/__main__.py",
+    "benchmarks/",
+    "examples/",
+    "data/rebuild_btcusdt.py",
+)
 LONGEST_FUNCTION = 60
 # Spelled in pieces, so that this file does not find itself.
 LEFT_OPEN = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error"]) + r")\b")
