@@ -222,8 +222,8 @@ def compare(
     asked = _asked(strategy, sizers, (leverages, margin_modes, venues), dict(params or {}), numbers, terms)
     rules = rules_of(asked.combinations[0]["venue"])
     market = _market(feeds_of(data, mark, funding, None, rules), rules, block=block, split=split, paths=paths)
-    where = {"workers": workers, "backend": backend, "scheduler": scheduler, "resume": resume, "progress": progress}
-    where |= {"seconds": inf if minutes is None else 60 * minutes}
+    where: dict[str, Any] = {"workers": workers, "backend": backend, "scheduler": scheduler, "resume": resume, "progress": progress}
+    where["seconds"] = inf if minutes is None else 60 * minutes
     played = _played({**asked.plan, **market.plan}, market, paths, out, where)
     if played.paths < paths:
         market = replace(market, flags=(*market.flags, f"{played.paths} of {paths} paths: the time for runs was over"))

@@ -343,8 +343,9 @@ def _stops_of(result: "Result") -> _Stops:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What was held at closes, a row for each contract and bar: columns of ``record.HOLDING_COLUMNS``."""
+    """What was held at closes, a row for each contract and bar: columns of ``record.HOLDING_COLUMNS``, and the table of them all."""
 
+    table: "np.ndarray"
     row: "np.ndarray"
     number: "np.ndarray"
     size: "np.ndarray"
@@ -355,8 +356,9 @@ class _Held:
 
 
 def _held_in(record: Record) -> _Held:
-    row, number, size, entry_price, mark_price, balance, is_isolated, *_ = record.holdings().T
-    return _Held(row.astype(int), number.astype(int), size, entry_price, mark_price, balance, is_isolated > 0)
+    table = record.holdings()
+    row, number, size, entry_price, mark_price, balance, is_isolated, *_ = table.T
+    return _Held(table, row.astype(int), number.astype(int), size, entry_price, mark_price, balance, is_isolated > 0)
 
 
 def _of_margin(result: "Result", curve: Curve, columns: Columns) -> dict[str, Any]:
@@ -419,7 +421,7 @@ def _closest_in_ranges(result: "Result", columns: Columns, held: _Held) -> float
     nearest = known[np.argsort(scaled[known])[:CANDIDATES]]
     if not len(nearest):
         return None
-    table = _rows_at(result.strategy.broker.record, sorted(set(held.row[nearest].tolist())))
+    table = held.table[np.isin(held.row, held.row[nearest])]
     prices = dict(zip(map(tuple, table[:, :2].astype(int).tolist()), result.position_prices(table)[:, 0].tolist(), strict=True))
     found = []
     for place in nearest.tolist():
@@ -446,18 +448,6 @@ def _rooms(slots: Sequence[Any], columns: Columns, held: _Held) -> "tuple[np.nda
     total = np.maximum(columns["notional"][held.row], TINY)
     maintenance = columns["maintenance_margin"][held.row]
     return np.where(held.is_isolated, own - maintenance * notionals / total, shared[held.row] - maintenance), notionals
-
-
-def _rows_at(record: Any, bars: Sequence[int]) -> "np.ndarray":
-    """Return the rows of ``Record.holdings`` of some bars, given in their order, without those of all others."""
-    import numpy as np
-
-    rows = []
-    for holding in record.held:
-        first, end = bisect_left(bars, holding.row), bisect_left(bars, holding.row + len(holding.marks))
-        number, size, entry_price, *rest = holding.terms
-        rows += [(bar, number, size, entry_price, holding.marks[bar - holding.row], *rest) for bar in bars[first:end]]
-    return np.array(sorted(rows), dtype=float)
 
 
 def _bars_of(slot: Any) -> "tuple[np.ndarray, ...] | None":
