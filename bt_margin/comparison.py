@@ -214,23 +214,25 @@ def compare(
 
     A run that fails is a row with its error. ValueError for what can be told before.
     """
-    if resume and out is None:
-        raise ValueError("resume goes on with what a folder holds; name it as out=")
-    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes >= 0):
-        raise ValueError(f"minutes is how long runs may be begun, 0 or more, or None for no end, was {minutes!r}")
+    where: dict[str, Any] = {"workers": workers, "backend": backend, "scheduler": scheduler, "resume": resume, "progress": progress}
+    where["seconds"] = _seconds(minutes, out, resume=resume)
     numbers = {"paths": paths, "seed": seed, "cap": cap, "cash": cash, "engine": engine}
     asked = _asked(strategy, sizers, (leverages, margin_modes, venues), dict(params or {}), numbers, terms)
     rules = rules_of(asked.combinations[0]["venue"])
     market = _market(feeds_of(data, mark, funding, None, rules), rules, block=block, split=split, paths=paths)
-    where: dict[str, Any] = {"workers": workers, "backend": backend, "scheduler": scheduler, "resume": resume, "progress": progress}
-    where["seconds"] = inf if minutes is None else 60 * minutes
-    played = _played({**asked.plan, **market.plan}, market, paths, out, where)
-    if played.paths < paths:
-        market = replace(market, flags=(*market.flags, f"{played.paths} of {paths} paths: the time for runs was over"))
-    compared = _compared(replace(asked, paths=played.paths), market, played, command)
+    compared = _compared(asked, market, _played({**asked.plan, **market.plan}, market, paths, out, where), command)
     if out is not None:
         compared.save(out)
     return compared
+
+
+def _seconds(minutes: Any, out: str | Path | None, *, resume: bool) -> float:
+    """Return how long runs may be begun, infinity without an end; ValueError where there is nothing to go on with."""
+    if resume and out is None:
+        raise ValueError("resume goes on with what a folder holds; name it as out=")
+    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes >= 0):
+        raise ValueError(f"minutes is how long runs may be begun, 0 or more, or None for no end, was {minutes!r}")
+    return inf if minutes is None else 60.0 * minutes
 
 
 def _played(plan: dict[str, Any], market: "_Market", paths: int, out: str | Path | None, where: dict[str, Any]) -> "_Played":
@@ -596,13 +598,17 @@ def _compared(asked: _Asked, market: _Market, played: _Played, command: str) -> 
     import numpy as np
     import pandas as pd
 
-    paths, flags = asked.paths, dict.fromkeys(market.flags)
+    paths, flags = played.paths, dict.fromkeys(market.flags)
+    if paths < asked.paths:
+        flags[f"{paths} of {asked.paths} paths: the time for runs was over"] = None
+    asked = replace(asked, paths=paths)
     figures: dict[int, dict[int, list[dict[str, Any]]]] = {}
     curves: dict[int, dict[int, np.ndarray]] = {}
     rows = []
     for period, number, path, told, curve in played.runs():
         if path == 0:
-            flags |= dict.fromkeys(flag for flag in told.get("flags", ()) if not flag.startswith(OF_A_RUN))
+            own = [flag for flag in told.get("flags", ()) if not flag.startswith(OF_A_RUN)]
+            flags |= dict.fromkeys(own if period == 0 else [f"{PERIODS[period]}: {flag}" for flag in own if flag not in flags])
         named = {"combination": number, **({"period": PERIODS[period]} if market.is_split else {}), "path": path}
         rows.append({**named, **{name: told[name] for name in FIGURES}, "error": told["error"]})
         figures.setdefault(period, {}).setdefault(number, []).append({**told, "path": path})

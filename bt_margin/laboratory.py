@@ -241,7 +241,7 @@ class Laboratory:
                 Growth(
                     line,
                     [trial.leverage for trial in known],
-                    [trial.figure("mean_leverage") for trial in known],
+                    [held if isfinite(held := trial.figure("mean_leverage")) else 0.0 for trial in known],  # none of what never trades
                     [trial.figure("median_log_wealth") / self.years for trial in known],
                     [not self.is_caught(trial) for trial in known],
                     [trial.id for trial in known],
