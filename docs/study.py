@@ -88,7 +88,7 @@ class Study:
 # -- the markets -----------------------------------------------------------------------------------------------------
 
 
-def records(folder: Path) -> Study:
+def records(folder: Path, start: str = "2020-01-01", end: str = "2026-05-01") -> Study:
     """Return the study of exchange records: BTCUSDT hourly since 2020 with mark and funding, and every crash window."""
     series = folder / "series"
     sources = {role: series / f"binance-BTCUSDT-{name}.parquet" for role, name in (("last", "1h-futures"), ("mark", "1h-mark"))}
@@ -96,9 +96,7 @@ def records(folder: Path) -> Study:
     for path in sources.values():
         if not path.is_file():
             sys.exit(f"the study is of exchange records, which {folder} does not hold: it has no series/{path.name}")
-    market = bm.load(
-        sources["last"], mark=sources["mark"], funding=sources["funding"], symbol="BTCUSDT", start="2020-01-01", end="2026-05-01"
-    )
+    market = bm.load(sources["last"], mark=sources["mark"], funding=sources["funding"], symbol="BTCUSDT", start=start, end=end)
     windows = {}
     for path in sorted((folder / "windows").glob("*/binance-*-1h-futures_mark_funding.csv")):
         windows[path.parent.name, path.name.split("-")[1]] = pd.read_csv(path, index_col="datetime", parse_dates=True)
@@ -120,12 +118,11 @@ def shipped() -> Study:
 def smallest(study: Study) -> Study:
     """Return so little of a study that it takes seconds."""
     (symbol, source), *_ = study.market.items()
-    frame = shipped_data.load().loc["2021-12-20":"2022-01-12"] if isinstance(source, bm.PerpData) else source.loc["2021-10":"2022-03"]
+    is_read = isinstance(source, bm.PerpData)  # then it is as short as it was asked for
+    few = source if is_read else source.loc["2021-10":"2022-03"]
     first = next(iter(study.windows))
     windows = {first: study.windows[first].iloc[-120:]}
-    return replace(
-        study, market={symbol: frame}, split="2022-01-01", leverages=(3, 50), rules=(*AWARE, PLAIN), windows=windows, funding=0.0001
-    )
+    return replace(study, market={symbol: few}, split="2022-01-01", leverages=(3, 50), rules=(*AWARE, PLAIN), windows=windows)
 
 
 # -- running ---------------------------------------------------------------------------------------------------------
@@ -483,7 +480,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="folder of study.md and study/, docs unless given")
     parser.add_argument("--work", type=Path, help="folder of the runs, build/study unless given")
     asked = parser.parse_args(words)
-    study = records(asked.folder) if asked.folder else shipped()
+    few = ("2021-11-01", "2022-02-15") if asked.smoke else ()
+    study = records(asked.folder, *few) if asked.folder else shipped()
     minutes = asked.minutes or (60.0 if asked.folder else 5.0)
     out, work, workers = asked.out or ROOT / "docs", asked.work or ROOT / "build" / "study", asked.workers
     if asked.smoke:

@@ -100,3 +100,9 @@ def test_the_smallest_size_runs_through_and_resumes_where_it_was_interrupted(stu
     study.main(words)
     assert sorted(rows.read_bytes().splitlines()) == sorted(line.rstrip(b"\n") for line in whole)
     assert {path.name: path.read_bytes() for path in place.iterdir() if path.name in files} == files
+
+
+@pytest.mark.slow
+def test_exchange_records_run_through_in_the_smallest_size(study: ModuleType, reference: Path, tmp_path: Path):
+    study.main([str(reference / "data"), "--smoke", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "runs")])
+    assert told_on(tmp_path / "out" / "study.md", "records") == study.section(tmp_path / "out" / "study", "records")
