@@ -3,6 +3,7 @@
 # make check   format, lint, types, floors
 # make pictures  draw the README's pictures anew
 # make gallery  build docs/gallery from exchange records: make gallery ARGS=FOLDER
+# make study   build docs/study.md from exchange records: make study ARGS=FOLDER; without, from the shipped candles (five minutes)
 # make bench   measure, and rewrite benchmarks/RESULTS.md (ten minutes)
 # make bench-gate   measure what has a target; fails and names what is missed
 # make bench-scale  long runs and many contracts, into benchmarks/RESULTS-SCALE.md (many minutes)
@@ -17,7 +18,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 ASKED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test check format lint types floors pictures gallery bench bench-gate bench-scale bench-peers dist clean
+.PHONY: demo test check format lint types floors pictures gallery study bench bench-gate bench-scale bench-peers dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/bt-margin demo $(ARGS)
@@ -46,6 +47,9 @@ pictures: $(VENV)/installed
 
 gallery: $(VENV)/installed-report
 	$(BIN)/python docs/gallery.py $(ARGS)
+
+study: $(VENV)/installed-report
+	$(BIN)/python docs/study.py $(ARGS)
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(ARGS)

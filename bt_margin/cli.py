@@ -269,6 +269,7 @@ def compare(
     scheduler: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="Of the dask cluster.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; results are kept there as they come.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what --out holds.")] = False,
+    minutes: Annotated[float | None, typer.Option(help="Begin no run after so long; paths that are whole by then count.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the page, compare.html, and its pictures.")] = None,
     lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the ranked table as JSON.")] = False,
@@ -281,6 +282,7 @@ def compare(
     whence = (funding or (), position_mode, cash, start, end, fee, intrabar, unfunded, filters, stamp, on_liquidation, refill, engine)
     trial = Trial(*asked, *whence)
     where: dict[str, Any] = {"workers": workers, "backend": backend.lower(), "scheduler": scheduler, "out": out, "resume": resume}
+    where["minutes"] = minutes
     _check_places(out, None, report, lang)
     compared = _compare(trial, where, is_quiet=as_json)
     pages = [] if report is None else list(_save_comparison(compared, report, lang))

@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from inspect import signature
@@ -187,6 +187,7 @@ def compare(
     scheduler: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    minutes: float | None = None,
     progress: Told | None = None,
     command: str = "",
     **terms: Any,
@@ -206,33 +207,48 @@ def compare(
     itself, and paths are drawn from its own bars.
 
     ``workers`` (None: one for each core), ``backend`` ('loky', 'dask', 'serial') and ``scheduler`` are ``Sweep.run``'s. ``out`` is a
-    folder that keeps results as they come; ``resume`` goes on with what is there. ``progress`` is called with the jobs done, the jobs
-    in all and the seconds left. ``command`` is kept in ``settings``.
+    folder that keeps results as they come; ``resume`` goes on with what is there. After so many ``minutes`` no run is begun, and the
+    paths are those that all combinations have met by then, as ``settings`` and a flag say: with ``resume`` 0 minutes tell what an
+    interrupted comparison has come to. ``progress`` is called with the jobs done, the jobs in all and the seconds left. ``command`` is
+    kept in ``settings``.
 
     A run that fails is a row with its error. ValueError for what can be told before.
     """
-    if resume and out is None:
-        raise ValueError("resume goes on with what a folder holds; name it as out=")
+    where: dict[str, Any] = {"workers": workers, "backend": backend, "scheduler": scheduler, "resume": resume, "progress": progress}
+    where["seconds"] = _seconds(minutes, out, resume=resume)
     numbers = {"paths": paths, "seed": seed, "cap": cap, "cash": cash, "engine": engine}
     asked = _asked(strategy, sizers, (leverages, margin_modes, venues), dict(params or {}), numbers, terms)
     rules = rules_of(asked.combinations[0]["venue"])
     market = _market(feeds_of(data, mark, funding, None, rules), rules, block=block, split=split, paths=paths)
-    where = {"workers": workers, "backend": backend, "scheduler": scheduler, "resume": resume, "progress": progress}
     compared = _compared(asked, market, _played({**asked.plan, **market.plan}, market, paths, out, where), command)
     if out is not None:
         compared.save(out)
     return compared
 
 
+def _seconds(minutes: Any, out: str | Path | None, *, resume: bool) -> float:
+    """Return how long runs may be begun, infinity without an end; ValueError where there is nothing to go on with."""
+    if resume and out is None:
+        raise ValueError("resume goes on with what a folder holds; name it as out=")
+    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes >= 0):
+        raise ValueError(f"minutes is how long runs may be begun, 0 or more, or None for no end, was {minutes!r}")
+    return inf if minutes is None else 60.0 * minutes
+
+
 def _played(plan: dict[str, Any], market: "_Market", paths: int, out: str | Path | None, where: dict[str, Any]) -> "_Played":
-    """Return what all jobs of a plan came to; ``where`` are the arguments of ``Sweep.run``."""
+    """Return what the jobs of a plan came to, of the paths that are whole; ``where`` are the arguments of ``Sweep.run``."""
     jobs = _jobs(plan, paths)
     with _folder(out) as folder:
         sweep = Sweep(folder, plan, jobs, WORK)
         for name, array in market.arrays.items():
             sweep.store(name, array)
         rows = sweep.run(**where)
-        return _Played(jobs, rows, [_read(sweep, number) for number in range(len(jobs))])
+        whole = min((job["path"] for job, row in zip(jobs, rows, strict=True) if row is None), default=paths + 1) - 1
+        if whole < 0:
+            kept = "what is done is kept, go on with resume=True" if out is not None else "give more"
+            raise ValueError(f"the time for runs was over before all combinations had met the history itself; {kept}")
+        jobs = [job for job in jobs if job["path"] <= whole]  # a prefix: jobs come path by path
+        return _Played(jobs, rows[: len(jobs)], [_read(sweep, number) for number in range(len(jobs))], whole)
 
 
 def _read(sweep: Sweep, number: int) -> "np.ndarray | None":
@@ -563,11 +579,12 @@ def _jobs(plan: Mapping[str, Any], paths: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _Played:
-    """The jobs, what each came to, and the curves of its combinations (None of a job that failed whole)."""
+    """The jobs, what each came to, the curves of its combinations (None of a job that failed whole), and how many paths that is."""
 
     jobs: list[dict[str, Any]]
     rows: list[dict[str, Any]]
     curves: "list[np.ndarray | None]"
+    paths: int
 
     def runs(self) -> Iterator[tuple[int, int, int, dict[str, Any], "np.ndarray | None"]]:
         """Yield period, combination, path, figures with the error, and the curve of each run."""
@@ -581,13 +598,17 @@ def _compared(asked: _Asked, market: _Market, played: _Played, command: str) -> 
     import numpy as np
     import pandas as pd
 
-    paths, flags = asked.paths, dict.fromkeys(market.flags)
+    paths, flags = played.paths, dict.fromkeys(market.flags)
+    if paths < asked.paths:
+        flags[f"{paths} of {asked.paths} paths: the time for runs was over"] = None
+    asked = replace(asked, paths=paths)
     figures: dict[int, dict[int, list[dict[str, Any]]]] = {}
     curves: dict[int, dict[int, np.ndarray]] = {}
     rows = []
     for period, number, path, told, curve in played.runs():
         if path == 0:
-            flags |= dict.fromkeys(flag for flag in told.get("flags", ()) if not flag.startswith(OF_A_RUN))
+            own = [flag for flag in told.get("flags", ()) if not flag.startswith(OF_A_RUN)]
+            flags |= dict.fromkeys(own if period == 0 else [f"{PERIODS[period]}: {flag}" for flag in own if flag not in flags])
         named = {"combination": number, **({"period": PERIODS[period]} if market.is_split else {}), "path": path}
         rows.append({**named, **{name: told[name] for name in FIGURES}, "error": told["error"]})
         figures.setdefault(period, {}).setdefault(number, []).append({**told, "path": path})

@@ -24,8 +24,18 @@ FIGURES = (
     *("median_log_wealth", "annual_return", "max_drawdown", "days_under_water", "calmar", "sharpe", "sortino"),
     *("p_liquidation", "p_liquidation_low", "p_liquidation_high", "p_ruin", "p_ruin_low", "p_ruin_high"),
     *("p_deep_drawdown", "p_deep_drawdown_low", "p_deep_drawdown_high", "full_liquidations", "partial_liquidations"),
-    *("liquidation_loss", "liquidated_before_stop", "min_headroom", "closest_call", "closest_call_atr", "time_above_half"),
-    *("time_above_most", "mean_leverage", "high_leverage", "max_leverage", "exposure", "turnover", "fees", "funding_paid"),
+    *("liquidation_loss", "liquidated_before_stop", "liquidated_past_stop", "min_headroom", "closest_call", "closest_call_atr"),
+    *(
+        "time_above_half",
+        "time_above_most",
+        "mean_leverage",
+        "high_leverage",
+        "max_leverage",
+        "exposure",
+        "turnover",
+        "fees",
+        "funding_paid",
+    ),
     *("funding_received", "slippage", "trades", "win_rate", "payoff", "expectancy_r", "is_admitted"),
 )  # columns that are of every comparison; others that do not end in SHARE are params of the strategy
 SHARE = "_share"
@@ -231,7 +241,7 @@ class Laboratory:
                 Growth(
                     line,
                     [trial.leverage for trial in known],
-                    [trial.figure("mean_leverage") for trial in known],
+                    [held if isfinite(held := trial.figure("mean_leverage")) else 0.0 for trial in known],  # none of what never trades
                     [trial.figure("median_log_wealth") / self.years for trial in known],
                     [not self.is_caught(trial) for trial in known],
                     [trial.id for trial in known],

@@ -351,6 +351,7 @@ def test_a_job_that_dies_whole_is_an_error_of_each_of_its_combinations(monkeypat
         ({"split": 5}, "split is a UTC date or time such as 2022-01-01, was 5"),
         ({"engine": "replay"}, "engine is one of loop; was 'replay'"),
         ({"resume": True}, "resume goes on with what a folder holds; name it as out="),
+        ({"minutes": -1}, "minutes is how long runs may be begun, 0 or more, or None for no end, was -1"),
         ({"baseline": True}, r"compare\(\) has no baseline: it is of a single run"),
         ({"colour": 1}, r"compare\(\) has no argument colour"),
         ({"backend": "threads"}, "backend is one of loky, dask, serial"),
@@ -416,6 +417,27 @@ def test_an_interrupted_comparison_resumes_with_what_was_done(tmp_path, monkeypa
     assert len(list(runs.iterdir())) == 6
     monkeypatch.setenv("LAB_RUNS", str(tmp_path))
     assert same(told, compared(**terms))
+
+
+def test_without_more_time_the_paths_are_those_that_all_combinations_have_met(tmp_path, monkeypatch):
+    monkeypatch.setattr("bt_margin.engines.ENGINES", {"loop": Engine(play_by_loop, bars=1)})
+    terms = {"sizers": [0.1, 0.2]}
+
+    def stop(done, total, left):
+        if done == 5:  # both runs of the history, both of path 1, one of path 2
+            raise KeyboardInterrupt
+
+    with pytest.raises(ValueError, match=r"the time for runs was over before .* history itself; what is done is kept"):
+        compared(**terms, paths=3, out=tmp_path, minutes=0)
+    with pytest.raises(Stopped, match="5 of 8 jobs"):
+        compared(**terms, paths=3, out=tmp_path, progress=stop)
+    told = compared(**terms, paths=3, out=tmp_path, resume=True, minutes=0)
+    assert told.settings["paths"] == 1
+    assert "1 of 3 paths: the time for runs was over" in told.flags
+    assert same(told, compared(**terms, paths=1))
+    whole = compared(**terms, paths=3, out=tmp_path, resume=True)
+    assert whole.settings["paths"] == 3
+    assert same(whole, compared(**terms, paths=3))
 
 
 def test_another_comparison_does_not_go_into_the_same_folder(tmp_path):

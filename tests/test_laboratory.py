@@ -14,6 +14,7 @@ from looking import calm, settings, words_of
 
 from bt_margin import plots
 from bt_margin.laboratory import PICTURES, Laboratory, log_ticks, multiple, picture, probability, strength, trials_of, wealth_limits
+from bt_margin.outcome import AGGREGATES
 
 SMALL = (RULES[:4], (1, 5, 20))
 
@@ -53,6 +54,11 @@ def test_what_else_varies_is_part_of_a_rules_name():
 def test_a_strategys_param_that_varies_is_named_with_its_value():
     table = pd.DataFrame({"rule": ["a", "a"], "leverage": [2.0, 2.0], "period": [10, 20], "fees_share": [0.1, 0.2]})
     assert [trial.line for trial in trials_of(table)] == ["a, period=10", "a, period=20"]
+
+
+def test_no_figure_of_a_comparison_is_taken_for_a_param():
+    table = pd.DataFrame({"rule": ["a", "a"], "leverage": [2.0, 5.0], **{name: [0.1, 0.2] for name in AGGREGATES}})
+    assert [trial.line for trial in trials_of(table)] == ["a", "a"]
 
 
 def test_the_frontier_is_what_no_other_beats_at_wealth_and_at_risk():

@@ -232,6 +232,27 @@ def test_ctrl_c_says_what_is_done_and_resume_does_the_rest(tmp_path: Path, terms
     assert {job: times_run(sweep.folder)[job] for job in done} == dict.fromkeys(done, 1)
 
 
+@pytest.mark.parametrize("terms", [{"backend": "serial"}, {"workers": 2}], ids=["serial", "loky"])
+def test_without_time_no_job_is_begun_and_what_is_done_is_told(tmp_path: Path, terms: dict[str, Any]) -> None:
+    sweep = counting(tmp_path / "a", 8)
+    assert sweep.run(**terms, seconds=0) == [None] * 8
+    with pytest.raises(Stopped):
+        sweep.run(**terms, progress=stop_at(3))
+    done = lines_of(sweep.folder)
+    rows = counting(tmp_path / "a", 8).run(**terms, resume=True, seconds=0)
+    assert [number for number, row in enumerate(rows) if row is not None] == sorted(done)
+    assert is_whole(counting(tmp_path / "a", 8).run(**terms, resume=True))
+    assert {job: times_run(sweep.folder)[job] for job in done} == dict.fromkeys(done, 1)
+
+
+def test_when_the_time_is_over_the_job_under_way_is_finished(tmp_path: Path) -> None:
+    jobs = [{"x": x, "seconds": 0.05} for x in range(3)]
+    (tmp_path / "ran").mkdir()
+    rows = Sweep(tmp_path / "a", {"ran": str(tmp_path / "ran")}, jobs, "sweep_jobs:counted").run(backend="serial", seconds=0.01)
+    assert [row is None for row in rows] == [False, True, True]
+    assert rows[0]["y"] == 0
+
+
 def test_a_finished_sweep_is_read_and_not_run(tmp_path: Path) -> None:
     rows = counting(tmp_path / "a").run(backend="serial")
     assert counting(tmp_path / "a").run(workers=2, resume=True) == rows

@@ -40,6 +40,7 @@ from .drawing import (
     text_width,
     times_said,
     unit_axis,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ FAN_POINTS = 400
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 STYLES = ("-", "--", ":")
 NAMES = 0.74  # where a panel ends whose curves are named in a key beside it
+KEY_MARK = 0.95  # inches, of the stroke before a name in the key and of what is around both
 PLUM = "#9C4F86"  # dark enough for white numbers
 HEAT_COLORS = {"p_liquidation": RED, "liquidations": RED, "max_drawdown": RED, "p_ruin": PLUM}
 DARK = 0.6  # a cell as strong as this has a white number
@@ -77,8 +79,10 @@ def heatmap(comparison: Comparable, *, title: str | None = None, note: str = "")
     for panel, heat in zip(axes, heats, strict=True):
         _draw_heat(panel, laboratory, heat)
     room = (left - 0.012) * WIDTH
-    names = [fitted(figure, legible(line), SMALL, room)[0] for line in lines]
-    axes[0].set_yticks(range(len(lines)), names, size=SMALL, color=INK, parse_math=False)
+    names, sizes = zip(*(fitted(figure, legible(line), SMALL, room) for line in lines), strict=True)
+    axes[0].set_yticks(range(len(lines)), names, color=INK, parse_math=False)
+    for label, size in zip(axes[0].get_yticklabels(), sizes, strict=True):
+        label.set_size(size)
     return figure
 
 
@@ -133,7 +137,7 @@ def cliff(comparison: Comparable, *, by: str = "leverage", title: str | None = N
         color, style = COLORS[place % len(COLORS)], STYLES[place // len(COLORS) % len(STYLES)]
         across = line.leverages if by == "leverage" else line.mean_leverages
         heights = [max(growth, low) for growth in line.growths]
-        axes.plot(across, heights, style, color=color, linewidth=1.8, label=legible(line.line), zorder=3)
+        axes.plot(across, heights, style, color=color, linewidth=1.8, label=_key_of(figure, line.line), zorder=3)
         for x, growth, is_safe in zip(across, line.growths, line.is_safe, strict=True):
             marker, size = ("v", 9) if growth < low else ("o", 7) if is_safe else ("X", 10)
             axes.plot(x, max(growth, low), marker, color=color, markersize=size, markeredgecolor="white", zorder=4, clip_on=False)
@@ -206,6 +210,11 @@ def drawn(comparison: Comparable, key: str, **options: Any) -> "Figure":
 def text(comparison: Comparable, key: str) -> str:
     """Return what a picture shows in tables of numbers, for who cannot see it."""
     return picture(comparison, key).as_text()
+
+
+def _key_of(figure: "Figure", name: str) -> str:
+    """Return a curve's name for the key beside its panel, in two lines where one has no room."""
+    return "\n".join(wrapped(figure, legible(name), SMALL, (1 - NAMES) * WIDTH - KEY_MARK, 2))
 
 
 # -- words -----------------------------------------------------------------------------------------------------------

@@ -45,13 +45,14 @@ class Charts:
         seen = curve >= low
         parabola = {"type": "scatter", "mode": "lines", "x": smooth[seen].tolist(), "y": curve[seen].tolist(), "hoverinfo": "skip",
                     "line": {"color": "$ink", "width": 2.2, "dash": "dash"}}  # fmt: skip
-        traces, by_set, by_held = [parabola], [smooth[seen].tolist()], [smooth[seen].tolist()]
+        traces, by_set = [parabola], [smooth[seen].tolist()]
+        by_held: list[list[float | None]] = [smooth[seen].tolist()]
         legend = [{"look": line_swatch(Look("ink", 2.0, "dash")), "label": words["key_kelly"]}] if seen.any() else []
         for place, line in enumerate(laboratory.growths()):
             colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
             traces.append(self._cliff_trace(line, colour, dash, low))
             by_set.append(line.leverages)
-            by_held.append(line.mean_leverages)
+            by_held.append([held or None for held in line.mean_leverages])  # no place on a scale by logarithms
             legend.append({"look": line_swatch(Look(colour, 1.8, dash)), "label": line.line})
         legend.append({"look": mark_swatch(CAUGHT._replace(color="grey")), "label": words.say(self.key("key_caught"), cap=self.cap)})
         if any(growth < low for line in laboratory.growths() for growth in line.growths):

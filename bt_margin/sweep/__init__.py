@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Sweep:
         self.folder, self.plan, self.jobs, self.work = Path(folder).resolve(), plan, jobs, work
         self._store = Store(self.folder)
         self._inputs: dict[str, str] = {}
+        self._until = inf  # on the clock of time.monotonic
 
     def __repr__(self) -> str:
         return f"Sweep({str(self.folder)!r}, {len(self.jobs)} jobs of {self.work})"
@@ -54,7 +56,8 @@ class Sweep:
         scheduler: str | None = None,
         resume: bool = False,
         progress: Progress | None = None,
-    ) -> list[dict[str, Any]]:
+        seconds: float = inf,
+    ) -> list[Any]:
         """Do every job that is not done yet and return all rows, in the order of the jobs.
 
         A row is what ``work`` returned and ``"error"``: "" or, where the job failed or its worker died twice, a sentence.
@@ -63,20 +66,26 @@ class Sweep:
           ``tcp://host:port``, which see the folder under the same path; ``serial``, this process.
         resume: go on where the folder's sweep ended; what is done is not done again.
         progress: called with jobs done, jobs in all, and seconds left (None: not known yet).
+        seconds: no job is begun after so long; the row of one that is not done by then is None, and ``resume`` does it.
 
         ValueError where the folder is another sweep's, has results and ``resume`` is False, or is in use. OSError when the disk
         is full, Stopped after Ctrl-C; both leave a folder that resumes.
         """
         self._check(workers, backend, scheduler)
+        if isinstance(seconds, bool) or not seconds >= 0:
+            raise ValueError(f"seconds is how long jobs may be begun, 0 or more; was {seconds!r}")
         if not self.jobs:
             return []
+        self._until = time.monotonic() + seconds
         with self._store.locked():
             try:
                 digest = self._begin(resume=resume)
                 self._do(digest, workers, backend, scheduler, progress or (lambda *_: None))
             finally:
                 self._store.close()
-            return [record["row"] for record in self._store.records(range(len(self.jobs)))]
+            done = sorted(self._store.index)
+            rows = {number: record["row"] for number, record in zip(done, self._store.records(done), strict=True)}
+            return [rows.get(number) for number in range(len(self.jobs))]
 
     def arrays(self, job: int) -> dict[str, np.ndarray]:
         """Return what a finished job left beside its row, as read-only memory maps."""
@@ -148,7 +157,7 @@ class Sweep:
         desk = Desk(str(self.folder), digest, search_path(), counts_deaths=backend == "dask")
         try:
             progress(before, total, 0.0 if before == total else None)
-            if before == total:
+            if before == total or time.monotonic() >= self._until:
                 return
             with self._told():
                 store.clear_marks()
@@ -170,8 +179,12 @@ class Sweep:
         return on_this_machine(desk, self._store, self._todo, workers)
 
     def _todo(self) -> Iterator[tuple[int, str]]:
-        """Yield number and text of every job that is not done, made as they are asked for."""
-        return ((number, as_json(job, f"job {number}")) for number, job in enumerate(self.jobs) if number not in self._store.index)
+        """Yield number and text of every job that is not done, made as they are asked for, until the time is up."""
+        left = (number for number in range(len(self.jobs)) if number not in self._store.index)
+        for number in left:
+            if time.monotonic() >= self._until:
+                return
+            yield number, as_json(self.jobs[number], f"job {number}")
 
     def _note(self, text: str) -> None:
         """Write down what a worker says of a job."""
