@@ -52,7 +52,9 @@ BLOCK = "48h"
 CAP = 0.05
 SEED = 1
 UNITS = {"h": 3_600 * SECOND, "d": DAY, "m": 60 * SECOND}
-OF_A_RUN = ("the account died", "ended ", "funding stamps in data gaps")  # flags of one account, which say nothing of the comparison
+# Flags of one account, which say nothing of the comparison; and those of one rule, which are told with its name.
+OF_A_RUN = ("the account died", "ended ", "funding stamps in data gaps", "entries that the sizer made nothing of")
+OF_A_RULE = "the sizer was asked for no entry"
 NOT_HERE = ("baseline", "bounds", "detail", "progress")  # arguments of run() that a comparison has no use for
 AXES = ("rule", "leverage", "margin_mode", "venue")
 PERIODS = ("train", "test")
@@ -607,7 +609,9 @@ def _compared(asked: _Asked, market: _Market, played: _Played, command: str) -> 
     rows = []
     for period, number, path, told, curve in played.runs():
         if path == 0:
+            rule = asked.told(number)["rule"]
             own = [flag for flag in told.get("flags", ()) if not flag.startswith(OF_A_RUN)]
+            own = [f"{rule}: {flag}" if flag.startswith(OF_A_RULE) else flag for flag in own]
             flags |= dict.fromkeys(own if period == 0 else [f"{PERIODS[period]}: {flag}" for flag in own if flag not in flags])
         named = {"combination": number, **({"period": PERIODS[period]} if market.is_split else {}), "path": path}
         rows.append({**named, **{name: told[name] for name in FIGURES}, "error": told["error"]})

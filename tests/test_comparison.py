@@ -222,6 +222,12 @@ def test_all_ruined_and_nothing_traded_are_told():
     assert str(idle)
 
 
+def test_a_rule_that_had_no_part_is_named_once():
+    told = compared(Rests, sizers=["risk:fraction=1%", "equity:fraction=2"], leverages=[2, 5])
+    named = [flag.split(":")[0] for flag in told.flags if "asked for no entry" in flag]
+    assert sorted(named) == sorted(told.settings["rules"])
+
+
 def test_one_bar_can_be_compared():
     feed = bm.PerpData(
         dataname={name: column[:1] for name, column in candles().items()}, name="BTCUSDT", timeframe=bt.TimeFrame.Minutes, compression=60

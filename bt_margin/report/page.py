@@ -494,9 +494,10 @@ def call_of(result: Result) -> str:
 def _sizer(strategy: Any) -> Any:
     """Return a strategy's sizer as ``bt_margin.run`` takes it: a number, or a class and its params; None for the host's own of 1."""
     sizer = strategy.getsizer()
-    params = dict(sizer.p._getkwargs())
-    if type(sizer).__name__ == "FixedSize" and set(params) <= {"stake", "tranches"}:
-        return params["stake"] if params["stake"] != 1 else None
+    usual = dict(type(sizer).params._getitems())
+    params = {name: value for name, value in sizer.p._getkwargs().items() if value != usual[name]}
+    if type(sizer).__name__ == "FixedSize" and set(params) <= {"stake"}:
+        return params.get("stake")
     return _Named(f"({type(sizer).__name__}, {params!r})")
 
 
