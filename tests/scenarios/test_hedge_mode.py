@@ -548,8 +548,9 @@ def test_the_page_of_a_hedge_draws_its_legs_on_one_price(margin_mode):
     result = Result(strategy)
     price = plots.page(result, symbol="AAA").axes[0]
     assert price.get_title(loc="left").startswith("Price")
-    dashes = [line for line in price.get_lines() if line.get_drawstyle() == "steps-post" and line.get_linestyle() == "-"]
-    assert len(dashes) == (2 if margin_mode == "isolated" else 1)
+    # Two liquidation prices, told apart by their dashes, where each leg has a wallet of its own; one where they share it.
+    steps = [line.get_linestyle() for line in price.get_lines() if line.get_drawstyle() == "steps-post" and line.get_linewidth() == 1.5]
+    assert steps == (["-", "--"] if margin_mode == "isolated" else ["-"])
     marks = sum(len(line.get_xdata()) for line in price.get_lines() if line.get_marker() in ("^", "v"))
     assert marks == len(result.fills) - len(result.liquidations)
     json.loads(result.to_json())
