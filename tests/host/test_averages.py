@@ -424,6 +424,13 @@ class Swept(bt.Strategy):
         self.total = math.fsum(self.mean.array[self.p.period :])
 
 
+# The host's strategies and analyzers hold counters of itertools; pickling these is deprecated from Python 3.12 on.
+PICKLED = pytest.mark.filterwarnings("ignore:Pickle, copy, and deepcopy support:DeprecationWarning")
+POOL = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@PICKLED
+@POOL
 def test_a_sweep_in_two_processes_is_equal() -> None:
     totals = []
     for kind, processes in ((bt.Cerebro, 1), (Blocks, 2)):
@@ -435,6 +442,7 @@ def test_a_sweep_in_two_processes_is_equal() -> None:
     assert len(set(totals[0])) == 4
 
 
+@PICKLED
 def test_a_changed_indicator_can_be_pickled() -> None:
     finished = ran(Blocks, Swept)
     average = finished.mean._lineiterators[finished.IndType][0]
