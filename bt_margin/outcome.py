@@ -37,7 +37,6 @@ CONFIDENCE = 0.95
 TINY = 1e-300  # in the place of 0 where something is divided by it
 LONG, SHORT = ":LONG", ":SHORT"  # ends of the symbols of legs
 RANGE_BARS = 14  # of Wilder's average true range
-STRIDE = 64  # bars that are averaged at once
 CANDIDATES = 16  # bars whose distance to liquidation in average true ranges is worked out exactly
 
 QUANTILES = (5, 25, 50, 75, 95)
@@ -465,7 +464,7 @@ def _bars_of(slot: Any) -> "tuple[np.ndarray, ...] | None":
 
 def average_true_range(high: "np.ndarray", low: "np.ndarray", close: "np.ndarray", bars: int = RANGE_BARS) -> "np.ndarray":
     """Return Wilder's average true range of each bar, NaN before there is one: the mean of the first ``bars`` true ranges (from the
-    second bar on), then average + (true range - average) / bars.
+    second bar on), then (average * (bars - 1) + true range) / bars, as ``thresholds.AverageTrueRange`` has it bar by bar.
 
     Source: J. Welles Wilder, "New Concepts in Technical Trading Systems", 1978.
 
@@ -479,18 +478,12 @@ def average_true_range(high: "np.ndarray", low: "np.ndarray", close: "np.ndarray
     if len(high) <= bars:
         return known
     ranges = np.maximum(high[1:], close[:-1]) - np.minimum(low[1:], close[:-1])
-    known[bars] = ranges[:bars].mean()
-    later = ranges[bars:]
-    count = -(-len(later) // STRIDE)
-    blocks = np.zeros(count * STRIDE)
-    blocks[: len(later)] = later
-    kept = (1 - 1 / bars) ** np.arange(1, STRIDE + 1) if bars > 1 else np.zeros(STRIDE)
-    own = np.cumsum(blocks.reshape(count, STRIDE) / kept, axis=1) * kept / bars if bars > 1 else blocks.reshape(count, STRIDE)
-    carried, before = float(known[bars]), []
-    for last in own[:, -1].tolist():
-        before.append(carried)
-        carried = last + carried * kept[-1]
-    known[bars + 1 :] = (own + np.outer(before, kept)).ravel()[: len(later)]
+    level = sum(ranges[:bars].tolist()) / bars
+    averages = [level]
+    for true_range in ranges[bars:].tolist():
+        level = (level * (bars - 1) + true_range) / bars
+        averages.append(level)
+    known[bars:] = averages
     return known
 
 
