@@ -1,30 +1,17 @@
 """The page on the made-up market says what its command measures, and that is near what was measured of BTCUSDT."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
+from bypath import loaded
 
 FOLDER = Path(__file__).parents[1] / "docs"
 REAL, MADE = "perpetual, 2019-09 to 2026-05", "made up, median"
 
 
-def module() -> ModuleType:
-    """Import the command by its path."""
-    spec = importlib.util.spec_from_file_location("docs_markets", FOLDER / "markets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-docs = module()
+docs = loaded(FOLDER / "markets.py")
 
 
 def columns() -> dict[str, dict[str, float]]:

@@ -1,13 +1,12 @@
 """The study says what its tables say, runs through in its smallest size, and goes on where it was interrupted."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
+from bypath import loaded
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -15,13 +14,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 @pytest.fixture(scope="module")
 def study():
     """Import the program by its path, and leave the paths of imports as they were."""
-    spec = importlib.util.spec_from_file_location("docs_study", DOCS / "study.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded, before = importlib.util.module_from_spec(spec), [*sys.path]
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    yield loaded
+    before = [*sys.path]
+    yield loaded(DOCS / "study.py")
     sys.path[:] = before
 
 
@@ -31,12 +25,12 @@ def told_on(page: Path, name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["records", "shipped"])
-def test_the_page_says_what_the_tables_say(study: ModuleType, name: str):
+def test_the_page_says_what_the_tables_say(study, name: str):
     is_there = (DOCS / "study" / f"{name}.json").is_file()
     assert told_on(DOCS / "study.md", name) == (study.section(DOCS / "study", name) if is_there else "")
 
 
-def test_the_best_of_the_page_is_the_first_of_the_table(study: ModuleType):
+def test_the_best_of_the_page_is_the_first_of_the_table(study):
     best = pd.read_csv(DOCS / "study" / "shipped-trend-train.csv").iloc[0]
     said = told_on(DOCS / "study.md", "shipped").partition("### Trend")[2].partition("### Mean")[0]
     assert f"*{best['rule']}* at {best['leverage']:g}x, {study.multiple(best['wealth_50'])} on the median path" in said
@@ -44,7 +38,7 @@ def test_the_best_of_the_page_is_the_first_of_the_table(study: ModuleType):
     assert facts["paths"]["trend"] == best["paths"]
 
 
-def test_every_picture_of_the_page_is_there_and_small(study: ModuleType):
+def test_every_picture_of_the_page_is_there_and_small(study):
     pictures = [
         line.rpartition("(")[2].rstrip(")") for line in (DOCS / "study.md").read_text("utf-8").splitlines() if line.startswith("![")
     ]
@@ -52,7 +46,7 @@ def test_every_picture_of_the_page_is_there_and_small(study: ModuleType):
     assert [name for name in pictures if not 0 < (DOCS / name).stat().st_size < 250_000] == []
 
 
-def test_as_many_paths_are_planned_as_fit(study: ModuleType):
+def test_as_many_paths_are_planned_as_fit(study):
     shipped = study.shipped()
     runs = 2 * 10 * 5  # strategies, rules, leverages
     assert study.planned(shipped, minutes=10, workers=2, seconds=0.5, spent=40) == int((0.9 * 600 - 40) * 2 / (runs * 0.5)) - 1 == 19
@@ -68,23 +62,23 @@ def test_as_many_paths_are_planned_as_fit(study: ModuleType):
         (1, 1.1, "a gain after neither gain nor loss"),
     ],
 )
-def test_the_words_follow_the_figures(study: ModuleType, before: float, after: float, said: str):
+def test_the_words_follow_the_figures(study, before: float, after: float, said: str):
     assert study.turned(before, after) == said
 
 
-def test_a_page_without_markers_is_told(study: ModuleType):
+def test_a_page_without_markers_is_told(study):
     assert study.between("a\n<!-- x -->\nold<!-- end of x -->\nb", "x", "new\n") == "a\n<!-- x -->\nnew\n<!-- end of x -->\nb"
     with pytest.raises(ValueError, match="has no markers of y"):
         study.between("a\n<!-- x -->\n<!-- end of x -->\n", "y", "new")
 
 
-def test_records_that_are_not_there_are_told(study: ModuleType, tmp_path: Path):
+def test_records_that_are_not_there_are_told(study, tmp_path: Path):
     with pytest.raises(SystemExit, match=r"it has no series/binance-BTCUSDT-1h-futures\.parquet"):
         study.main([str(tmp_path)])
 
 
 @pytest.mark.slow
-def test_the_smallest_size_runs_through_and_resumes_where_it_was_interrupted(study: ModuleType, tmp_path: Path):
+def test_the_smallest_size_runs_through_and_resumes_where_it_was_interrupted(study, tmp_path: Path):
     words = ["--smoke", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "runs")]
     with pytest.raises(SystemExit, match="nothing of the study is in"):
         study.main([*words, "--publish"])
@@ -103,6 +97,6 @@ def test_the_smallest_size_runs_through_and_resumes_where_it_was_interrupted(stu
 
 
 @pytest.mark.slow
-def test_exchange_records_run_through_in_the_smallest_size(study: ModuleType, reference: Path, tmp_path: Path):
+def test_exchange_records_run_through_in_the_smallest_size(study, reference: Path, tmp_path: Path):
     study.main([str(reference / "data"), "--smoke", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "runs")])
     assert told_on(tmp_path / "out" / "study.md", "records") == study.section(tmp_path / "out" / "study", "records")

@@ -5,16 +5,14 @@ through a whole backtest, in a row on one data: a flat bar at 100 after which th
 position, and a flat bar in which what is left is closed.
 """
 
-import importlib.util
 import re
-import sys
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import backtrader as bt
 import pandas as pd
 import pytest
+from bypath import loaded
 from playing import frame, play
 
 from bt_margin.clock import INTRABAR
@@ -24,18 +22,7 @@ CASH, HOUR = 100_000.0, 3600
 FLAT = (100.0, 100.0, 100.0, 100.0)
 
 
-def module() -> ModuleType:
-    """Import the script by its path."""
-    spec = importlib.util.spec_from_file_location("tick_truth", ROOT / "benchmarks" / "tick_truth.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-script = module()
+script = loaded(ROOT / "benchmarks" / "tick_truth.py")
 CASES = [
     script.Case(20.0, 0.02, script.SCALED),
     script.Case(50.0, 0.005, script.FIXED),

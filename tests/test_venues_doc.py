@@ -1,12 +1,10 @@
 """The page on venues is what its generator writes from the data, and says what the data say."""
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from bypath import loaded
 
 from bt_margin import venues
 from bt_margin.core.profiles import PROFILES
@@ -14,18 +12,7 @@ from bt_margin.core.profiles import PROFILES
 FOLDER = Path(__file__).parents[1] / "docs"
 
 
-def module() -> ModuleType:
-    """Import the generator by its path."""
-    spec = importlib.util.spec_from_file_location("docs_venues", FOLDER / "venues.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-docs = module()
+docs = loaded(FOLDER / "venues.py")
 PAGE = (FOLDER / "venues.md").read_text(encoding="utf-8")
 
 

@@ -4,37 +4,11 @@ A breakout trend with a stop two average true ranges away, hourly BTCUSDT, 30x. 
 not come to the stop; one past it is a bar that went through both, before the stop was at work or without a fill between.
 """
 
-import backtrader as bt
 import pytest
 from bt_margin.data import load
+from trending import Trend
 
 from bt_margin import run, sizers
-
-
-class Trend(bt.Strategy):
-    """Follows the breakouts of 20 bars both ways; a stop two ranges away, a target six away."""
-
-    def __init__(self):
-        self.upper = bt.ind.Highest(self.data.high(-1), period=20)
-        self.lower = bt.ind.Lowest(self.data.low(-1), period=20)
-        self.range = bt.ind.ATR(period=14)
-        self.bracket = []
-
-    def next(self):
-        if self.position or any(order.alive() for order in self.bracket):
-            return
-        close = self.data.close[0]
-        for isbuy, signal in ((True, close > self.upper[0]), (False, close < self.lower[0])):
-            amount = self.getsizing(isbuy=isbuy) if signal else 0
-            if amount:
-                side = 1 if isbuy else -1
-                place = self.buy_bracket if isbuy else self.sell_bracket
-                target = close + 6 * side * self.range[0]
-                self.bracket = place(size=amount, exectype=bt.Order.Market, stopprice=self.stop_for(self.data, isbuy), limitprice=target)
-
-    def stop_for(self, data, isbuy):
-        return data.close[0] - (2 if isbuy else -2) * self.range[0]
-
 
 AWARE = {  # by margin mode and rule: fills, and liquidations before, past and without a stop
     ("isolated", "isolated:fraction=2%"): (627, 0, 2, 0),
@@ -47,7 +21,7 @@ AWARE = {  # by margin mode and rule: fills, and liquidations before, past and w
 
 def by_stop(source, margin_mode, rule, *, symbol="BTCUSDT", venue="binance"):
     """Return how many orders were filled, and the liquidations by where the mark stood."""
-    strategy = run(Trend, {symbol: source}, venue, 30, margin_mode, sizer=sizers.from_text(rule)).strategy
+    strategy = run(Trend, {symbol: source}, venue, 30, margin_mode, params={"period": 20}, sizer=sizers.from_text(rule)).strategy
     return len(strategy.broker.record.fills), *sizers.liquidations_by_stop(strategy)
 
 
