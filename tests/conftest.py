@@ -1,6 +1,7 @@
 """Shared fixtures."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ from hypothesis import settings
 
 settings.register_profile("fixed", derandomize=True)  # the same cases on every machine; a longer hunt says settings of its own
 settings.load_profile("fixed")
+
+# Pictures take the fonts that come with matplotlib, whatever the machine has: before anything imports matplotlib, its list of fonts
+# (which lacks its own where it was made while another environment was being removed) and the user's settings are left aside.
+_MATPLOTLIB = tempfile.TemporaryDirectory(prefix="matplotlib-")
+os.environ |= {"MPLCONFIGDIR": _MATPLOTLIB.name, "MPL_IGNORE_SYSTEM_FONTS": "1"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -54,6 +54,7 @@ def one_font(monkeypatch, tmp_path):
     builder.setupOS2(usWeightClass=700)
     builder.setupPost()
     builder.save(tmp_path / "squares.ttf")
+    monkeypatch.delenv("MPL_IGNORE_SYSTEM_FONTS")
     monkeypatch.setattr(fontManager, "ttflist", list(fontManager.ttflist))
     fontManager.addfont(tmp_path / "squares.ttf")
     return "Squares"
