@@ -5,6 +5,7 @@ for it. What a worker says is ``{"job", "row", "arrays"}``, with ``"trace"`` for
 number}`` where no job could be done (a full disk, a folder that is not there), which ends the sweep.
 """
 
+import gc
 import json
 import os
 import random
@@ -54,6 +55,7 @@ class _NoJobError(Exception):
 
 
 _rooms: dict[Desk, _Room] = {}
+_parents: list[int] = []  # whose worker this process is, where it is nothing else
 _maps: dict[tuple[Path, int], np.ndarray] = {}
 _folder: ContextVar[str] = ContextVar("folder of the sweep whose job runs here")
 
@@ -74,6 +76,7 @@ def load(name: str) -> np.ndarray:
 
 def begin(parent: int) -> None:
     """Make this process a worker of another one: Ctrl-C is the parent's to act on, and without a parent there is nothing to do."""
+    _parents.append(parent)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
@@ -166,6 +169,9 @@ def _enter(desk: Desk) -> _Room:
             work = function_called(what["work"])
         except (Exception, SystemExit) as error:  # a module that cannot be imported raises what it likes
             raise _NoJobError(f"work {what['work']!r} cannot be imported by a worker: {type(error).__name__}: {error}") from error
+        if _parents:  # what is imported by now stays, and need not be looked through after every run
+            gc.collect()
+            gc.freeze()
         _rooms[desk] = _Room(desk, what["plan"], work)
     return _rooms[desk]
 

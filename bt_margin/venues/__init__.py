@@ -24,6 +24,7 @@ come in through ``readers``: files in, tables out.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import cache
 from math import inf
 from pathlib import Path
 from types import MappingProxyType
@@ -180,8 +181,13 @@ def load(name: str, date: Date | None = None) -> Venue:
     """
     if name not in names():
         raise ValueError(f"no venue is called {name!r}; known: {', '.join(names())}")
-    venue = GENERIC if name == GENERIC.name else read(FOLDER / f"{name}.json")
+    venue = GENERIC if name == GENERIC.name else _read_once(FOLDER / f"{name}.json")
     return venue if date is None else _known_by(venue, _instant(date))
+
+
+@cache
+def _read_once(path: Path) -> Venue:
+    return read(path)
 
 
 def read(path: Path) -> Venue:
