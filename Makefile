@@ -4,7 +4,7 @@
 # make pictures  draw the README's pictures anew
 # make gallery  build docs/gallery from exchange records: make gallery ARGS=FOLDER
 # make study   build docs/study.md from exchange records: make study ARGS=FOLDER; without, from the shipped candles (five minutes)
-# make bench   measure, and rewrite benchmarks/RESULTS.md (ten minutes)
+# make bench   measure, and rewrite benchmarks/RESULTS.md (a quarter of an hour)
 # make bench-gate   measure what has a target; fails and names what is missed
 # make bench-scale  long runs and many contracts, into benchmarks/RESULTS-SCALE.md (many minutes)
 # make bench-peers   install other engines into .venv-peers, measure them too, and rewrite benchmarks/PEERS.md

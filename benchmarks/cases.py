@@ -20,6 +20,7 @@ from typing import Any
 
 import backtrader as bt
 import parts
+import sweeps
 import workload as work
 from workload import Engine, Timing, backtest, candles, check_loop, check_same_work
 
@@ -408,6 +409,7 @@ GROUPS: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "walks": measure_walks,
     "results": measure_results,
     "parts": measure_parts,
+    "sweeps": sweeps.measure,
 }
 
 

@@ -20,6 +20,8 @@ FLAT_TARGET = 1.10  # dearest bar to cheapest
 SCALES = (10_000, 100_000, 1_000_000)
 IMPORT_TARGETS = {"ms": 30.0, "MB": 3.0}
 MEMORY_TARGETS = {"year": 150.0, "two workers": 250.0}  # MB
+SWEEP_TARGET = 40.0  # nominal seconds on the clock
+SPEED_UP_TARGET = 1.9  # one worker's time over two workers'
 
 Rounds = Sequence[float]
 
@@ -79,6 +81,7 @@ def checks(figures: Mapping[str, Any]) -> list[Check]:
         *_series_checks(figures.get("series")),
         *_reversal_checks(figures.get("reversals")),
         *_memory_checks(figures),
+        *_sweep_checks(figures.get("sweeps")),
         *_scale_checks(figures.get("scale")),
     ]
 
@@ -131,6 +134,22 @@ def _memory_checks(figures: Mapping[str, Any]) -> list[Check]:
         Check("import bt_margin, CPU", milliseconds, IMPORT_TARGETS["ms"], "nominal ms"),
         Check("import bt_margin, memory", [row["MB"] for row in rows], IMPORT_TARGETS["MB"], "MB"),
         *(Check(f"peak memory, {case}", memory.get(case, []), limit, "MB") for case, limit in MEMORY_TARGETS.items()),
+    ]
+
+
+def sweep_seconds(group: Mapping[str, Any], engine: str) -> list[float]:
+    """Return the nominal seconds on the clock that an engine's sweep takes."""
+    return [micros * 1e-6 for micros in nominal(group["seconds"][engine], group["yardstick"])]
+
+
+def _sweep_checks(group: Mapping[str, Any] | None) -> list[Check]:
+    seconds = group["seconds"] if group else {}
+    return [
+        Check("a sweep by two workers", sweep_seconds(group, "two workers") if group else [], SWEEP_TARGET, "nominal s"),
+        Check(
+            "a sweep, two workers to one", ratios(seconds["two workers"], seconds["one worker"]) if group else [], 1 / SPEED_UP_TARGET, ""
+        ),
+        Check("peak memory, a sweep's two workers", group["megabytes"]["workers"] if group else [], MEMORY_TARGETS["two workers"], "MB"),
     ]
 
 

@@ -1,6 +1,6 @@
 """Measure bt_margin beside stock Backtrader and rewrite benchmarks/RESULTS.md.
 
-    python benchmarks/run.py                    everything, about ten minutes
+    python benchmarks/run.py                    everything, about a quarter of an hour
     python benchmarks/run.py --only swap calls  these groups, printed, nothing is written
     python benchmarks/run.py --quick            few bars and one round, printed, nothing is written
     python benchmarks/run.py --gate             what the targets are about; exits with 1 and names what is missed
@@ -43,11 +43,12 @@ SIZES = {  # bars, rounds
     "walks": (1_000, 3),
     "results": (35_064, 3),
     "parts": (20_000, 3),
+    "sweeps": (100_000, 2),
 }
 QUICK = (2_000, 1)
 QUICK_HOURS = (500, 1)  # of groups whose bars are hours
 HOURLY = ("walks", "results")
-GATED = ("whole", "swap", "calls", "reversals", "series")
+GATED = ("whole", "swap", "calls", "reversals", "series", "sweeps")
 YEAR, QUICK_YEAR = 525_600, 5_000
 IMPORT_ROUNDS, SCALE_ROUNDS, MEMORY_ROUNDS = 7, 3, 2
 LONG_RUNS = {  # contracts x bars: with stock beside or not

@@ -11,8 +11,10 @@ from figures import (
     NOMINAL,
     REVERSAL_TARGET,
     SERIES_TARGET,
+    SPEED_UP_TARGET,
     SWAP_FEEDS,
     SWAP_TARGETS,
+    SWEEP_TARGET,
     WHOLE_TARGETS,
     Check,
     call_costs,
@@ -21,6 +23,7 @@ from figures import (
     of,
     ratios,
     spread,
+    sweep_seconds,
     usual,
 )
 
@@ -189,6 +192,29 @@ calls have spent, but for what belongs to another part (`benchmarks/parts.py` na
 {table(["part", *engines], rows)}"""
 
 
+def sweeps_section(group: Group) -> str:
+    seconds, peaks, runs, yardstick = group["seconds"], group["megabytes"], group["runs"], group["yardstick"]
+    one, two, stock = (seconds[engine] for engine in ("one worker", "two workers", "stock, two workers"))
+    whole = [value * runs for value in stock]
+    by_one, by_two = (spread(sweep_seconds(group, engine)) for engine in ("one worker", "two workers"))
+    rows = [
+        ["stock", spread(stock, 1, 2), f"({spread(whole)})", f"({spread(nominal(whole, yardstick), 1e-6)})", NONE, NONE],
+        ["one worker", spread(one, 1 / runs, 2), spread(one), by_one, NONE, NONE],
+        ["two workers", spread(two, 1 / runs, 2), spread(two), by_two, f"{SWEEP_TARGET:.0f}", spread(ratios(one, two), 1, 2)],
+    ]
+    return f"""## Sweeps
+
+`bm.compare` of {runs} runs of {group["bars"]:,} bars each (W by eight sizing rules at eight leverages), from a frame in memory to the
+ranked table, processes started within it: seconds on the clock, not of CPU. *Stock*: `optstrategy` on two processes, W in
+{group["stock_runs"]} sizes; in brackets what as many runs as ours would take. Speed-up asked of two workers: {SPEED_UP_TARGET:g}.
+
+{table(["", "a run", "all", "nominal s", "target", "speed-up"], rows)}
+
+The two workers have at most {spread(peaks["workers"], 1, 0)} MB between them, shared pages counted once
+(target: {MEMORY_TARGETS["two workers"]:.0f}); two whose runs have {group["year"]:,} bars {peaks["year"]:.0f} MB.
+The process that gave them the candles and measured all this has {peaks["parent"]:.0f}."""
+
+
 def process_section(figures: Mapping[str, Any]) -> str:
     """Return the section on memory: whole processes and importing."""
     rows = [
@@ -300,4 +326,5 @@ SECTIONS: dict[str, Callable[[Group], str]] = {
     "walks": walks_section,
     "results": results_section,
     "parts": parts_section,
+    "sweeps": sweeps_section,
 }

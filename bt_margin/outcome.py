@@ -8,15 +8,18 @@ start is taken out of the curve (time-weighted), so that a refill makes nobody r
 Everything is reckoned with arrays and without pandas: a worker reads the figures of a run in a small part of the time it runs.
 """
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from math import fsum, inf, isfinite, log, nan, sqrt
 from typing import TYPE_CHECKING, Any
 
 from .core.contract import RESIDUE
 from .measures import DAY, DAYS_A_YEAR, RoundTrip, annual_return, positions_of
+from .passed import BLOCK
 from .record import FillRow, LiquidationRow, Record
 from .slots import seconds
 from .traces import STOPS, TRAILING, StopRow, stop_rows
@@ -353,6 +356,10 @@ class _Held:
     wallet_balance: "np.ndarray"
     is_isolated: "np.ndarray"
 
+    def part(self, start: int, end: int) -> "_Held":
+        """Return some of the rows."""
+        return _Held(*(getattr(self, column.name)[start:end] for column in fields(self)))
+
 
 def _held_in(record: Record) -> _Held:
     table = record.holdings()
@@ -403,12 +410,41 @@ def _closest_in_ranges(result: "Result", columns: Columns, held: _Held) -> float
     import numpy as np
 
     slots = list(result.strategy.broker.slots.values())
+    known = [_bars_of(slot) if slot.position.contract.kind != "spot" else None for slot in slots]
+    near: list[tuple[float, int, float, float]] = []
+    for start, end in _blocks_of(held.row):
+        near = sorted([*near, *_nearest(slots, known, columns, held.part(start, end), start)])[:CANDIDATES]
+    if not near:
+        return None
+    table = held.table[np.isin(held.row, held.row[[place for _, place, _, _ in near]])]
+    prices = dict(zip(map(tuple, table[:, :2].astype(int).tolist()), result.position_prices(table)[:, 0].tolist(), strict=True))
+    found = []
+    for _, place, worst, average_range in near:
+        price = prices[int(held.row[place]), int(held.number[place])]
+        away = (worst - price) * (1 if held.size[place] > 0 else -1)
+        found += [max(away, 0.0) / average_range] if isfinite(price) else []
+    return min(found, default=None)
+
+
+def _blocks_of(rows: "np.ndarray") -> list[tuple[int, int]]:
+    """Return where blocks of about BLOCK holdings begin and end, all those of a bar in the same one; what is reckoned of one is small."""
+    import numpy as np
+
+    begins = np.searchsorted(rows, rows[::BLOCK]).tolist()
+    return [(start, end) for start, end in pairwise([*begins, len(rows)]) if start < end]
+
+
+def _nearest(
+    slots: Sequence[Any], known: "Sequence[tuple[np.ndarray, ...] | None]", columns: Columns, held: _Held, start: int
+) -> list[tuple[float, int, float, float]]:
+    """Return the estimated distances of the CANDIDATES nearest, their places (counted from ``start``), worst marks and average ranges."""
+    import numpy as np
+
     worsts, ranges, distances = (np.full(len(held.row), nan) for _ in range(3))
     rooms, notionals = _rooms(slots, columns, held)
-    for number, slot in enumerate(slots):
+    for number, bars in enumerate(known):
         rows = np.flatnonzero(held.number == number)
-        bars = _bars_of(slot) if len(rows) and slot.position.contract.kind != "spot" else None
-        if bars is None:
+        if bars is None or not len(rows):
             continue
         at = np.searchsorted(bars[0], columns["time"][held.row[rows]], side="right") - 1
         worsts[rows] = np.where(held.size[rows] > 0, bars[1][at], bars[2][at])
@@ -416,18 +452,9 @@ def _closest_in_ranges(result: "Result", columns: Columns, held: _Held) -> float
         away = held.mark_price[rows] * rooms[rows] / np.maximum(notionals[rows], TINY)
         distances[rows] = away - abs(held.mark_price[rows] - worsts[rows])
     scaled = distances / ranges
-    known = np.flatnonzero(np.isfinite(scaled) & (ranges > 0))
-    nearest = known[np.argsort(scaled[known])[:CANDIDATES]]
-    if not len(nearest):
-        return None
-    table = held.table[np.isin(held.row, held.row[nearest])]
-    prices = dict(zip(map(tuple, table[:, :2].astype(int).tolist()), result.position_prices(table)[:, 0].tolist(), strict=True))
-    found = []
-    for place in nearest.tolist():
-        price = prices[int(held.row[place]), int(held.number[place])]
-        away = (worsts[place] - price) * (1 if held.size[place] > 0 else -1)
-        found += [max(away, 0.0) / float(ranges[place])] if isfinite(price) else []
-    return min(found, default=None)
+    found = np.flatnonzero(np.isfinite(scaled) & (ranges > 0))
+    places = found[np.argsort(scaled[found])[:CANDIDATES]]
+    return [(float(scaled[place]), start + place, float(worsts[place]), float(ranges[place])) for place in places.tolist()]
 
 
 def _rooms(slots: Sequence[Any], columns: Columns, held: _Held) -> "tuple[np.ndarray, np.ndarray]":
@@ -442,11 +469,12 @@ def _rooms(slots: Sequence[Any], columns: Columns, held: _Held) -> "tuple[np.nda
         profits[rows] = units * (1 / entry - 1 / mark) if contract.kind == "inverse" else units * (mark - entry)
         notionals[rows] = abs(units) / mark if contract.kind == "inverse" else abs(units) * mark
     own = held.wallet_balance + profits
-    apart = np.bincount(held.row, weights=np.where(held.is_isolated, own, 0.0), minlength=len(columns["equity"]))
-    shared = columns["equity"] - apart
+    rows = held.row - held.row[0]
+    apart = np.bincount(rows, weights=np.where(held.is_isolated, own, 0.0))[rows]
     total = np.maximum(columns["notional"][held.row], TINY)
     maintenance = columns["maintenance_margin"][held.row]
-    return np.where(held.is_isolated, own - maintenance * notionals / total, shared[held.row] - maintenance), notionals
+    shared = columns["equity"][held.row] - apart
+    return np.where(held.is_isolated, own - maintenance * notionals / total, shared - maintenance), notionals
 
 
 def _bars_of(slot: Any) -> "tuple[np.ndarray, ...] | None":
@@ -457,9 +485,9 @@ def _bars_of(slot: Any) -> "tuple[np.ndarray, ...] | None":
     if series is None or len(slot.data.high.array) < len(series.stamps):
         return None
     count = len(series.stamps)
-    high, low, close = (np.array(getattr(slot.data, name).array[:count]) for name in ("high", "low", "close"))
-    marks = (low, high) if series.mark_low is None else (np.array(series.mark_low), np.array(series.mark_high))
-    return np.array(series.stamps), *marks, average_true_range(high, low, close)
+    high, low, close = (np.frombuffer(getattr(slot.data, name).array, np.float64, count) for name in ("high", "low", "close"))
+    marks = (low, high) if series.mark_low is None else (np.asarray(series.mark_low), np.asarray(series.mark_high))
+    return np.asarray(series.stamps), *marks, average_true_range(high, low, close)
 
 
 def average_true_range(high: "np.ndarray", low: "np.ndarray", close: "np.ndarray", bars: int = RANGE_BARS) -> "np.ndarray":
@@ -479,8 +507,8 @@ def average_true_range(high: "np.ndarray", low: "np.ndarray", close: "np.ndarray
         return known
     ranges = np.maximum(high[1:], close[:-1]) - np.minimum(low[1:], close[:-1])
     level = sum(ranges[:bars].tolist()) / bars
-    averages = [level]
-    for true_range in ranges[bars:].tolist():
+    averages = array("d", [level])
+    for true_range in memoryview(ranges[bars:]):
         level = (level * (bars - 1) + true_range) / bars
         averages.append(level)
     known[bars:] = averages

@@ -27,6 +27,8 @@ TERMS = ("number", "size", "entry_price", "wallet_balance", "is_isolated", "leve
 
 LULL_COLUMNS = ("row", "start", "end", "wallet_balance", "cross_balance", "order_margin", "first")
 CARRIED_COLUMNS = (*TERMS, "units", "brackets")
+MARK_PLACE = 4  # of the mark among HOLDING_COLUMNS, where the TERMS stand from 1 on
+BLOCK = 65_536  # bars that are reckoned at once, a lull more or less
 
 
 @dataclass(slots=True)
@@ -75,8 +77,17 @@ class Passed:
             bars += int(lulls[place + 2] - lulls[place + 1])
         return replace(self, lulls=lulls, bars=bars)
 
+    @property
+    def holdings(self) -> int:
+        """How many contracts were held at the closes of these bars, all bars together."""
+        import numpy as np
+
+        lulls = np.frombuffer(self.lulls or array("d"), np.float64).reshape(-1, len(LULL_COLUMNS))
+        held = np.diff(lulls[:, -1], append=len(self.carried) // len(CARRIED_COLUMNS))
+        return int((held * (lulls[:, 2] - lulls[:, 1])).sum())
+
     def groups(self) -> "Iterator[Bars]":
-        """Yield all bars, those of lulls that held the same contracts by the same tiers together."""
+        """Yield all bars, those of lulls that held the same contracts by the same tiers together, a block at a time."""
         import numpy as np
 
         if not self.bars:
@@ -89,11 +100,19 @@ class Passed:
             alike = np.flatnonzero(counts == count)
             kinds = carried[first[alike, None] + np.arange(count)][:, :, [0, -1]].reshape(len(alike), -1)
             if (kinds == kinds[:1]).all():
-                yield Bars(self, lulls[alike], carried, int(count))
+                yield from self._in_blocks(lulls[alike], carried, int(count))
                 continue
             _, kind_of = np.unique(kinds, axis=0, return_inverse=True)
             for kind in range(kind_of.max() + 1):
-                yield Bars(self, lulls[alike[kind_of.reshape(-1) == kind]], carried, int(count))
+                yield from self._in_blocks(lulls[alike[kind_of.reshape(-1) == kind]], carried, int(count))
+
+    def _in_blocks(self, lulls: "np.ndarray", carried: "np.ndarray", count: int) -> "Iterator[Bars]":
+        """Yield the bars of lulls in blocks, so that what is reckoned on the way to a column stays small beside it."""
+        import numpy as np
+
+        blocks = np.cumsum(lulls[:, 2] - lulls[:, 1]) // BLOCK
+        for alike in np.split(lulls, np.flatnonzero(np.diff(blocks)) + 1):
+            yield Bars(self, alike, carried, count)
 
 
 # A position as a lull carries it: what the figures of a bar follow from but the mark.
@@ -112,7 +131,7 @@ class Bars:
         within = np.arange(self.lengths.sum()) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
         self.rows, self.bars = np.repeat(rows, self.lengths) + within, np.repeat(starts, self.lengths) + within
         first = lulls[:, -1].astype(np.int64)
-        self.positions = [HeldBars(self, carried[first + number]) for number in range(count)]
+        self.positions = [HeldBars(passed, carried[first + number], self.lengths, self.bars) for number in range(count)]
 
     def each(self, values: "np.ndarray") -> "np.ndarray":
         """Return a value for each bar from one for each lull."""
@@ -185,24 +204,39 @@ class Bars:
 
 
 class HeldBars:
-    """The part of one contract in the figures of these bars."""
+    """The part of one contract in the figures of such bars: ``lengths`` of their lulls, ``bars`` of the feeds.
 
-    def __init__(self, bars: Bars, carried: "np.ndarray") -> None:
-        self.bars, self.carried = bars, carried
-        self.slot, self.brackets = bars.passed.slots[int(carried[0, 0])], bars.passed.brackets[int(carried[0, -1])]
+    It does not know the Bars it is a part of: in a ring the two would keep their columns until Python's collector comes by.
+    """
+
+    def __init__(self, passed: Passed, carried: "np.ndarray", lengths: "np.ndarray", bars: "np.ndarray") -> None:
+        self.carried, self.lengths, self.bars = carried, lengths, bars
+        self.slot, self.brackets = passed.slots[int(carried[0, 0])], passed.brackets[int(carried[0, -1])]
         self.is_cross = carried[:, 4] == 0
+
+    def each(self, place: int) -> "np.ndarray":
+        """Return one of CARRIED_COLUMNS for each bar."""
+        import numpy as np
+
+        return np.repeat(self.carried[:, place], self.lengths)
+
+    def at(self, values: array) -> "np.ndarray":
+        """Return the values of these bars from those of all bars of the contract's feed."""
+        import numpy as np
+
+        return np.frombuffer(values, np.float64)[self.bars]
 
     @cached_property
     def units(self) -> "np.ndarray":
-        return self.bars.each(self.carried[:, 8])
+        return self.each(8)
 
     @cached_property
     def entry_price(self) -> "np.ndarray":
-        return self.bars.each(self.carried[:, 2])
+        return self.each(2)
 
     @cached_property
     def mark(self) -> "np.ndarray":
-        return self.bars.at(self.slot.mark_closes)
+        return self.at(self.slot.mark_closes)
 
     @cached_property
     def profit(self) -> "np.ndarray":
@@ -212,7 +246,7 @@ class HeldBars:
     def worst_profit(self) -> "np.ndarray":
         import numpy as np
 
-        worst = np.where(self.units > 0, self.bars.at(self.slot.mark_lows), self.bars.at(self.slot.mark_highs))
+        worst = np.where(self.units > 0, self.at(self.slot.mark_lows), self.at(self.slot.mark_highs))
         return self.units * (worst - self.entry_price)
 
     @cached_property
@@ -221,7 +255,7 @@ class HeldBars:
 
     @cached_property
     def margin(self) -> "np.ndarray":
-        return self.value / self.bars.each(self.carried[:, 5])
+        return self.value / self.each(5)
 
 
 class HeldRuns:
@@ -237,6 +271,9 @@ class HeldRuns:
         self.terms: HoldingTerms | None = None
         self.following = -1  # the row that the present run would go on with
 
+    def __len__(self) -> int:
+        return len(self.marks)
+
     def add(self, row: int, terms: HoldingTerms, mark: float) -> None:
         """Note the closing mark of a bar."""
         if row != self.following or terms != self.terms:
@@ -245,16 +282,24 @@ class HeldRuns:
         self.marks.append(mark)
         self.following = row + 1
 
-    def table(self) -> "np.ndarray":
-        """Return the row, the TERMS and the mark of each bar."""
+    def write(self, table: "np.ndarray") -> None:
+        """Write the row, the TERMS and the mark of each bar into a table of HOLDING_COLUMNS."""
         import numpy as np
 
         marks = np.frombuffer(self.marks, np.float64)
         runs = np.frombuffer(self.runs, np.float64).reshape(-1, 2 + len(TERMS))
         begin = runs[:, 1].astype(np.int64)
         lengths = np.diff(begin, append=len(marks))
-        rows = np.repeat(runs[:, 0] - begin, lengths) + np.arange(len(marks))
-        return np.column_stack([rows, np.repeat(runs[:, 2:], lengths, axis=0), marks])
+        write_holdings(table, np.repeat(runs[:, 0] - begin, lengths) + np.arange(len(marks)), runs[:, 2:], lengths, marks)
+
+
+def write_holdings(table: "np.ndarray", rows: "np.ndarray", terms: "np.ndarray", lengths: "np.ndarray", marks: "np.ndarray") -> None:
+    """Write a table of HOLDING_COLUMNS: ``rows`` and ``marks`` by bar, TERMS for as many bars as their ``lengths`` say."""
+    import numpy as np
+
+    table[:, 0], table[:, MARK_PLACE] = rows, marks
+    for place, column in enumerate(terms.T, 1):
+        table[:, place + (place >= MARK_PLACE)] = np.repeat(column, lengths)
 
 
 def maintenance_margins(brackets: Sequence[Bracket], notionals: "np.ndarray") -> "np.ndarray":

@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from .basket import Spread
-from .passed import TERMS, HeldRuns, HoldingTerms, Passed
+from .passed import TERMS, HeldRuns, HoldingTerms, Passed, write_holdings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -268,14 +268,18 @@ class Record:
         """Return a row of HOLDING_COLUMNS for every contract held at a bar's close, by bar and in the order of the datas."""
         import numpy as np
 
-        tables = [runs.table() for runs in self.held.values()]
+        spread = self.spread.holdings() if self.spread is not None else np.empty((0, len(HOLDING_COLUMNS)))
+        count = sum(map(len, self.held.values())) + self.passed.holdings
+        table, end = np.empty((count + len(spread), len(HOLDING_COLUMNS)), order="F"), 0
+        for runs in self.held.values():
+            end += len(runs)
+            runs.write(table[end - len(runs) : end])
         for bars in self.passed.groups():
             for held in bars.positions:
-                terms = np.repeat(held.carried[:, : len(TERMS)], bars.lengths, axis=0)
-                tables.append(np.column_stack([bars.rows, terms, held.mark]))
-        order = [0, 1, 2, 3, -1, *range(4, len(TERMS) + 1)]
-        tables = [table[:, order] for table in tables]
-        if self.spread is not None:
-            tables.append(self.spread.holdings())
-        table = np.concatenate(tables) if tables else np.empty((0, len(HOLDING_COLUMNS)))
-        return table[np.lexsort((table[:, 1], table[:, 0]))]
+                end += len(bars.rows)
+                write_holdings(table[end - len(bars.rows) : end], bars.rows, held.carried[:, : len(TERMS)], bars.lengths, held.mark)
+        table[end:] = spread
+        order = np.lexsort((table[:, 1], table[:, 0]))
+        for column in table.T:  # one by one, for a copy of all is as large as what it is a copy of
+            column[:] = column[order]
+        return table

@@ -1,5 +1,6 @@
 """What the benchmarks make of measured seconds, and that what they compare did the same work. Nothing here looks at a clock."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import cases
@@ -7,6 +8,7 @@ import figures
 import parts
 import pytest
 import run
+import sweeps
 import tables
 import workload
 
@@ -71,6 +73,11 @@ def measured() -> dict:
         "reversals": {"seconds": {"reversal": {"stock": stock, "host loop": [5.0] * 2, "own loop": [0.6] * 2}}},
         "imports": [{"seconds": 0.029, "MB": 3.0, "yardstick": yardstick[0]}] * 2,
         "memory": {"year": [150.0], "two workers": [250.0]},
+        "sweeps": {
+            "seconds": {"one worker": [76.0, 76.0], "two workers": [40.0, 40.0]},
+            "yardstick": yardstick,
+            "megabytes": {"workers": [250.0, 250.0]},
+        },
         "scale": {"ours": {f"1 x {bars}": [{"seconds": 1.0}, {"seconds": 1.1}] for bars in figures.SCALES}},
     }
 
@@ -94,6 +101,9 @@ def test_all_targets_are_met_where_each_figure_is_at_its_limit() -> None:
         (("imports",), [{"seconds": 0.029, "MB": 3.1, "yardstick": figures.NOMINAL * 1e-6}], "import bt_margin, memory"),
         (("memory", "year"), [151.0], "peak memory, year"),
         (("memory", "two workers"), [251.0], "peak memory, two workers"),
+        (("sweeps", "seconds"), {"one worker": [80.0] * 2, "two workers": [40.2] * 2}, "a sweep by two workers"),
+        (("sweeps", "seconds", "one worker"), [75.0, 75.0], "a sweep, two workers to one"),
+        (("sweeps", "megabytes", "workers"), [251.0, 251.0], "peak memory, a sweep's two workers"),
         (
             ("scale", "ours", "1 x 1000000"),
             [{"seconds": 1.2}, {"seconds": 1.3}],
@@ -116,7 +126,7 @@ def test_the_gate_fails_with_the_names_of_what_is_missed(monkeypatch, capsys, mi
     monkeypatch.setattr(run, "collect", lambda *_: found)
     assert run.gate(None) == code
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == ("1 of 18 missed: recorded series, a bar" if missing else "all 18 met")
+    assert last == ("1 of 21 missed: recorded series, a bar" if missing else "all 21 met")
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
@@ -169,6 +179,26 @@ def test_long_runs_tell_how_flat_they_are_one_contract_and_several_apart() -> No
     costs = {"1 x 10000": 10.0, "1 x 5000000": 10.5, "10 x 20000": 8.0, "200 x 20000": 10.0}
     text = tables.scale_section({"ours": {case: [{"seconds": us * 1e-6, "peak": 1.0}] for case, us in costs.items()}, "stock": {}})
     assert "the dearest bar to\nthe cheapest: 1.05 for one contract and 1.25 for several; target: at most 1.10" in text
+
+
+def test_a_sweep_is_told_by_run_and_whole_with_what_stock_would_take_for_as_many() -> None:
+    seconds = {"one worker": [38.0], "two workers": [20.0], "stock, two workers": [2.0]}
+    text = tables.sweeps_section(
+        {
+            "seconds": seconds,
+            "yardstick": [2 * figures.NOMINAL * 1e-6],
+            "runs": 64,
+            "stock_runs": 8,
+            "bars": 100_000,
+            "year": 525_600,
+            "megabytes": {"workers": [201.4], "year": 456.7, "parent": 512.0},
+        }
+    )
+    # on a machine of half the nominal speed 20 s are 10 nominal ones; 64 runs of 2 s are 128 s
+    assert "| two workers | 0.31 | 20.0 | 10.0 | 40 | 1.90 |" in text
+    assert "| stock | 2.00 | (128.0) | (64.0) | - | - |" in text
+    assert "have at most 201 MB between them" in text
+    assert "two whose runs have 525,600 bars 457 MB" in text
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
@@ -272,6 +302,20 @@ def test_walked_bars_are_told_as_a_share_of_all() -> None:
     assert "| turned | 1 | - | - | - |\n| path of the bar | - | 2 | 25% | 1,000 |" in text
 
 
+def test_a_sweep_runs_every_combination_and_its_workers_are_watched() -> None:
+    frame = workload.candles(800)
+    with sweeps.watched() as peaks:
+        assert sweeps.swept(frame, 2, (3,)) > 0
+    assert peaks["workers"] > 20 or not Path("/proc/self/smaps_rollup").exists()
+    assert sweeps.optimized(frame.iloc[:150]) > 0
+
+
+def test_a_sweep_with_a_run_that_failed_is_no_figure(monkeypatch) -> None:
+    monkeypatch.setattr(sweeps, "RULES", ("equity:fraction=0.01", "size:size=1e9"))
+    with pytest.raises(SystemExit, match="not every run of the sweep was one"):
+        sweeps.swept(workload.candles(200), 1, (3,))
+
+
 def test_a_silent_broker_stops_once_everything_is_held() -> None:
     kind = cases.silent(cases.bm.MarginBroker)
     engine = cases.on("host loop", workload.funded_feed, lambda: workload.margin_broker(kind))
@@ -353,6 +397,7 @@ def test_long_runs_that_traded_differently_are_refused() -> None:
 def test_every_group_has_its_size_its_section_and_its_function() -> None:
     assert set(run.SIZES) == set(tables.SECTIONS) == set(cases.GROUPS)
     assert set(run.GATED) <= set(run.SIZES)
+    assert run.SIZES["sweeps"][0] == sweeps.FULL  # fewer would watch the memory of shorter runs
 
 
 def test_a_page_tells_the_speed_of_the_machine_and_what_was_asked() -> None:

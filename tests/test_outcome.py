@@ -1,5 +1,7 @@
 """Figures of one run against hand-worked scenarios and against the tear sheet's, and of many runs against their definitions."""
 
+import gc
+import weakref
 from math import log, nan, sqrt
 
 import backtrader as bt
@@ -9,6 +11,7 @@ import pytest
 from playing import CALM, buy, close, frame, play, sell
 
 import bt_margin as bm
+from bt_margin import passed
 from bt_margin.outcome import (
     AGGREGATES,
     FIGURES,
@@ -319,6 +322,34 @@ def test_figures_of_a_run_are_those_of_the_tear_sheet(symbols, mode, venue):
     hours = (600 * 3_600) / 3_600
     assert told["time_above_half"] * hours == pytest.approx(known["hours_above_50"])
     assert told["closest_call_atr"] == pytest.approx(least_distance_in_ranges(result))
+
+
+@pytest.mark.parametrize("mode", ["cross", "isolated"])
+def test_whatever_the_size_of_the_blocks_figures_columns_and_holdings_are_the_same(monkeypatch, mode):
+    data = {symbol: walk(seed) for seed, symbol in enumerate(("BTCUSDT", "ETHUSDT"))}
+    result = bm.run(Flipper, data, venue="binance", leverage=3, margin_mode=mode, funding=0.0001)
+    record = result.strategy.broker.record
+    assert record.bars_passed > 100
+    whole = Outcome(result).figures, record.table(), record.holdings()
+    monkeypatch.setattr(passed, "BLOCK", 7)
+    monkeypatch.setattr("bt_margin.outcome.BLOCK", 7)
+    assert len(list(record.passed.groups())) > 10
+    assert Outcome(result).figures == whole[0]
+    assert np.array_equal(record.table(), whole[1])
+    assert np.array_equal(record.holdings(), whole[2])
+
+
+def test_columns_on_the_way_to_figures_are_gone_with_them():
+    result = bm.run(Flipper, {"BTCUSDT": walk(1)}, venue="binance", leverage=3, funding=0.0001)
+    gc.disable()
+    try:
+        bars = next(bars for bars in result.strategy.broker.record.passed.groups() if bars.positions)
+        assert len(bars.equity) == len(bars.positions[0].profit)
+        gone = weakref.ref(bars), weakref.ref(bars.positions[0])
+        del bars
+        assert [reference() for reference in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 def least_distance_in_ranges(result: Result) -> float:
