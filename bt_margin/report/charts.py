@@ -3,7 +3,7 @@
 from math import isfinite, log10
 from typing import Any
 
-from ..laboratory import TIMES, Laboratory, Trial, cliff_panel, log_ticks, pareto_panel, wealth_limits
+from ..laboratory import TIMES, Laboratory, Trial, cliff_panel, log_ticks, pareto_panel, told_apart, wealth_limits
 from .drawn import key_for, trial_said
 from .pictures import Look, Mark, line_swatch, mark_swatch, plotly_text, told
 from .words import Words, minus, percent
@@ -170,19 +170,9 @@ class Charts:
 
 def _lever_axis(levers: list[float], title: str, *, exact: bool) -> dict[str, Any]:
     low, high = min(levers), max(levers)
-    ticks = _told_apart(sorted(set(levers))) if exact else log_ticks(low / 1.15, high * 1.15, 8)
+    ticks = told_apart(levers, 1 / 12) if exact else log_ticks(low / 1.15, high * 1.15, 8)
     limits = [log10(low / 1.15), log10(high * 1.15)]
     return {"type": "log", "tickangle": 0, "range": limits, "title": {"text": plotly_text(title)}, **_ticks(ticks, "x")}
-
-
-def _told_apart(levers: list[float]) -> list[float]:
-    """Return leverages whose names have room on an axis by logarithms, the first and the last among them."""
-    room = log10(levers[-1] / levers[0]) / 12 if len(levers) > 1 else 0.0
-    shown: list[float] = []
-    for lever in levers:
-        if not shown or log10(lever / shown[-1]) >= room:
-            shown.append(lever)
-    return shown
 
 
 def _ticks(values: list[float], suffix: str) -> dict[str, Any]:
