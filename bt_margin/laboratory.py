@@ -108,11 +108,11 @@ class Heat(NamedTuple):
         return float(known.max()) if len(known) else nan
 
     def said(self, value: float) -> str:
-        """Return a cell's number: multiples and counts as they are, shares in per cent without the sign."""
+        """Return a cell's number: multiples to a hundredth at least, counts as they are, shares in per cent without the sign."""
         if not isfinite(value):
             return "\N{EN DASH}"
         if self.key == "wealth_50":
-            return multiple(value).rstrip(TIMES)
+            return "<0.01" if 0 < value < 0.005 else f"{value:.2f}" if value < 0.1 else multiple(value).rstrip(TIMES)
         return f"{value:,.4g}" if self.key == "liquidations" else probability(value).removesuffix(" %")
 
 
@@ -299,19 +299,22 @@ class Laboratory:
         return set(named)
 
     def fan_limits(self, ids: list[int]) -> tuple[float, float]:
-        """Return the wealth that the fans of these combinations share as their scale; ruined ones run out of it below."""
+        """Return the wealth that the fans of these combinations and their histories share as their scale; ruined ones run out of it."""
         import numpy as np
 
-        drawn = [self.comparison.fans[number] for number in ids if number in self.comparison.fans]
-        return wealth_limits(np.concatenate([fan.ravel() for fan in drawn] or [np.ones(1)]))
+        drawn = [known[number].ravel() for number in ids for known in (self.comparison.fans, self.comparison.history) if number in known]
+        return wealth_limits(np.concatenate(drawn or [np.ones(1)]))
 
     def fan(self, number: int, points: int) -> "tuple[np.ndarray, np.ndarray, np.ndarray | None]":
-        """Return days, quantiles and history of a combination, thinned to about so many points; no extreme of the outer two is lost."""
+        """Return days, quantiles and history of a combination, thinned to about so many points.
+
+        No extreme of the outer two quantiles or of the history is lost.
+        """
         from .panels import thinned
 
-        fan = self.comparison.fans[number]
-        rows = thinned([(fan[0], fan[-1])], max(points // 4, 1))
-        history = self.comparison.history.get(number)
+        fan, history = self.comparison.fans[number], self.comparison.history.get(number)
+        curves = [(fan[0], fan[-1]), *([] if history is None else [(history, history)])]
+        rows = thinned(curves, max(points // 4, 1))
         return self.days[rows], fan[:, rows], None if history is None else history[rows]
 
     def at_leverage(self, leverage: float | None) -> list[Trial]:
@@ -465,6 +468,23 @@ def pareto_panel(laboratory: Laboratory) -> Panel:
 
 def _finite(value: float) -> float | None:
     return value if isfinite(value) else None
+
+
+def told_apart(levers: Iterable[float], room: float) -> list[float]:
+    """Return leverages whose names have ``room`` on an axis by logarithms, a share of it, the first among them, and the last.
+
+    >>> told_apart([1, 2, 3, 100, 105], 0.05)
+    [1, 2, 3, 105]
+    """
+    rising = sorted(set(levers))
+    shown = rising[:1]
+    apart = room * log(rising[-1] / rising[0]) if len(rising) > 1 else 0.0
+    for lever in rising[1:]:
+        if log(lever / shown[-1]) >= apart:
+            shown.append(lever)
+        elif lever == rising[-1]:
+            shown[-1:] = [lever] if len(shown) > 1 else [*shown, lever]
+    return shown
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> list[float]:

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from functools import cache
+from importlib import resources
 from itertools import pairwise
 
 import backtrader as bt
@@ -24,7 +25,7 @@ from test_report import data_of, file_of, ours, read
 from bt_margin import Report, plots, sizers
 from bt_margin.comparison import compare
 from bt_margin.laboratory import PICTURES, Laboratory, probability
-from bt_margin.report import words
+from bt_margin.report import drawn, words
 
 SMALL = (RULES[:4], (1, 5, 20))
 
@@ -50,6 +51,47 @@ def test_the_heat_maps_have_every_combinations_value_in_its_cell():
     grid = table.pivot(index="rule", columns="leverage", values="p_liquidation").loc[list(RULES[:4])]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", maps[1])
     assert cells == [probability(value).removesuffix(" %").replace("<", "&lt;") for value in grid.to_numpy().ravel()]
+
+
+def test_a_cross_stands_beside_the_wealth_of_what_is_beyond_the_cap():
+    wealth = re.findall(r'<figure class="heat".*?</figure>', page_of(), re.DOTALL)[0]
+    table = compared(*SMALL, paths=30).table
+    assert wealth.count('<span class="over-cap">✖</span></td>') == int((table["p_liquidation"] > CAP).sum()) > 0
+
+
+def luminance(color: str, share: float = 1.0, ground: str = "#ffffff") -> float:
+    """Return the luminance (WCAG 2) of so much of a colour in a ground."""
+    mixed = [share * int(color[at : at + 2], 16) + (1 - share) * int(ground[at : at + 2], 16) for at in (1, 3, 5)]
+    parts = [part / 255 / 12.92 if part / 255 <= 0.04045 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in mixed]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_numbers_can_be_told_from_the_colour_of_their_cell(theme):
+    styles = re.findall(
+        r":root[^{]*\{\s*color-scheme: (\w+);(.*?)\}", (resources.files("bt_margin.report") / "page.css").read_text("utf-8"), re.DOTALL
+    )
+    colors = dict(re.findall(r"--(\w+): (#\w{6})", dict(styles)[theme]))
+    looks = {"gain": "blue", "loss": "orange", "death": "red", "ruin": "purple"}
+    for key, values in {
+        "wealth_50": np.geomspace(0.05, 20, 60),
+        "p_liquidation": np.linspace(0, 1, 60),
+        "p_ruin": np.linspace(0, 1, 60),
+    }.items():
+        for value in values:
+            look, share = drawn.heat_look(key, value, 1.0)
+            is_turned = "hot" in drawn.heat_states(look, share) if theme == "light" else "warm" in drawn.heat_states(look, share)
+            ink, face = luminance(colors["card" if is_turned else "ink"]), luminance(colors[looks[look]], share / 100, colors["card"])
+            assert (max(ink, face) + 0.05) / (min(ink, face) + 0.05) > 3.6, (theme, key, value)
+
+
+def test_a_long_name_beside_a_mark_is_shortened_and_a_chart_has_few_round_multiples():
+    long = "risk 2 % to stop, isolated, liquidation 1 ATR beyond"
+    (pareto,) = (chart for chart in data_of(Report(compared((long,), (1, 20), paths=20)).html())["charts"] if chart["key"] == "pareto")
+    (names,) = ([text for text in trace["text"] if text] for trace in pareto["data"] if "textfont" in trace)
+    assert names
+    assert max(map(len, names)) <= 36 + len(" 20x")
+    assert 3 <= len(pareto["layout"]["yaxis"]["tickvals"]) <= 9
 
 
 def test_every_combination_has_a_fan_and_only_those_of_one_leverage_are_in_sight():

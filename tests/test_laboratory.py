@@ -1,6 +1,7 @@
 """What the pictures of a comparison are made of: the grid, the frontier, growth against the parabola, and the pictures themselves."""
 
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from math import isnan, log, nan
 from types import SimpleNamespace
@@ -11,10 +12,24 @@ import pandas as pd
 import pytest
 from comparing import CAP, DAYS, LEVERAGES, RULES, compared
 from looking import calm, settings, words_of
+from matplotlib.text import Text
 
 from bt_margin import plots
-from bt_margin.laboratory import PICTURES, Laboratory, log_ticks, multiple, picture, probability, strength, trials_of, wealth_limits
+from bt_margin.laboratory import (
+    PICTURES,
+    Heat,
+    Laboratory,
+    log_ticks,
+    multiple,
+    picture,
+    probability,
+    strength,
+    told_apart,
+    trials_of,
+    wealth_limits,
+)
 from bt_margin.outcome import AGGREGATES
+from bt_margin.plots import drawing
 
 SMALL = (RULES[:4], (1, 5, 20))
 
@@ -38,6 +53,43 @@ def made_of(rows: list[dict]) -> Laboratory:
 
 
 FOUR = [("a", 2, 1.2, 0.0, True), ("b", 2, 1.1, 0.02, True), ("a", 5, 1.5, 0.3, False), ("b", 5, 1.4, 0.6, False)]
+
+
+LONG = (
+    *("20 % of available as margin", "risk 2 % to stop, less in a drawdown up to 30 %", "risk 2 % to stop, liquidation 1 ATR beyond stop"),
+    "risk 2 % to stop, isolated, liquidation 1 ATR beyond",
+)
+
+
+@cache
+def wordy(paths: int = 30):
+    """Return a comparison of rules with long names and with more flags than four lines hold."""
+    return replace(
+        compared(LONG, (1, 5, 20), paths=paths), flags=tuple(f"stated policy number {number} of this run" for number in range(60))
+    )
+
+
+@cache
+def picture_of(key: str, paths: int = 30):
+    """Return a picture of ``wordy`` as it is drawn; not to be changed."""
+    figure = plots.panel(wordy(paths), key)
+    figure.canvas.draw()
+    return figure
+
+
+def texts_of(figure) -> list:
+    """Return every text that is to be seen; of the numbers beside axes matplotlib keeps some that are not."""
+    beside = {label for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())}
+    return [text for text in figure.findobj(Text) if text.get_text().strip() and text not in beside and text.axes in (None, *shown(figure))]
+
+
+def shown(figure) -> list:
+    return [axes for axes in figure.axes if axes.get_visible()]
+
+
+def corners(text) -> list[float]:
+    """Return left, bottom, right and top of a text, in pixels."""
+    return list(Text.get_window_extent(text).extents)
 
 
 def test_rules_keep_the_order_they_were_given_in_whatever_their_rank():
@@ -188,6 +240,132 @@ def test_fans_are_of_the_leverage_asked_for_and_reach_the_end_of_the_run():
     figure = plots.fans(small(), leverage=20)
     assert "at 20x" in words_of(figure)[0]
     assert figure.axes[0].get_xlim() == (0, DAYS)
+
+
+@pytest.mark.parametrize("key", PICTURES)
+@pytest.mark.parametrize("paths", [0, 30])
+def test_no_word_of_a_picture_is_cut_by_its_edge_or_left_out(key, paths):
+    figure = picture_of(key, paths)
+    width, height = figure.canvas.get_width_height()
+    for text in texts_of(figure):
+        left, bottom, right, top = corners(text)
+        assert (left >= 0, bottom >= 0, right <= width, top <= height) == (True,) * 4, text.get_text()
+    assert any("stated policy number 29 of this run" in " ".join(text.get_text().split()) for text in figure.texts)
+    assert not [text.get_text() for text in texts_of(figure) if "\N{HORIZONTAL ELLIPSIS}" in text.get_text()]
+
+
+def test_every_picture_says_in_its_title_what_it_shows():
+    comparison = small()
+    titles = {key: words_of(plots.panel(comparison, key))[0] for key in PICTURES}
+    assert len(set(titles.values())) == len(PICTURES)
+    growth = comparison.table.pivot(index="rule", columns="leverage", values="median_log_wealth")
+    losing = (growth < 0).sum()
+    assert titles["cliff"] == f"The leverage cliff: {losing[1.0]} of 4 rules lose money at 1x, {losing[20.0]} of 4 at 20x"
+    admitted = int(comparison.table["is_admitted"].sum())
+    assert titles["pareto"] == f"Wealth against liquidation: {admitted} of 12 combinations within the cap of 5 %"
+    assert titles["heatmap"].startswith("Best within the cap: ")
+    assert titles["fans"].startswith("Equity over time at ")
+
+
+def test_a_title_of_ones_own_is_kept():
+    assert [words_of(plots.panel(small(), key, title="Mine"))[0] for key in PICTURES] == ["Mine"] * 4
+
+
+def test_names_of_rules_stand_whole_beside_the_heat_map():
+    labels = picture_of("heatmap").axes[0].get_yticklabels()
+    assert [label.get_text().replace("\n", " ") for label in labels] == list(LONG)
+    assert min(corners(label)[0] for label in labels) >= 0
+
+
+def test_the_words_of_a_fan_stand_above_it_and_no_wider():
+    for axes in shown(picture_of("fans")):
+        panel = axes.get_window_extent()
+        for text in axes.texts:
+            left, bottom, right, _ = corners(text)
+            assert bottom >= panel.y1
+            assert (left >= panel.x0 - 1, right <= panel.x1 + 1) == (True, True), text.get_text()
+
+
+def test_the_market_as_it_was_never_leaves_the_frame_of_its_fan():
+    comparison = small()
+    lucky = {number: 1 + 9 * curve.size * np.linspace(0, 1, curve.size) / curve.size for number, curve in comparison.history.items()}
+    figure = plots.fans(replace(comparison, history=lucky))  # from 1 to 10
+    for axes in shown(figure):
+        (dashed,) = (line for line in axes.lines if line.get_linestyle() == "--")
+        assert max(dashed.get_ydata()) == pytest.approx(10)
+        assert axes.get_ylim()[1] > 10
+
+
+def test_no_extreme_of_the_market_as_it_was_is_thinned_away():
+    comparison = compared(RULES[:1], (1,), paths=30)
+    spiked = np.ones(DAYS + 1)
+    spiked[77] = 5.0
+    _, _, history = Laboratory(replace(comparison, history={0: spiked})).fan(0, 40)
+    assert len(history) < DAYS
+    assert history.max() == 5
+
+
+def test_numbers_can_be_told_from_the_colour_of_their_cell():
+    def luminance(color) -> float:
+        parts = np.array(mpl.colors.to_rgb(color))
+        return float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+    for axes in plots.heatmap(compared()).axes:
+        faces = {
+            tuple(np.add(patch.get_xy(), 0.48).round().astype(int)): patch.get_facecolor()[:3] for patch in axes.patches if patch.get_fill()
+        }
+        for text in axes.texts:
+            place = tuple(np.round(text.get_position()).astype(int))
+            light, dark = sorted((luminance(faces[place]), luminance(text.get_color())), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) > 3.9, text.get_text()
+
+
+def test_names_in_the_scatter_lie_inside_it_and_not_on_each_other():
+    rising = [(f"a rule with a name of some length {x}", 2, 1 + x / 10, x / 10, x == 0) for x in range(10)]  # all on the frontier
+    laboratory = made_of(rising)
+    laboratory.comparison.table[["p_liquidation_low", "p_liquidation_high"]] = 0.5
+    laboratory.settings["strategy"] = "Any"
+    figure = plots.pareto(laboratory.comparison)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    names = [corners(text) for text in axes.texts if "a rule with" in text.get_text()]
+    assert len(names) > 5
+    panel = axes.get_window_extent()
+    assert all(panel.x0 <= left and right <= panel.x1 and panel.y0 <= bottom and top <= panel.y1 for left, bottom, right, top in names)
+    pairs = [(one, other) for number, one in enumerate(names) for other in names[:number]]
+    assert not [1 for a, b in pairs if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]
+
+
+def test_a_combination_below_the_scatter_is_marked_at_its_edge():
+    comparison = compared()
+    axes = plots.pareto(comparison).axes[0]
+    low = axes.get_ylim()[0]
+    marked = [x for line in axes.lines if line.get_marker() == "v" for x in line.get_xdata()]
+    assert len(marked) == int((comparison.table["wealth_50"] < low).sum()) > 0
+    assert "▼ lower than the panel" in words_of(axes.figure)
+
+
+def test_one_path_is_not_said_to_be_many():
+    assert any("; 1 bootstrap path, seed 7" in text for text in words_of(plots.cliff(small(paths=1))))
+
+
+@pytest.mark.parametrize(
+    ("levers", "shown"),
+    [([1, 2, 3, 100, 105], [1, 2, 3, 105]), ([3, 3, 1], [1, 3]), ([5], [5]), ([1, 1.01, 50, 50.1], [1, 50.1]), ([20, 21], [20, 21])],
+)
+def test_leverages_are_named_where_their_names_have_room(levers, shown):
+    assert told_apart(levers, 0.05) == shown
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.0, "0.00"), (0.0004, "<0.01"), (0.0249, "0.02"), (0.97, "0.97"), (250.4, "250")])
+def test_cells_of_wealth_are_short(value, said):
+    assert Heat("wealth_50", "", "times", np.array([value])).said(value) == said
+
+
+def test_a_number_and_its_per_cent_sign_stay_on_one_line():
+    figure = drawing.sheet(9, [], "", "")[0]
+    for room in np.linspace(0.3, 3, 40):
+        assert not [line for line in drawing.wrapped(figure, "from 25 to 75 % of 95 %", 10, room, None) if line.startswith("%")]
 
 
 def test_the_cliff_can_be_drawn_by_what_accounts_effectively_had():

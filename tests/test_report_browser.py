@@ -321,6 +321,12 @@ def test_a_comparison_is_drawn_on_every_screen_and_asks_for_nothing(browser, com
     assert comparison.stat().st_size < MOST_BYTES
     assert (np.median(colours) < 0.3) == is_dark
     assert browser.execute_script("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    crosses = """return [...document.querySelectorAll('.heat .over-cap')].filter((cross) => {
+        const [own, cell] = [cross.getBoundingClientRect(), cross.closest('td').getBoundingClientRect()];
+        return own.left < cell.left || own.right > cell.right || own.top < cell.top || own.bottom > cell.bottom}).length"""
+    assert browser.execute_script(crosses) == 0
+    named = browser.execute_script("return document.querySelectorAll('#plot-pareto .textpoint').length")
+    assert (named > 0) == (screen == "desk")  # on a phone a name would cover the chart
     assert browser.execute_script("return document.querySelectorAll('#plot-cliff .scatterlayer .trace').length") == 11  # ten and Kelly's
     assert browser.execute_script("return document.querySelectorAll('#plot-pareto .points path').length") == 100
 

@@ -4,9 +4,14 @@ import json
 import sys
 from pathlib import Path
 
+import matplotlib.image
 import pandas as pd
 import pytest
 from bypath import loaded
+from comparing import compared
+from matplotlib.colors import to_rgb
+
+from bt_margin.plots.drawing import BLUE, GREEN, RED
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -100,3 +105,14 @@ def test_the_smallest_size_runs_through_and_resumes_where_it_was_interrupted(stu
 def test_exchange_records_run_through_in_the_smallest_size(study, reference: Path, tmp_path: Path):
     study.main([str(reference / "data"), "--smoke", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "runs")])
     assert told_on(tmp_path / "out" / "study.md", "records") == study.section(tmp_path / "out" / "study", "records")
+
+
+def test_a_picture_keeps_the_colours_of_its_rarest_marks(study, tmp_path: Path):
+    figure = study.plots.pareto(compared())
+    study.save_small(figure, tmp_path / "small.png")
+    study.plots.save(figure, tmp_path / "whole.png")
+    small, whole = (matplotlib.image.imread(tmp_path / f"{name}.png")[:, :, :3] for name in ("small", "whole"))
+    for color in (BLUE, GREEN, RED):
+        marked = abs(whole - [*to_rgb(color)]).max(axis=2) < 0.002
+        assert marked.sum() > 50
+        assert abs(small[marked] - [*to_rgb(color)]).max() < 0.02  # of 1

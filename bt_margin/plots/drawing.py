@@ -22,6 +22,7 @@ TITLE, LABEL, SMALL, GAP = 14.0, 15, 13, 14  # points
 WIDTH = 16.0  # inches, of every picture
 LEFT, RIGHT = 0.08, 0.85  # where panels begin and end across; names of curves stand right of them
 MOST_FOOTNOTES = 4  # lines at the bottom
+FOLDED = 0.85  # of its size, a name in two lines
 FEW_BARS = 160  # up to here they are drawn as candles
 SUFFIXES = (".png", ".svg")
 EDGE = 9.0  # points, from the first and the last instant to the panel's edges: marks there are drawn whole
@@ -191,32 +192,37 @@ def _fonts(weight: str) -> list[Any]:
 
 
 def sheet(
-    height: float, sentences: Sequence[tuple[str, str]], subtitle: str, footnote: str, labels: Iterable[str] = ()
+    height: float, sentences: Sequence[tuple[str, str]], subtitle: str, footnote: str, labels: Iterable[str] = (), *, is_whole: bool = False
 ) -> tuple["Figure", float, float]:
     """Return an empty figure with its sentences (text, colour) on top and its footnote, and where panels end and begin.
 
     Both are fractions of the height, the upper one first. Where a letter of these words, or of the ``labels`` that are to
-    be written elsewhere, is in no font, the footnote says so.
+    be written elsewhere, is in no font, the footnote says so. With ``is_whole`` nothing of subtitle and footnote is cut: what of
+    them has no room makes the picture higher.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
-    inch, room = 1 / height, (0.985 - LEFT) * WIDTH
+    room = (0.985 - LEFT) * WIDTH
     if any(legible(text) != text for text in (*(text for text, _ in sentences), subtitle, footnote, *labels)):
         footnote = f"each {DOT} is a letter that none of the installed fonts has, install one such as Noto Sans CJK; {footnote}"
     sentences, subtitle, footnote = [(legible(text), color) for text, color in sentences], legible(subtitle), legible(footnote)
+    lines = wrapped(figure, subtitle, SMALL, room, None if is_whole else 3)
+    notes = wrapped(figure, footnote, 10, room, None if is_whole else MOST_FOOTNOTES)
+    above, below = 0.24 * (len(lines) - 1), (0.2 if is_whole else 0.19) * max(len(notes) - 2, 0)
+    if is_whole:
+        height += above + below
+        figure.set_figheight(height)
+    inch = 1 / height
     top = 1 - 0.45 * inch
     for text, color in sentences:
         size = min(26.0, 26 * room / text_width(figure, text, 26, weight="bold"))
         figure.text(LEFT, top, text, size=size, weight="bold", color=color, va="center", parse_math=False)
         top -= 0.47 * inch
-    lines = wrapped(figure, subtitle, SMALL, room, 3)
     figure.text(LEFT, top + 0.15 * inch, "\n".join(lines), size=SMALL, color=GREY, va="top", linespacing=1.3, parse_math=False)
-    top -= 0.24 * (len(lines) - 1) * inch
-    notes = wrapped(figure, footnote, 10, room, MOST_FOOTNOTES)
-    below = 0.19 * max(len(notes) - 2, 0)
+    top -= above * inch
     figure.text(LEFT, (0.42 + below) * inch, "\n".join(notes), size=10, color=GREY, va="top", linespacing=1.4, parse_math=False)
     return figure, top - 0.61 * inch, (1 + below) * inch
 
@@ -230,23 +236,47 @@ def text_width(figure: "Figure", text: str, size: float, *, weight: str = "norma
     return float(renderer.get_text_width_height_descent(text or " ", font, False)[0]) / figure.dpi
 
 
-def wrapped(figure: "Figure", text: str, size: float, room: float, most: int) -> list[str]:
-    """Return text as lines no wider than ``room`` inches; where there are too many the last ends in an ellipsis."""
+def wrapped(figure: "Figure", text: str, size: float, room: float, most: int | None, *, weight: str = "normal") -> list[str]:
+    """Return text as lines no wider than ``room`` inches; where there are more than ``most`` the last ends in an ellipsis.
+
+    A number and its per cent sign stay together.
+    """
     lines = [""]
-    for word in text.split():
-        if len(lines) > most:
+    for kept in " ".join(text.split()).replace(" %", "\N{NO-BREAK SPACE}%").split(" "):
+        if most is not None and len(lines) > most:
             break
+        word = kept.replace("\N{NO-BREAK SPACE}", " ")
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and text_width(figure, longer, size) > room:
+        if lines[-1] and text_width(figure, longer, size, weight=weight) > room:
             lines.append(word)
         else:
             lines[-1] = longer
-    return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-2]} \N{HORIZONTAL ELLIPSIS}"]
+    if most is None or len(lines) <= most:
+        return lines
+    return [*lines[: most - 1], f"{lines[most - 1][:-2]} \N{HORIZONTAL ELLIPSIS}"]
+
+
+def folded(figure: "Figure", text: str, size: float, room: float, *, weight: str = "normal") -> tuple[str, float]:
+    """Return a name in ``room`` inches and its size: in one line, else in two smaller ones about as long, each of which is ``fitted``."""
+    if text_width(figure, text, size, weight=weight) <= room:
+        return text, size
+    size *= FOLDED
+    words = text.replace(" %", "\N{NO-BREAK SPACE}%").split(" ")
+    breaks = [[" ".join(part).replace("\N{NO-BREAK SPACE}", " ") for part in (words[:at], words[at:])] for at in range(1, len(words))]
+
+    def widest(pieces: Sequence[str]) -> float:
+        return max(text_width(figure, piece, size, weight=weight) for piece in pieces)
+
+    fits = [fitted(figure, piece, size, room, weight=weight) for piece in min(breaks, key=widest, default=[text])]
+    return "\n".join(piece for piece, _ in fits), min(smaller for _, smaller in fits)
 
 
 def fitted(figure: "Figure", text: str, size: float, room: float, *, weight: str = "normal") -> tuple[str, float]:
     """Return a line no wider than ``room`` inches, and its size: smaller by a third at most, then without its middle."""
-    size = max(min(size, size * room / text_width(figure, text, size, weight=weight)), size * 2 / 3)
+    least = size * 2 / 3
+    size = max(min(size, size * room / text_width(figure, text, size, weight=weight)), least)
+    while size > least and text_width(figure, text, size, weight=weight) > room:  # letters do not shrink quite as their size does
+        size = max(0.98 * size, least)
     most = min(len(text), int(1.1 * len(text) * room / text_width(figure, text, size, weight=weight)))
     while most > 2 and text_width(figure, cut(text, most), size, weight=weight) > 1.02 * room:
         most -= 1

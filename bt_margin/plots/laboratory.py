@@ -15,6 +15,7 @@ from ..laboratory import (
     picture,
     probability,
     strength,
+    told_apart,
     wealth_limits,
 )
 from .drawing import (
@@ -33,6 +34,7 @@ from .drawing import (
     WIDTH,
     dress,
     fitted,
+    folded,
     legible,
     lettering,
     panel_title,
@@ -47,18 +49,30 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+
 ROW = 0.42  # inches, of a heat map
 HEAD, FOOT = 2.1, 1.25  # inches, about, above and below the panels
 MOST_ACROSS = 4  # fans
-FAN = 2.15  # inches, of one fan
+FAN, ABOVE_FAN, BELOW_FAN = 2.0, 0.75, 0.1  # inches: of one fan, of its words above it, of its days below it
+KEY = 0.3  # inches, of the line that says what bands and lines are
+FAN_NAME = 13.0  # points
 FAN_POINTS = 400
+PALE_BAND, DARK_BAND = 0.3, 0.6  # how opaque
+BESIDE = ((11.0, 14.0), (-11.0, 14.0), (11.0, -14.0), (-11.0, -14.0))  # of a mark, points to the right and up
+MARK = 4.0  # points, from a mark's middle to its edge
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 STYLES = ("-", "--", ":")
+MEDIAN: dict[str, Any] = {"color": BLUE, "linewidth": 1.8}
+HISTORY: dict[str, Any] = {"color": ORANGE, "linewidth": 1.1, "linestyle": "--"}
 NAMES = 0.74  # where a panel ends whose curves are named in a key beside it
 KEY_MARK = 0.95  # inches, of the stroke before a name in the key and of what is around both
 PLUM = "#9C4F86"  # dark enough for white numbers
 HEAT_COLORS = {"p_liquidation": RED, "liquidations": RED, "max_drawdown": RED, "p_ruin": PLUM}
-DARK = 0.6  # a cell as strong as this has a white number
+DARK = 0.213  # a ground of less luminance than this has a white number, whose contrast is then the higher one
+LETTER = 0.64  # of its size, how wide a digit is
+NAMES_OF_RULES = 0.23  # of a heat map, at most
+LEVERS_APART = 0.035  # of an axis, the names of two leverages
 
 
 @lettering()
@@ -70,16 +84,20 @@ def heatmap(comparison: Comparable, *, title: str | None = None, note: str = "")
     """
     laboratory = Laboratory(comparison)
     lines, heats = laboratory.lines, laboratory.heats()
-    height = HEAD + FOOT + max(len(lines) * ROW, 1.6) + 0.5
-    figure, top, bottom = _sheet(laboratory, height, title, note, "framed: the best-ranked")
+    is_capped = laboratory.has_paths and isfinite(laboratory.cap)
+    caught = f"liquidated on more than {probability(laboratory.cap)} of the paths" if is_capped else _caught_said(laboratory)
+    more = f"blue: more than the start, orange: less; ✖: {caught}; framed: ranked first"
+    panels = max(len(lines) * ROW, 1.6) + 0.5
+    figure, top, bottom = _sheet(laboratory, "heatmap", HEAD + FOOT + panels, title, note, more)
+    height = figure.get_figheight()
     widest = max(text_width(figure, legible(line), SMALL) for line in lines)
-    left = min(widest / WIDTH + 0.03, 0.27)
+    left = min(widest / WIDTH + 0.03, NAMES_OF_RULES)
     axes = figure.subplots(1, len(heats), width_ratios=(1.25, 1, 1))
     figure.subplots_adjust(left=left, right=0.99, top=top - 0.3 / height, bottom=bottom + 0.25 / height, wspace=0.03)
     for panel, heat in zip(axes, heats, strict=True):
         _draw_heat(panel, laboratory, heat)
     room = (left - 0.012) * WIDTH
-    names, sizes = zip(*(fitted(figure, legible(line), SMALL, room) for line in lines), strict=True)
+    names, sizes = zip(*(folded(figure, legible(line), SMALL, room) for line in lines), strict=True)
     axes[0].set_yticks(range(len(lines)), names, color=INK, parse_math=False)
     for label, size in zip(axes[0].get_yticklabels(), sizes, strict=True):
         label.set_size(size)
@@ -96,17 +114,19 @@ def fans(comparison: Comparable, *, leverage: float | None = None, title: str | 
     trials = [trial for trial in laboratory.at_leverage(leverage) if trial.id in comparison.fans]
     across = min(MOST_ACROSS, max(len(trials), 1))
     down = ceil(len(trials) / across) or 1
-    height = HEAD + FOOT + down * (FAN + 0.35)
-    what = "Equity over time, as multiples of the start,"
-    said = title or (f"{what} at {trials[0].leverage:g}x" if trials else what)
-    bands = "dark: 25 to 75 % of the paths, pale: 5 to 95 %, line: median, dashed: the market as it was" if laboratory.has_paths else ""
-    figure, top, bottom = _sheet(laboratory, height, said, note, bands)
+    pitch = FAN + ABOVE_FAN + BELOW_FAN
+    what = f"Equity over time at {trials[0].leverage:g}x leverage" if trials else "Equity over time"
+    said = f"{what}, as multiples of the start" if title is None else title
+    figure, top, bottom = _sheet(laboratory, "fans", HEAD + FOOT + KEY + down * pitch, said, note)
+    inch = 1 / figure.get_figheight()
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    figure.subplots_adjust(left=0.06, right=0.99, top=top - 0.2 / height, bottom=bottom, wspace=0.08, hspace=0.3)
+    gap = (ABOVE_FAN + BELOW_FAN) / FAN
+    figure.subplots_adjust(
+        left=LEFT, right=0.985, top=top - (KEY + ABOVE_FAN - 0.3) * inch, bottom=bottom + 0.2 * inch, wspace=0.08, hspace=gap
+    )
     panels = list(grid.flat)
     dress(panels)
-    low, high = laboratory.fan_limits([trial.id for trial in trials])
-    limits = (low / 1.5, high)  # with room for a line of words
+    limits = laboratory.fan_limits([trial.id for trial in trials])
     for axes, trial in zip(panels, trials, strict=False):
         _draw_fan(axes, laboratory, trial, limits)
     for number, axes in enumerate(panels):
@@ -114,6 +134,7 @@ def fans(comparison: Comparable, *, leverage: float | None = None, title: str | 
         if number + across >= len(trials):
             axes.tick_params(labelbottom=True)
             axes.set_xlabel("days", size=SMALL, color=GREY)
+    _draw_fan_key(figure, laboratory.has_paths, top + 0.3 * inch)
     return figure
 
 
@@ -127,7 +148,9 @@ def cliff(comparison: Comparable, *, by: str = "leverage", title: str | None = N
     if by not in ("leverage", "mean_leverage"):
         raise ValueError(f"the cliff is drawn by 'leverage' or by 'mean_leverage', was {by!r}")
     laboratory = Laboratory(comparison)
-    figure, top, bottom = _sheet(laboratory, 9, title, note)
+    has_kelly = isfinite(laboratory.kelly_leverage)
+    parabola = f"Kelly parabola: {laboratory.market['symbol']} held at that leverage all the time, without costs, funding or liquidation"
+    figure, top, bottom = _sheet(laboratory, "cliff", 9, title, note, parabola if has_kelly else "")
     axes = figure.subplots()
     figure.subplots_adjust(left=LEFT, right=NAMES, top=top, bottom=bottom)
     dress([axes])
@@ -144,16 +167,17 @@ def cliff(comparison: Comparable, *, by: str = "leverage", title: str | None = N
     axes.set_ylim(low, high)
     axes.axhline(0, color=INK, linewidth=1, zorder=2)
     _minus_axis(axes)
-    unit_axis(axes, "median log growth a year")
+    unit_axis(
+        axes, "median log growth a year (0.69 doubles the money)" if laboratory.has_paths else "log growth a year (0.69 doubles the money)"
+    )
     axes.set_xlabel("leverage set" if by == "leverage" else "mean effective leverage: notional / equity", size=SMALL, color=GREY)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=SMALL, labelcolor=INK)
     is_cut = any(growth < low for line in laboratory.growths() for growth in line.growths)
-    caught = f"✖ beyond the cap of {probability(laboratory.cap)}" if laboratory.has_paths else "✖ liquidated"
     panel_title(
         axes,
-        "The leverage cliff",
-        ("● within" if laboratory.has_paths else "● never liquidated", GREY),
-        (caught, GREY),
+        "A curve for each rule",
+        (f"● {_safe_said(laboratory)}", GREY),
+        (f"✖ {_caught_said(laboratory)}", GREY),
         *([("▼ lower than the panel", GREY)] if is_cut else []),
     )
     return figure
@@ -168,7 +192,7 @@ def pareto(comparison: Comparable, *, title: str | None = None, note: str = "") 
     from matplotlib.ticker import FuncFormatter
 
     laboratory = Laboratory(comparison)
-    figure, top, bottom = _sheet(laboratory, 10, title, note)
+    figure, top, bottom = _sheet(laboratory, "pareto", 10, title, note, _bars_said(laboratory))
     axes = figure.subplots()
     figure.subplots_adjust(left=LEFT, right=0.97, top=top, bottom=bottom)
     dress([axes])
@@ -176,24 +200,29 @@ def pareto(comparison: Comparable, *, title: str | None = None, note: str = "") 
     known = [trial for trial in laboratory.trials if isfinite(trial.figure(laboratory.risk)) and isfinite(trial.figure("wealth_50"))]
     low, high = wealth_limits(trial.figure("wealth_50") for trial in known)
     high *= (high / low) ** 0.08  # room for the name of the highest
-    _wealth_axis(axes, low, high)
+    _wealth_axis(axes, low, high, 12)
     axes.set_xlim(-0.02, 1.03)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.axhline(1, color=GREY, linewidth=1, linestyle=":", zorder=1)
     if laboratory.has_paths and isfinite(laboratory.cap):
         axes.axvline(laboratory.cap, color=RED, linewidth=1.4, linestyle="--", zorder=1)
+        cap = f"the cap, {probability(laboratory.cap)}"
+        style: dict[str, Any] = {"xytext": (5, -5), "textcoords": "offset points", "va": "top", "size": SMALL, "color": RED}
+        axes.annotate(cap, (laboratory.cap, 1), xycoords=("data", "axes fraction"), **style)
     _draw_trials(axes, laboratory, known, low)
-    frontier = [trial for trial in laboratory.frontier() if trial.figure("wealth_50") > 0]
-    _draw_frontier(axes, laboratory, frontier, low)
+    _draw_frontier(axes, laboratory, known, low)
     unit_axis(axes, "median final wealth, multiples of the start" if laboratory.has_paths else "final wealth, multiples of the start")
     risk = "probability of at least one liquidation" if laboratory.has_paths else "largest drawdown, inside bars"
     axes.set_xlabel(risk, size=SMALL, color=GREY)
-    key = (
-        [("● within the cap", BLUE), ("✖ beyond it", RED)]
-        if laboratory.has_paths
-        else [("● never liquidated", BLUE), ("✖ liquidated", RED)]
+    is_cut = any(trial.figure("wealth_50") < low for trial in known)
+    panel_title(
+        axes,
+        "Rules at leverages",
+        (f"● {_safe_said(laboratory)}", BLUE),
+        (f"✖ {_caught_said(laboratory)}", RED),
+        ("◆ unbeaten: none has more at less risk", GREEN),
+        *([("▼ lower than the panel", GREY)] if is_cut else []),
     )
-    panel_title(axes, f"{len(known)} combinations", *key, ("◆ frontier: none has more at less risk", GREEN))
     return figure
 
 
@@ -220,18 +249,37 @@ def _key_of(figure: "Figure", name: str) -> str:
 # -- words -----------------------------------------------------------------------------------------------------------
 
 
-def _sheet(laboratory: Laboratory, height: float, title: str | None, note: str, more: str = "") -> "tuple[Figure, float, float]":
+def _sheet(laboratory: Laboratory, key: str, height: float, title: str | None, note: str, more: str = "") -> "tuple[Figure, float, float]":
     settings, comparison = laboratory.settings, laboratory.comparison
     notes = [note, *getattr(comparison, "flags", ())]
     symbols = ", ".join(settings.get("symbols") or [laboratory.market["symbol"]])
-    paths = f"{laboratory.paths:,} bootstrap paths, seed {settings.get('seed')}" if laboratory.has_paths else "the market as it was"
+    count = laboratory.paths
+    paths = f"{count:,} bootstrap path{'s' * (count != 1)}, seed {settings.get('seed')}" if count else "the market as it was"
     span = settings.get("span")
     when = f", {str(span[0])[:10]} to {str(span[1])[:10]} UTC" if isinstance(span, list | tuple) and len(span) == 2 else ""
-    subtitle = f"{settings['strategy']} on {symbols}{when}; {len(laboratory.lines)} rules at {len(laboratory.leverages)} leverages; {paths}"
+    rules, levers = len(laboratory.lines), len(laboratory.leverages)
+    of = f"{rules} rule{'s' * (rules != 1)} at {levers} leverage{'s' * (levers != 1)}"
+    subtitle = f"{settings['strategy']} on {symbols}{when}; {of}; {paths}"
     subtitle += f"; {more}" if more else ""
-    return sheet(
-        height, [(headline(laboratory) if title is None else title, INK)], subtitle, "; ".join(filter(None, notes)), laboratory.lines
-    )
+    said = {"cliff": cliff_said, "pareto": pareto_said}.get(key, headline)(laboratory) if title is None else title
+    return sheet(height, [(said, INK)], subtitle, "; ".join(filter(None, notes)), laboratory.lines, is_whole=True)
+
+
+def _bars_said(laboratory: Laboratory) -> str:
+    confidence = probability(float(laboratory.settings.get("confidence") or 0.95))
+    return f"bars: {confidence} Wilson intervals" if laboratory.has_paths else ""
+
+
+def _safe_said(laboratory: Laboratory) -> str:
+    if not laboratory.has_paths:
+        return "never liquidated"
+    return f"liquidated on at most {probability(laboratory.cap)} of paths" if isfinite(laboratory.cap) else "within the cap"
+
+
+def _caught_said(laboratory: Laboratory) -> str:
+    if not laboratory.has_paths:
+        return "liquidated"
+    return f"on more than {probability(laboratory.cap)}" if isfinite(laboratory.cap) else "beyond the cap"
 
 
 def headline(laboratory: Laboratory) -> str:
@@ -247,6 +295,26 @@ def headline(laboratory: Laboratory) -> str:
     return f"{start}: {best.name}, {wealth} on the median path, {dead} liquidated"
 
 
+def cliff_said(laboratory: Laboratory) -> str:
+    """Return the sentence that the cliff tells: how many rules lose money at the lowest leverage and at the highest."""
+    told: list[str] = []
+    for lever in dict.fromkeys((laboratory.leverages[0], laboratory.leverages[-1])):
+        growths = [growth for line in laboratory.growths() for x, growth in zip(line.leverages, line.growths, strict=True) if x == lever]
+        told.append(f"{sum(growth < 0 for growth in growths)} of {len(growths)}{'' if told else ' rules lose money'} at {lever:g}x")
+    return f"The leverage cliff: {', '.join(told)}"
+
+
+def pareto_said(laboratory: Laboratory) -> str:
+    """Return the sentence that the scatter tells: how many combinations are within the cap, without paths how many are unbeaten."""
+    count = len(laboratory.trials)
+    if not laboratory.has_paths:
+        return f"Wealth against drawdown: {len(laboratory.frontier())} of {count} combinations unbeaten at both"
+    cap = f" of {probability(laboratory.cap)}" if isfinite(laboratory.cap) else ""
+    return (
+        f"Wealth against liquidation: {sum(trial.is_admitted for trial in laboratory.trials)} of {count} combinations within the cap{cap}"
+    )
+
+
 # -- heat maps -------------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +324,8 @@ def _draw_heat(axes: "Axes", laboratory: Laboratory, heat: Heat) -> None:
     axes.set_xlim(-0.5, len(laboratory.leverages) - 0.5)
     axes.set_ylim(len(laboratory.lines) - 0.5, -0.5)
     inches = axes.get_position().width * WIDTH / len(laboratory.leverages)
-    room = inches * 72 * 0.9 / 0.64  # points by letters
+    room = inches * 72 * 0.9 / LETTER  # points by letters
+    least = 4 if heat.key == "wealth_50" else 3  # letters that any cell has room for, for numbers of one size
     for row, line in enumerate(laboratory.lines):
         for column, leverage in enumerate(laboratory.leverages):
             value = float(heat.values[row, column])
@@ -264,28 +333,26 @@ def _draw_heat(axes: "Axes", laboratory: Laboratory, heat: Heat) -> None:
             share = strength(heat.key, value, heat.most) if isfinite(value) else 0.0
             color = HEAT_COLORS.get(heat.key, BLUE if share > 0 else ORANGE)
             face = _mixed(color, abs(share))
-            axes.add_patch(Rectangle((column - 0.49, row - 0.48), 0.98, 0.96, facecolor=face, edgecolor="none", zorder=1))
-            size = min(11.0, room / max(len(heat.said(value)), 4))
-            ink = "white" if abs(share) > DARK else INK
-            axes.text(column, row, heat.said(value), ha="center", va="center", size=size, color=ink, zorder=3)
+            axes.add_patch(Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=face, edgecolor="none", zorder=1))
+            size = min(11.0, room / max(len(heat.said(value)), least))
+            ink = _ink_on(face)
+            axes.text(column, row + 0.07, heat.said(value), ha="center", va="center", size=size, color=ink, zorder=3)
             if heat.key == "wealth_50" and trial is not None and laboratory.is_caught(trial):
-                axes.text(column + 0.45, row - 0.42, "✖", ha="right", va="top", size=6.5, color=ink, zorder=3)
+                axes.text(column + 0.45, row - 0.42, "✖", ha="right", va="top", size=7.5, color=ink, zorder=3)
             if trial is laboratory.best:
                 axes.add_patch(Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, edgecolor=INK, linewidth=2.2, zorder=4))
-    axes.set_xticks(
-        range(len(laboratory.leverages)), [f"{lever:g}x" for lever in laboratory.leverages], size=min(11.0, room / 4), color=GREY
-    )
+    levers = [f"{lever:g}x" for lever in laboratory.leverages]
+    axes.set_xticks(range(len(levers)), levers, size=min(11.0, room / max(map(len, levers))), color=GREY)
     axes.set_yticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("leverage", size=SMALL, color=GREY)
-    names = {
-        "wealth_50": f"Median wealth {TIMES} start" if laboratory.has_paths else f"Wealth {TIMES} start",
-        "p_liquidation": "P(liquidation), %",
-    }
-    names |= {"p_ruin": "P(ruin), %", "liquidations": "Liquidations", "max_drawdown": "Drawdown, %"}
-    marked = (" ✖ beyond the cap" if laboratory.has_paths else " ✖ liquidated") if heat.key == "wealth_50" else ""
-    axes.set_title(names[heat.key] + marked, loc="left", size=TITLE, color=GREY)
+    wealth = f"{'Median wealth' if laboratory.has_paths else 'Wealth'} at the end, {TIMES} the start"
+    names = {"wealth_50": wealth, "p_liquidation": "P(liquidation), % of paths", "p_ruin": "P(ruin), % of paths"}
+    names |= {"liquidations": "Liquidations", "max_drawdown": "Largest drawdown, %"}
+    figure: Any = axes.figure
+    name, size = fitted(figure, names[heat.key], TITLE, axes.get_position().width * WIDTH)
+    axes.set_title(name, loc="left", size=size, color=GREY)
 
 
 def _mixed(color: str, share: float) -> Any:
@@ -293,6 +360,12 @@ def _mixed(color: str, share: float) -> Any:
     from matplotlib.colors import to_rgb
 
     return tuple(1 - 0.92 * share * (1 - part) for part in to_rgb(color))
+
+
+def _ink_on(face: tuple[float, float, float]) -> str:
+    """Return which of white and INK can be told better from a ground (luminance as of WCAG 2)."""
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in face)
+    return "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < DARK else INK
 
 
 # -- fans ------------------------------------------------------------------------------------------------------------
@@ -306,30 +379,51 @@ def _draw_fan(axes: "Axes", laboratory: Laboratory, trial: Trial, limits: tuple[
     _wealth_axis(axes, *limits)
     axes.axhline(1, color=GREY, linewidth=1, linestyle=":", zorder=1)
     if laboratory.has_paths:
-        axes.fill_between(days, shown[0], shown[4], color=SKY, alpha=0.3, linewidth=0, zorder=2)
-        axes.fill_between(days, shown[1], shown[3], color=SKY, alpha=0.6, linewidth=0, zorder=3)
+        axes.fill_between(days, shown[0], shown[4], color=SKY, alpha=PALE_BAND, linewidth=0, zorder=2)
+        axes.fill_between(days, shown[1], shown[3], color=SKY, alpha=DARK_BAND, linewidth=0, zorder=3)
         if history is not None:
-            axes.plot(days, np.maximum(history, limits[0] / 2), color=ORANGE, linewidth=1.1, linestyle="--", zorder=4)
-    axes.plot(days, shown[2], color=BLUE, linewidth=1.8, zorder=5)
+            axes.plot(days, np.maximum(history, limits[0] / 2), zorder=4, **HISTORY)
+    axes.plot(days, shown[2], zorder=5, **MEDIAN)
     axes.set_xlim(float(days[0]), float(days[-1]))
-    figure: Any = axes.figure
-    name, size = fitted(figure, legible(trial.line), 13, axes.get_position().width * WIDTH - 0.1, weight="bold")
-    axes.set_title(name, loc="left", size=size, weight="bold", color=INK, parse_math=False)
     is_caught = laboratory.is_caught(trial)
     said = f"{multiple(trial.figure('wealth_50'))}, liquidations {trial.figure('liquidations'):g}"
     if laboratory.has_paths:
         dead, ruin = (probability(trial.figure(key)) for key in ("p_liquidation", "p_ruin"))
         said = f"median {multiple(trial.figure('wealth_50'))}, liquidated {dead}, ruin {ruin}"
-    style: dict[str, Any] = {"color": RED if is_caught else GREY, "weight": "bold" if is_caught else "normal", "va": "bottom", "zorder": 6}
-    axes.text(0.02, 0.02, ("✖ " if is_caught else "") + said, transform=axes.transAxes, size=11, **style)
+    _fan_words(axes, trial.line, ("✖ " if is_caught else "") + said, is_caught=is_caught)
 
 
-def _wealth_axis(axes: "Axes", low: float, high: float) -> None:
+def _fan_words(axes: "Axes", name: str, said: str, *, is_caught: bool) -> None:
+    """Write above a fan, where nothing is hidden, whose it is and what became of it."""
+    figure: Any = axes.figure
+    room, weight = axes.get_position().width * WIDTH, "bold" if is_caught else "normal"
+    text, size = fitted(figure, said, 11, room, weight=weight)
+    style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "annotation_clip": False}
+    axes.annotate(text, (0, 1), xytext=(0, 4), size=size, weight=weight, color=RED if is_caught else GREY, **style)
+    text, size = folded(figure, legible(name), FAN_NAME, room, weight="bold")
+    axes.annotate(text, (0, 1), xytext=(0, 19), size=size, weight="bold", color=INK, linespacing=1.1, parse_math=False, **style)
+
+
+def _draw_fan_key(figure: "Figure", has_paths: bool, top: float) -> None:
+    """Say once for all fans what their bands and lines are."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    keys: list[Any] = [Line2D([], [], label="median path" if has_paths else "the market as it was", **MEDIAN)]
+    if has_paths:
+        keys.append(Patch(facecolor=SKY, alpha=1 - (1 - PALE_BAND) * (1 - DARK_BAND), label="25 to 75 % of the paths"))
+        keys.append(Patch(facecolor=SKY, alpha=PALE_BAND, label="5 to 95 %"))
+        keys.append(Line2D([], [], label="the market as it was", **HISTORY))
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (LEFT, top), "borderaxespad": 0, "borderpad": 0}
+    figure.legend(handles=keys, ncols=len(keys), frameon=False, fontsize=SMALL, labelcolor=INK, columnspacing=2.0, **place)
+
+
+def _wealth_axis(axes: "Axes", low: float, high: float, most: int = 6) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    axes.yaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
+    axes.yaxis.set_major_locator(FixedLocator(log_ticks(low, high, most)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{TIMES}"))
 
@@ -352,7 +446,9 @@ def _draw_parabola(axes: "Axes", laboratory: Laboratory, by: str, low: float) ->
         axes.plot(levers[seen], growth[seen], color=INK, linewidth=2.2, linestyle="--", label="Kelly parabola", zorder=2)
     axes.set_xscale("log")
     axes.set_xlim(first, last)
-    axes.xaxis.set_major_locator(FixedLocator(laboratory.leverages if by == "leverage" else log_ticks(first, last, 10)))
+    axes.xaxis.set_major_locator(
+        FixedLocator(told_apart(laboratory.leverages, LEVERS_APART) if by == "leverage" else log_ticks(first, last, 10))
+    )
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
 
@@ -371,23 +467,56 @@ def _draw_trials(axes: "Axes", laboratory: Laboratory, trials: list[Trial], low:
         if laboratory.has_paths:
             first, last = ([trial.figure(f"p_liquidation_{edge}") for trial in chosen] for edge in ("low", "high"))
             axes.hlines(up, first, last, color=color, linewidth=1, alpha=0.3, zorder=2)
-        axes.plot(across, up, marker, color=color, markersize=size, markeredgecolor="white", alpha=0.85, clip_on=False, zorder=3)
+        style: dict[str, Any] = {"color": color, "markeredgecolor": "white", "clip_on": False, "zorder": 3}
+        axes.plot(across, up, marker, markersize=size, alpha=0.85, **style)
+        under = [x for x, trial in zip(across, chosen, strict=True) if trial.figure("wealth_50") < low]
+        axes.plot(under, [low] * len(under), "v", markersize=size + 2, **{**style, "zorder": 4})
 
 
-def _draw_frontier(axes: "Axes", laboratory: Laboratory, frontier: list[Trial], low: float) -> None:
+def _draw_frontier(axes: "Axes", laboratory: Laboratory, trials: list[Trial], low: float) -> None:
+    """Join what no other beats and name as many as have room, the best and the richest first."""
     from matplotlib.patheffects import withStroke
 
-    across, up = [trial.figure(laboratory.risk) for trial in frontier], [max(trial.figure("wealth_50"), low) for trial in frontier]
+    frontier = [trial for trial in laboratory.frontier() if trial.figure("wealth_50") > 0]
+
+    def spot(trial: Trial) -> tuple[float, float]:
+        return trial.figure(laboratory.risk), max(trial.figure("wealth_50"), low)
+
+    across, up = zip(*map(spot, frontier), strict=True) if frontier else ((), ())
     axes.plot(across, up, color=GREEN, linewidth=1.5, drawstyle="steps-post", zorder=4)
     axes.plot(across, up, "D", color=GREEN, markersize=10, markeredgecolor="white", zorder=5)
-    names = laboratory.named_frontier(*axes.get_ylim())
-    for number, trial in enumerate(frontier):
-        if trial.id not in names:
+    figure: Any = axes.figure
+    style: dict[str, Any] = {"textcoords": "offset points", "size": SMALL, "color": INK, "weight": "bold", "zorder": 6, "parse_math": False}
+    style["path_effects"] = [withStroke(linewidth=3, foreground="white")]
+    dots = [tuple(place) for place in axes.transData.transform([spot(trial) for trial in trials]) * 72 / figure.dpi]
+    window = tuple(axes.get_window_extent().extents * 72 / figure.dpi)
+    taken: list[Box] = []
+    for trial in sorted(frontier, key=lambda trial: (trial is not laboratory.best, -trial.figure("wealth_50"))):
+        name = legible(trial.name)
+        width = text_width(figure, name, SMALL, weight="bold") * 72
+        x, y = axes.transData.transform(spot(trial)) * 72 / figure.dpi
+        place = _free_place((x, y), width, window, taken, dots)
+        if place is not None:
+            right, up_by, box = place
+            taken.append(box)
+            align = "left" if right > 0 else "right"
+            axes.annotate(name, spot(trial), xytext=(right, up_by), ha=align, va="center", **style)
+
+
+def _free_place(
+    at: tuple[float, float], width: float, window: Box, taken: list[Box], dots: list[tuple[float, ...]]
+) -> tuple[float, float, Box] | None:
+    """Return where beside a mark a name of this width hides the fewest others: points to the right, points up and the room it takes.
+
+    None where each place is outside the window or on another name.
+    """
+    found = []
+    for number, (right, up) in enumerate(BESIDE):
+        left = at[0] + right - (width if right < 0 else 0.0)
+        box = (left, at[1] + up - SMALL * 0.7, left + width, at[1] + up + SMALL * 0.7)
+        is_out = box[0] < window[0] or box[1] < window[1] or box[2] > window[2] or box[3] > window[3]
+        if is_out or any(box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in taken):
             continue
-        is_right = across[number] > 0.6
-        style: dict[str, Any] = {"textcoords": "offset points", "size": SMALL, "color": INK, "weight": "bold", "zorder": 6}
-        style["path_effects"] = [withStroke(linewidth=3, foreground="white")]
-        place = (-10 if is_right else 10, 9)
-        axes.annotate(
-            legible(trial.name), (across[number], up[number]), xytext=place, ha="right" if is_right else "left", parse_math=False, **style
-        )
+        hidden = sum(box[0] - MARK < x < box[2] + MARK and box[1] - MARK < y < box[3] + MARK for x, y in dots)
+        found.append((hidden, number, (right, up, box)))
+    return min(found)[2] if found else None

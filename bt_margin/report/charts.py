@@ -3,7 +3,8 @@
 from math import isfinite, log10
 from typing import Any
 
-from ..laboratory import TIMES, Laboratory, Trial, cliff_panel, log_ticks, pareto_panel, wealth_limits
+from ..laboratory import TIMES, Laboratory, Trial, cliff_panel, log_ticks, pareto_panel, told_apart, wealth_limits
+from ..plots.drawing import cut
 from .drawn import key_for, trial_said
 from .pictures import Look, Mark, line_swatch, mark_swatch, plotly_text, told
 from .words import Words, minus, percent
@@ -15,6 +16,7 @@ CAUGHT = Mark("x", "red", 9)
 SAFE = Mark("circle", "blue", 8)
 BEST = Mark("diamond", "green", 11)
 UNDER = Mark("triangle-down", "grey", 9)
+MOST_LETTERS = 36  # of a rule beside its mark, half a chart
 EDGE = 0.015  # of a chart's height: marks of what lies lower stand so much above its edge
 RIM = {"color": "$card", "width": 1}  # of a mark
 
@@ -117,7 +119,7 @@ class Charts:
         across = {"tickformat": ",.3~%", "range": [-0.03, 1.04], "title": {"text": plotly_text(words[f"axis_{risk}"])}, "zeroline": False}
         up = {
             "type": "log", "range": [log10(low), log10(high)], "title": {"text": plotly_text(words["axis_wealth"])},
-            **_ticks(log_ticks(low, high), TIMES),
+            **_ticks(log_ticks(low, high, 9), TIMES),
         }  # fmt: skip
         lines = [
             {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": "$muted", "width": 1, "dash": "dot"}}
@@ -146,8 +148,10 @@ class Charts:
         if is_frontier:
             trace |= {
                 "line": {"color": "$green", "width": 1.4, "shape": "hv"},
-                "text": [f"{plotly_text(trial.line)} {trial.leverage:g}x" if trial.id in names else "" for trial in trials],
-                "textposition": ["top left" if share > 0.55 else "top right" for share in shares],
+                "text": [
+                    plotly_text(f"{cut(trial.line, MOST_LETTERS)} {trial.leverage:g}x") if trial.id in names else "" for trial in trials
+                ],
+                "textposition": ["top left" if share > 0.5 else "top right" for share in shares],
                 "textfont": {"color": "$ink"},
             }
         if self.laboratory.has_paths:
@@ -170,19 +174,9 @@ class Charts:
 
 def _lever_axis(levers: list[float], title: str, *, exact: bool) -> dict[str, Any]:
     low, high = min(levers), max(levers)
-    ticks = _told_apart(sorted(set(levers))) if exact else log_ticks(low / 1.15, high * 1.15, 8)
+    ticks = told_apart(levers, 1 / 12) if exact else log_ticks(low / 1.15, high * 1.15, 8)
     limits = [log10(low / 1.15), log10(high * 1.15)]
     return {"type": "log", "tickangle": 0, "range": limits, "title": {"text": plotly_text(title)}, **_ticks(ticks, "x")}
-
-
-def _told_apart(levers: list[float]) -> list[float]:
-    """Return leverages whose names have room on an axis by logarithms, the first and the last among them."""
-    room = log10(levers[-1] / levers[0]) / 12 if len(levers) > 1 else 0.0
-    shown: list[float] = []
-    for lever in levers:
-        if not shown or log10(lever / shown[-1]) >= room:
-            shown.append(lever)
-    return shown
 
 
 def _ticks(values: list[float], suffix: str) -> dict[str, Any]:

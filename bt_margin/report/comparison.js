@@ -37,4 +37,11 @@ page.charts.filter((chart) => chart.views).forEach((chart) => {
   $$(`[data-chart="${chart.key}"]`).forEach((button, place) => button.addEventListener("click", () => showView(chart, place)));
 });
 
-begin(() => { document.body.dataset.drawn = "0"; }, () => { if (isReady) page.charts.forEach((chart) => drawChart(chart)); });
+/** Name marks where there is room for names; a narrow screen has them in the box of a mark and in the table. */
+function nameMarks() {
+  page.charts.forEach((chart) => chart.data.filter((trace) => trace.textfont).forEach((trace) => {
+    trace.mode = isNarrow() ? "lines+markers" : "lines+markers+text";
+  }));
+}
+
+begin(() => { document.body.dataset.drawn = "0"; }, () => { if (!isReady) return; nameMarks(); page.charts.forEach((chart) => drawChart(chart)); });

@@ -9,6 +9,7 @@ from ..laboratory import QUANTILES, Laboratory, Trial, fans_panel, multiple, pro
 from ..result import plain, version_of
 from .charts import Charts
 from .drawn import (
+    PALE,
     between,
     fan_drawing,
     heat_cells,
@@ -206,7 +207,6 @@ class _Page:
             rows, name = heat_cells(laboratory, heat, words), words.told(heat.title)
             maps.append(
                 {
-                    "room": f"{13 + 2.8 * len(columns):.1f}em",
                     "key": heat.key,
                     "title": name,
                     "caption": words[captions.get(heat.key, "heat_caption")],
@@ -417,7 +417,7 @@ def _fan_key(words: Words, has_paths: bool) -> list[dict[str, Any]]:
     return [
         median,
         {"look": block("1"), "label": words["key_half"]},
-        {"look": block(".45"), "label": words["key_most"]},
+        {"look": block(PALE), "label": words["key_most"]},
         {"look": line_swatch(Look("orange", 1.6, "dash")), "label": words["key_history"]},
     ]
 

@@ -16,7 +16,9 @@ FAN_POINTS = 120
 SPARK = (96, 22)
 SPARK_POINTS = 40
 STRONGEST = 88  # per cent of a colour in the cell of a heat map
-HOT = 52  # from here on its number is written in the ground's colour
+TURNS = {"death": (74, 74)}  # per cent from which on a number is better told in the ground's colour, a dark one's and a light one's
+OTHERS_TURN = (66, 86)  # of other looks
+PALE = ".65"  # how opaque the band of 5 to 95 % is
 
 
 def between(trial: Trial, key: str, words: Words) -> str:
@@ -44,10 +46,9 @@ def heat_cells(laboratory: Laboratory, heat: Heat, words: Words) -> list[dict[st
             trial = laboratory.by_cell.get((line, leverage))
             look, share = heat_look(heat.key, value, most)
             is_marked = heat.key == "wealth_50" and trial is not None and laboratory.is_caught(trial)
-            text = heat.said(value) + (" ✖" if is_marked else "")
-            is_best = trial is laboratory.best
-            classes = " ".join(filter(None, (look, "hot" if share > HOT else "", "best" if is_best else "")))
-            cells.append({"text": text, "look": classes, "share": share, "said": "" if trial is None else trial_said(trial, words)})
+            classes = " ".join([look, *heat_states(look, share), *(["best"] if trial is laboratory.best else [])])
+            said = "" if trial is None else trial_said(trial, words)
+            cells.append({"text": heat.said(value), "is_marked": is_marked, "look": classes, "share": share, "said": said})
         rows.append({"name": line, "cells": cells})
     return rows
 
@@ -59,6 +60,11 @@ def heat_look(key: str, value: float, most: float) -> tuple[str, int]:
     share = strength(key, value, most)
     look = ("gain" if share > 0 else "loss") if key == "wealth_50" else "ruin" if key == "p_ruin" else "death"
     return look, round(STRONGEST * abs(share))
+
+
+def heat_states(look: str, share: int) -> list[str]:
+    """Return whether a cell is 'warm' and 'hot': its number is then better told in the ground's colour, on a dark ground, on any."""
+    return [name for name, least in zip(("warm", "hot"), TURNS.get(look, OTHERS_TURN), strict=True) if share >= least]
 
 
 def trial_said(trial: Trial, words: Words) -> str:
@@ -100,7 +106,7 @@ def fan_drawing(laboratory: Laboratory, trial: Trial, limits: tuple[float, float
     x = across(days)
     parts = _fan_axes(span, limits, words)
     if laboratory.has_paths:
-        parts += [_band(x, up(fan[0]), up(fan[4]), ".45"), _band(x, up(fan[1]), up(fan[3]), "1")]
+        parts += [_band(x, up(fan[0]), up(fan[4]), PALE), _band(x, up(fan[1]), up(fan[3]), "1")]
     if history is not None and laboratory.has_paths:
         parts.append(f'<path d="{_line(x, up(history))}" stroke="var(--orange)" stroke-width="1.1" stroke-dasharray="4 2"/>')
     parts.append(f'<path d="{_line(x, up(fan[2]))}" stroke="var(--blue)" stroke-width="1.8"/>')
