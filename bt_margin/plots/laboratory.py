@@ -409,11 +409,11 @@ def _draw_fan_key(figure: "Figure", has_paths: bool, top: float) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    keys: list[Any] = [Line2D([], [], label="median path" if has_paths else "the market as it was", **MEDIAN)]
+    keys: list[Any] = [Line2D([], [], label="median path" if has_paths else "on the market as it was", **MEDIAN)]
     if has_paths:
         keys.append(Patch(facecolor=SKY, alpha=1 - (1 - PALE_BAND) * (1 - DARK_BAND), label="25 to 75 % of the paths"))
         keys.append(Patch(facecolor=SKY, alpha=PALE_BAND, label="5 to 95 %"))
-        keys.append(Line2D([], [], label="the market as it was", **HISTORY))
+        keys.append(Line2D([], [], label="on the market as it was", **HISTORY))
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (LEFT, top), "borderaxespad": 0, "borderpad": 0}
     figure.legend(handles=keys, ncols=len(keys), frameon=False, fontsize=SMALL, labelcolor=INK, columnspacing=2.0, **place)
 

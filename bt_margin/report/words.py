@@ -212,7 +212,7 @@ EN = {
     "key_median": "median",
     "key_half": "25 to 75 % of the paths",
     "key_most": "5 to 95 %",
-    "key_history": "the market as it was",
+    "key_history": "on the market as it was",
     "key_kelly": "Kelly parabola of the market",
     "key_caught": "beyond the cap of {cap}",
     "key_under": "lower than this chart reaches",
