@@ -78,6 +78,8 @@ class Request:
             raise ValueError(f"what to fetch is some of {','.join(KINDS)}, each once, was {','.join(self.kinds)!r}")
         if self.until is not None and self.until <= self.since:
             raise ValueError(f"since, {iso(self.since)}, must be before until, {iso(self.until)}")
+        if not any(mark.isalnum() for mark in self.symbol):
+            raise ValueError(f"a symbol is a contract's name such as BTCUSDT, was {self.symbol!r}")
         micros_of(self.timeframe)
 
     @property

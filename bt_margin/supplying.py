@@ -66,6 +66,9 @@ def _lines(fetched: Fetched) -> Iterator[str]:
     for entry in fetched.manifest["files"]:
         yield f"{did} {fetched.path.with_name(entry['file'])}: {_told(entry)}"
     yield f"{did} {fetched.path}"
+    asked, end = fetched.manifest["asked"]["until"], fetched.manifest["end"]
+    if fetched.was_there and asked != end:
+        yield f"All of it ends at {end}, when it was fetched; to have what came since, name another folder with --out."
 
 
 def _told(entry: Mapping[str, Any]) -> str:

@@ -709,12 +709,13 @@ def test_a_symbol_that_is_none_or_several_is_one_sentence(tmp_path: Path) -> Non
     [
         ({"kinds": ("last", "oracle")}, "some of last,mark,index,funding,tiers, each once, was 'last,oracle'"),
         ({"until": BASE}, "since, 2024-01-01T00:00:00Z, must be before until, 2024-01-01T00:00:00Z"),
+        ({"symbol": ""}, "a symbol is a contract's name such as BTCUSDT, was ''"),
         ({"timeframe": "1M"}, "a timeframe is a number and s, min, h, d or w"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_one_sentence(terms: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        Request("binance", "BTCUSDT", BASE, **{"until": None, **terms})
+        Request(**{"venue": "binance", "symbol": "BTCUSDT", "since": BASE, **terms})
 
 
 def test_a_timeframe_that_the_venue_has_not_and_a_future_are_one_sentence(tmp_path: Path) -> None:
@@ -757,6 +758,21 @@ def test_the_command_writes_tells_and_goes_on_after_ctrl_c(venue: FakeExchange, 
 
     code, out, _ = told(capsys, *ORDER, tmp_path, "--json")
     assert code == 0 and json.loads(out)["asked"]["until"] == "2024-01-03T00:00:00Z"
+
+
+def test_the_command_says_of_a_fetch_that_ended_at_its_time_that_more_may_be_had(
+    venue: FakeExchange, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for until in ([], ["--until", "2999-01-01"]):
+        words = ("--symbol", "BTCUSDT", "--since", "2024-01-01", "--what", "tiers", *until, "--out", tmp_path / f"{len(until)}")
+        assert "All of it ends" not in told(capsys, *words)[1]
+        code, out, _ = told(capsys, *words)
+        assert code == 0
+        assert re.search(
+            r"^All of it ends at \S+Z, when it was fetched; to have what came since, name another folder with --out\.$", out, re.M
+        )
+    told(capsys, *ORDER, tmp_path / "whole")
+    assert "All of it ends" not in told(capsys, *ORDER, tmp_path / "whole")[1]
 
 
 def test_the_command_ends_with_1_where_something_is_missing(
