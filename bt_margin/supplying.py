@@ -7,6 +7,7 @@ the series has warnings.
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,6 +92,8 @@ def join(
     """
     if out.suffix.lower() not in (".parquet", ".csv"):
         raise ValueError(f"--out names a .parquet or a .csv file, was {out}")
+    if out.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise ValueError(f"to write {out.name} needs pyarrow: run pip install 'bt_margin[parquet]', or name a .csv")
     if out.exists():
         raise ValueError(f"--out would write over {out}; name a file that is not there")
     reading = chained(files, "", "", Terms(shape=shape))
