@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -819,3 +820,24 @@ def test_the_page_says_of_each_venue_what_ccxt_has(monkeypatch: pytest.MonkeyPat
     for venue, *cells in rows:
         has = getattr(real, fetching.CCXT_IDS.get(venue.strip("`"), venue.strip("`")))().has
         assert [any(has.get(name) for name in names) for names in fetching.ABILITIES.values()] == [cell != "no" for cell in cells]
+
+
+def test_the_commands_of_the_pages_fetch_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    year, hours = 1_609_459_200_000, 31 * 24  # January 2021
+    bars = candles(hours, start=year)
+    told_by = {"last": bars, "mark": bars, "index": bars, "funding": settlements(hours // 8, start=year), "tiers": TIERS}
+    venues = {name: FakeExchange(told_by, id=name, style=style) for name, style in (("binanceusdm", "from"), ("bybit", "window"))}
+    monkeypatch.setitem(sys.modules, "ccxt", fake.library(**venues))
+    found = 0
+    for page in ("docs/fetching.md", "README.md", "README.zh-CN.md"):
+        text = (Path(__file__).parents[1] / page).read_text("utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^bt-margin data fetch (.*)$", text, re.M):
+            folder = tmp_path / f"{found}"
+            folder.mkdir()
+            monkeypatch.chdir(folder)
+            code, out, err = told(capsys, *shlex.split(line))
+            assert (code, err) == (0, "") and f"{hours} rows, 2021-01-01T00:00:00Z to 2021-01-31T23:00:00Z; gaps: 2021-02-01" in out
+            found += 1
+    assert found == 3
