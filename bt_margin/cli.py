@@ -299,11 +299,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; every error of use or input is one sentence on stderr and exit code 2."""
     from .loading import UserCodeError, as_options
 
-    lift()
-    command = typer.main.get_command(app)
-    if isinstance(sys.stdout, TextIOWrapper):  # a block of a spark line that a stream cannot write is no reason to fail
-        sys.stdout.reconfigure(errors="replace")
     try:
+        lift()
+        command = typer.main.get_command(app)
+        if isinstance(sys.stdout, TextIOWrapper):  # a block of a spark line that a stream cannot write is no reason to fail
+            sys.stdout.reconfigure(errors="replace")
         code = command.main(args=arguments, prog_name=NAME, standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of Ctrl-C; our own ends are SystemExit
             raise KeyboardInterrupt

@@ -9,6 +9,7 @@ bytes that it would have left uninterrupted. Only ccxt's documented interface is
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import pairwise
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from .frames import PRICES, epoch_bounds, listed
+from .locking import HeldError, held
 from .resampling import micros_of
 from .venues import plain_symbol, readers
 
@@ -46,7 +48,8 @@ PAGE_OF_CANDLES = 500
 PAGE_OF_FUNDING = 100  # Bybit and OKX answer no more, and leave out the oldest of what was asked for
 SMALLEST_PAGE = 100  # of those that venues answer: what is passed where a page is empty, for nothing may lie beyond it
 MILLI = 1_000  # microseconds
-HOUR = 3_600_000  # milliseconds
+SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000  # milliseconds
+LONGEST_SPAN = 200 * DAY  # of a page: more Binance does not tell of coin-margined contracts (its documentation of /dapi/v1/klines, 2026-11)
 JITTER = 2_000  # milliseconds that a settlement may be told off its minute
 TRIES = 8
 FIRST_WAIT, LONGEST_WAIT, BUSY_WAIT = 1.0, 60.0, 10.0  # seconds; the last is the least after "too many requests"
@@ -75,6 +78,8 @@ class Request:
             raise ValueError(f"what to fetch is some of {','.join(KINDS)}, each once, was {','.join(self.kinds)!r}")
         if self.until is not None and self.until <= self.since:
             raise ValueError(f"since, {iso(self.since)}, must be before until, {iso(self.until)}")
+        if not any(mark.isalnum() for mark in self.symbol):
+            raise ValueError(f"a symbol is a contract's name such as BTCUSDT, was {self.symbol!r}")
         micros_of(self.timeframe)
 
     @property
@@ -137,31 +142,83 @@ def fetch(
     ValueError in one sentence where the venue cannot be asked; what was fetched stays for the next attempt.
     """
     path = folder / f"{request.stem}-{request.timeframe}.manifest.json"
-    part = folder / f".{request.stem}-{request.timeframe}.fetch.part"
     if path.exists():
-        kept = _kept(path, request)
-        part.unlink(missing_ok=True)
-        return Fetched(kept, path, was_there=True)
+        return _was_there(path, request)
     library = _ccxt()
     venue = _Venue(exchange if exchange is not None else _connected(library, request.venue), library, sleep)
+    venue.refuse_timeframe(request)
     now = int(clock() * 1_000)
     end = now if request.until is None else min(request.until, now)
     if end <= request.since:
         raise ValueError(f"since, {iso(request.since)}, is not over yet; it is {iso(now)}")
-    folder.mkdir(parents=True, exist_ok=True)
     head = {"asked": request.asked(), "started": iso(now), "end": end, "exchange": venue.exchange.id, "ccxt": library.__version__}
-    if not (part.exists() and next(_whole_lines(part)[0], None)):
-        _refuse_taken(folder, request)
-    journal = _Journal.opened(part, head)
-    job = _Job(request, venue, journal, venue.symbol_of(request.symbol), journal.head["end"], clock, tell)
-    missing = job.gathered()
-    if len(missing) == len(request.kinds):
+    with _alone(folder, request):
+        if path.exists():
+            return _was_there(path, request)
+        part = _journal_of(path)
+        is_begun = part.exists() and next(_whole_lines(part)[0], None) is not None
+        _refuse_taken(folder, request, is_begun=is_begun)
+        journal = _Journal.opened(part, head)
+        try:
+            job = _Job(request, venue, journal, venue.symbol_of(request.symbol), journal.head["end"], clock, tell)
+            missing = job.gathered()
+        except ValueError:
+            if journal.is_empty:  # nor of any use to another attempt, which may ask for something else
+                part.unlink()
+            raise
+        if len(missing) == len(request.kinds):
+            part.unlink()
+            raise ValueError("; ".join(missing.values()))
+        manifest = job.written(folder, missing)
+        _replace(path, lambda draft: draft.write_text(json.dumps(manifest, indent=2) + "\n", "utf-8"))
         part.unlink()
-        raise ValueError("; ".join(missing.values()))
-    manifest = job.written(folder, missing)
-    _replace(path, lambda draft: draft.write_text(json.dumps(manifest, indent=2) + "\n", "utf-8"))
-    part.unlink()
     return Fetched(manifest, path)
+
+
+@contextmanager
+def _alone(folder: Path, request: Request) -> Iterator[None]:
+    """Keep other fetches of the contract out of a folder, which is made where it is not there; ValueError where one is at work."""
+    is_new = not folder.exists()
+    lock = folder / f".{request.stem}.fetch.lock"
+    try:
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+        with held(lock):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows removes no file that is open; one that nobody holds hinders nobody
+                    lock.unlink()
+    except HeldError as holder:
+        told = f"another fetch of {request.stem} is at work in {folder} ({holder})"
+        raise ValueError(f"{told}; wait for its end, or name another folder with --out") from None
+    finally:
+        if is_new:
+            with suppress(OSError):  # it holds files, as it should
+                folder.rmdir()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or _first_line(error)
+        raise ValueError(
+            f"cannot write {path} ({reason}); what was fetched before is kept, run the same again when it can be, or name another folder "
+            "with --out"
+        ) from error
+
+
+def _journal_of(manifest: Path) -> Path:
+    return manifest.with_name(f".{manifest.name.removesuffix('.manifest.json')}.fetch.part")
+
+
+def _was_there(path: Path, request: Request) -> Fetched:
+    kept = _kept(path, request)
+    _journal_of(path).unlink(missing_ok=True)
+    return Fetched(kept, path, was_there=True)
 
 
 def _kept(path: Path, request: Request) -> dict[str, Any]:
@@ -182,13 +239,32 @@ def _kept(path: Path, request: Request) -> dict[str, Any]:
     return manifest
 
 
-def _refuse_taken(folder: Path, request: Request) -> None:
-    """Raise ValueError where a fetch that begins would write over a file: rates are called the same for bars of any length."""
-    for kind in request.kinds:
+def _refuse_taken(folder: Path, request: Request, *, is_begun: bool) -> None:
+    """Raise ValueError where a fetch would write over a file of another one: rates are called the same for bars of any length."""
+    names = {request.name(kind) for kind in request.kinds}
+    for path, other in _others(folder, request):
+        shared = sorted(names & {other.name(kind) for kind in other.kinds})
+        if shared:
+            raise ValueError(f"{shared[0]} is of the fetch of {path}; finish or remove that one, or name another folder with --out")
+    if is_begun:  # what is there is its own
+        return
+    for name in sorted(names):
         for suffix in (".parquet", ".csv", ".json"):
-            place = folder / f"{request.name(kind)}{suffix}"
+            place = folder / f"{name}{suffix}"
             if place.exists():
                 raise ValueError(f"{place} is there already and not of this fetch; name another folder with --out, or move it away")
+
+
+def _others(folder: Path, request: Request) -> Iterator[tuple[Path, Request]]:
+    """Yield the other fetches of a contract in a folder, done or begun, each with its manifest or its journal."""
+    own = folder / f"{request.stem}-{request.timeframe}.manifest.json"
+    for path in sorted({*folder.glob(f"{request.stem}-*.manifest.json"), *folder.glob(f".{request.stem}-*.fetch.part")}):
+        if path in (own, _journal_of(own)):
+            continue
+        with suppress(ValueError, KeyError, TypeError):  # nothing of ours
+            told = json.loads(path.read_text("utf-8")) if path.suffix == ".json" else next(_whole_lines(path)[0], ({}, 0))[0]
+            asked = told["asked"]
+            yield path, Request(asked["venue"], asked["symbol"], 0, None, asked["timeframe"], tuple(asked["what"]))
 
 
 def _digest(path: Path) -> str:
@@ -202,8 +278,9 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all."""
     draft = path.with_name(f".{path.name}.draft")
     try:
-        write(draft)
-        draft.replace(path)
+        with _writing(path):
+            write(draft)
+            draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -262,9 +339,18 @@ class _Venue:
         """Return whether ccxt tells a kind of data of this venue, by itself or put together from others ('emulated')."""
         return any(self.exchange.has.get(name) for name in ABILITIES[kind])
 
+    def refuse_timeframe(self, request: Request) -> None:
+        """Raise ValueError where candles are asked for, of a length that the venue has not."""
+        known = self.exchange.timeframes or {}
+        if request.timeframe not in known and set(request.kinds) & set(CANDLES):
+            raise ValueError(f"{self.exchange.id} has no candles of {request.timeframe}; it has {listed(known)}")
+
     def symbol_of(self, symbol: str) -> str:
         """Return ccxt's symbol of the one perpetual contract that is meant: by its own, the venue's or the plain spelling."""
-        swaps = [market for market in self.asked("load_markets").values() if market.get("swap")]
+        try:
+            swaps = [market for market in self.asked("load_markets").values() if market.get("swap")]
+        except UnavailableError as reason:
+            raise ValueError(f"{reason}; name another venue, or hand bt_margin.fetching.fetch an exchange of your own") from None
         wanted = {symbol.upper(), plain_symbol(symbol)}
         for fits in (
             lambda market: symbol == market["symbol"],
@@ -280,7 +366,7 @@ class _Venue:
                 raise ValueError(f"{symbol} may be {listed(names)} at {self.exchange.id}; say which")
         near = sorted(market["symbol"] for market in swaps if market["base"] and symbol.upper().startswith(market["base"]))[:6]
         known = f"those near it: {listed(near)}" if near else f"it lists {len(swaps)}"
-        raise ValueError(f"{self.exchange.id} lists no perpetual contract {symbol}; {known}")
+        raise ValueError(f"{self.exchange.id} lists no perpetual contract {symbol}; {known}; what was delisted is in a venue's archives")
 
 
 def _first_line(error: Exception) -> str:
@@ -314,7 +400,8 @@ class _Journal:
         lines, length = _whole_lines(path) if path.exists() else (iter(()), 0)
         first = next(lines, None)
         if first is None:
-            path.write_bytes(b"")
+            with _writing(path):
+                path.write_bytes(b"")
             _append(path, head)
             return cls(path, head)
         if first[0].get("asked") != head["asked"]:
@@ -346,6 +433,11 @@ class _Journal:
         _append(self.path, entry)
         self._took(entry)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been told yet."""
+        return not self.reached and self.tiers is None
+
     def rows(self, kind: str) -> Iterator[Row]:
         """Yield the rows of a kind in order of time."""
         for entry, _ in _whole_lines(self.path)[0]:
@@ -355,7 +447,7 @@ class _Journal:
 
 def _append(path: Path, entry: Mapping[str, Any]) -> None:
     text = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode()
-    with path.open("ab") as file:
+    with _writing(path), path.open("ab") as file:
         file.write(b"%08x %b\n" % (crc32(text), text))
 
 
@@ -389,6 +481,7 @@ class _Job:
     end: int
     clock: Callable[[], float]
     tell: Callable[[str, float], object]
+    busy_until: dict[str, int] = field(default_factory=dict)  # by kind, where a day ends that is known to have bars
 
     def gathered(self) -> dict[str, str]:
         """Fetch all pages that the journal lacks, and return why a kind is missing."""
@@ -408,9 +501,6 @@ class _Job:
                 retrieved = iso(int(self.clock() * 1_000))
                 self.journal.add({"kind": kind, "retrieved": retrieved, "tiers": self._tiers()})
             return
-        if kind in CANDLES and self.request.timeframe not in (self.venue.exchange.timeframes or {}):
-            known = listed(self.venue.exchange.timeframes or {})
-            raise ValueError(f"{self.venue.exchange.id} has no candles of {self.request.timeframe}; it has {known}")
         since = self.request.since - (0 if kind in CANDLES else JITTER)
         cursor = self.journal.reached.get(kind, since)
         while cursor < self._stop(kind):
@@ -439,7 +529,7 @@ class _Job:
         Some venues answer the end of the span that so many rows would fill, and leave out its beginning: what a page that begins
         late lacks is asked for by itself, until it is there or nothing is.
         """
-        limit = PAGE_OF_CANDLES if kind in CANDLES else PAGE_OF_FUNDING
+        limit = min(PAGE_OF_CANDLES, max(LONGEST_SPAN // self.request.step, 1)) if kind in CANDLES else PAGE_OF_FUNDING
         rows = self._asked(kind, cursor, limit)
         while rows and rows[0][0] - cursor >= self._usual_step(kind, rows):
             first = rows[0][0]
@@ -453,10 +543,29 @@ class _Job:
             rows = earlier + rows
         stop = self._stop(kind)
         if not rows:
-            passed = self.request.step if kind in CANDLES else HOUR
-            return Page(kind, cursor, min(cursor + SMALLEST_PAGE * passed, stop), [])
-        after = rows[-1][0] + (self.request.step if kind in CANDLES else 1)
+            passed = min(SMALLEST_PAGE, limit) * (self.request.step if kind in CANDLES else HOUR)
+            return Page(kind, cursor, min(max(cursor + passed, self._next_day(kind, cursor)), stop), [])
+        after = rows[-1][0] + (self.request.step if kind in CANDLES else JITTER + 1)
         return Page(kind, cursor, min(after, stop), [row for row in rows if row[0] < stop])
+
+    def _next_day(self, kind: str, cursor: int) -> int:
+        """Return where the first day after an instant opens that has bars, or that instant where it is not known.
+
+        A day that has a bar has a daily one, so that years before a listing take a few questions. Settlements need no bars.
+        """
+        venue = self.venue.exchange
+        if kind not in CANDLES or self.request.step >= DAY or "1d" not in venue.timeframes or cursor < self.busy_until.get(kind, cursor):
+            return cursor
+        day, stop = cursor - 2 * DAY, self._stop(kind)  # days may open at another hour than midnight
+        while day < stop:
+            answer = self.venue.asked(METHODS[kind], self.symbol, "1d", day, SMALLEST_PAGE)
+            days = [_candle(row, kind, venue.id)[0] for row in _sequence(answer, kind, venue.id)]
+            opening = min((opens for opens in days if opens + DAY > cursor), default=None)
+            if opening is not None:
+                self.busy_until[kind] = opening + DAY
+                return opening
+            day += SMALLEST_PAGE * DAY
+        return stop
 
     def _usual_step(self, kind: str, rows: Sequence[Row]) -> int:
         """Return how late after its beginning a page may begin: by a bar, or by the shortest interval of its settlements."""
@@ -473,14 +582,15 @@ class _Job:
         else:
             answer = self.venue.asked("fetch_funding_rate_history", self.symbol, since, limit, *([params] if params else []))
             rows = [_settlement(row, self.venue.exchange.id) for row in _sequence(answer, kind, self.venue.exchange.id)]
-        found: dict[int, Row] = {}
-        for row in rows:
-            if row[0] < since:
-                continue
-            if found.setdefault(row[0], row) != row and row[0] < self._stop(kind):  # a bar that runs may be told twice
+        near = 0 if kind in CANDLES else JITTER
+        found: list[Row] = []
+        for row in sorted((row for row in rows if row[0] >= since), key=lambda row: row[0]):
+            if not found or row[0] - found[-1][0] > near:
+                found.append(row)
+            elif row[1:] != found[-1][1:] and row[0] < self._stop(kind):  # a bar that runs may be told twice
                 told = f"{self.venue.exchange.id} told {kind} of {iso(row[0])} twice with other numbers"
                 raise ValueError(f"{told}; leave that time out, or ask again later")
-        return [found[stamp] for stamp in sorted(found)]
+        return found
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -576,7 +686,8 @@ def _candle(row: Any, kind: str, venue: str) -> Row:
     if not isinstance(row, list | tuple) or len(row) < 5:
         raise ValueError(f"{venue} answered a row of {kind} that is no candle, {str(row)[:60]}; update ccxt, or ask again later")
     numbers = [_number(value, kind, venue) for value in row[1 : 6 if kind == "last" else 5]]
-    return [_stamp(row[0], kind, venue), *numbers, *([None] if kind == "last" and len(row) == 5 else [])]
+    opens = (_stamp(row[0], kind, venue) + SECOND // 2) // SECOND * SECOND  # some are told a few milliseconds late
+    return [opens, *numbers, *([None] if kind == "last" and len(row) == 5 else [])]
 
 
 def _settlement(row: Any, venue: str) -> Row:

@@ -7,6 +7,7 @@ the series has warnings.
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,6 +67,9 @@ def _lines(fetched: Fetched) -> Iterator[str]:
     for entry in fetched.manifest["files"]:
         yield f"{did} {fetched.path.with_name(entry['file'])}: {_told(entry)}"
     yield f"{did} {fetched.path}"
+    asked, end = fetched.manifest["asked"]["until"], fetched.manifest["end"]
+    if fetched.was_there and asked != end:
+        yield f"All of it ends at {end}, when it was fetched; to have what came since, name another folder with --out."
 
 
 def _told(entry: Mapping[str, Any]) -> str:
@@ -88,6 +92,8 @@ def join(
     """
     if out.suffix.lower() not in (".parquet", ".csv"):
         raise ValueError(f"--out names a .parquet or a .csv file, was {out}")
+    if out.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise ValueError(f"to write {out.name} needs pyarrow: run pip install 'bt_margin[parquet]', or name a .csv")
     if out.exists():
         raise ValueError(f"--out would write over {out}; name a file that is not there")
     reading = chained(files, "", "", Terms(shape=shape))

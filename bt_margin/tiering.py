@@ -71,6 +71,8 @@ def diff(
 ) -> None:
     """Print what changed of a contract's tiers between two dates."""
     old, new = in_force(venue, symbol, before), in_force(venue, symbol, after)
+    if after is not None and _moment(before) > _moment(after):
+        raise ValueError(f"--from is the earlier day and --to the later one, were {before} and {after}")
     changes = list(changed(old.table, new.table))
     if as_json:
         plain = [{name: _finite(value) for name, value in change.items()} for change in changes]
@@ -134,10 +136,14 @@ def in_force(venue: str, symbol: str, date: str | None) -> Dated:
     contract = venues.load(venue.lower(), date).contract(symbol)
     start, table = contract.tiers.dates[-1], contract.tiers.tables[-1]
     since = _day(start)
-    asked = None if date is None else datetime.fromisoformat(date)
-    is_earlier = asked is not None and start > (asked if asked.tzinfo else asked.replace(tzinfo=UTC)).timestamp()
+    is_earlier = date is not None and start > _moment(date)
     source = contract.sources.get(f"tiers from {since}") or contract.sources.get("tiers", "")
     return Dated(contract.symbol, table, since, source.rstrip("."), is_earlier)
+
+
+def _moment(date: str) -> float:
+    asked = datetime.fromisoformat(date)
+    return (asked if asked.tzinfo else asked.replace(tzinfo=UTC)).timestamp()
 
 
 def changed(old: TierTable, new: TierTable) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 HOUR = 3_600_000
+LENGTHS = {"1m": HOUR // 60, "1h": HOUR, "1d": 24 * HOUR}
 BASE = 1_704_067_200_000  # 2024-01-01, milliseconds UTC
 SYMBOL = "BTC/USDT:USDT"
 
@@ -65,13 +66,23 @@ TIERS = [
 ]
 
 
-def candles(count: int, *, start: int = BASE, level: float = 100.0, volume: float | None = 3.0) -> list[list[Any]]:
-    """Return hourly candles that rise by 0.25 each."""
+def candles(count: int, *, start: int = BASE, level: float = 100.0, volume: float | None = 3.0, timeframe: str = "1h") -> list[list[Any]]:
+    """Return candles that rise by 0.25 each."""
     rows: list[list[Any]] = []
     for number in range(count):
         opened = level + number / 4
-        rows.append([start + number * HOUR, opened, opened + 1, opened - 1, opened + 0.25, volume])
+        rows.append([start + number * LENGTHS[timeframe], opened, opened + 1, opened - 1, opened + 0.25, volume])
     return rows
+
+
+def longer(rows: Sequence[list[Any]], length: int) -> list[list[Any]]:
+    """Return candles put together to longer ones."""
+    found: dict[int, list[Any]] = {}
+    for row in rows:
+        opens = row[0] - row[0] % length
+        kept = found.setdefault(opens, [opens, *row[1:]])
+        kept[2:5] = [max(kept[2], row[2]), min(kept[3], row[3]), row[4]]
+    return list(found.values())
 
 
 def settlements(count: int, *, start: int = BASE, late: Sequence[int] = (0,)) -> list[dict[str, Any]]:
@@ -88,14 +99,34 @@ def settlements(count: int, *, start: int = BASE, late: Sequence[int] = (0,)) ->
     ]
 
 
+def records(count: int = 40, **more: Any) -> dict[str, Any]:
+    """Return what a venue has of a contract: so many hours of candles, and the settlements in them."""
+    mark, index = candles(count, level=100.05, volume=None), candles(count, level=100.1, volume=None)
+    return {"last": candles(count), "mark": mark, "index": index, "funding": settlements(count // 8), "tiers": TIERS, **more}
+
+
 def market(symbol: str = SYMBOL, name: str = "BTCUSDT", *, swap: bool = True, active: bool | None = True) -> dict[str, Any]:
     """Return a market of ccxt's, by the fields that are documented."""
     return {"id": name, "symbol": symbol, "base": symbol.partition("/")[0], "swap": swap, "active": active}
 
 
+def _candles_of(price: str) -> Callable[..., list[Any]]:
+    def fetch_priced_ohlcv(
+        self: "FakeExchange",
+        symbol: str,
+        timeframe: str = "1m",
+        since: int | None = None,
+        limit: int | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
+        return self.fetch_ohlcv(symbol, timeframe, since, limit, {"price": price})
+
+    return fetch_priced_ohlcv
+
+
 @dataclass
 class FakeExchange:
-    """An exchange of ccxt's. ``faults`` raises what it returns, given the number of the call, or returns None."""
+    """An exchange of ccxt's, whose candles are told of by hours. ``faults`` raises what it returns, given the number of the call."""
 
     records: Mapping[str, Sequence[Any]]
     has: dict[str, Any] = field(default_factory=lambda: dict(HAS))
@@ -106,6 +137,7 @@ class FakeExchange:
     id: str = "binanceusdm"
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     timeframes: dict[str, str] = field(default_factory=lambda: {"1h": "1h", "1d": "1d"})
+    recorded: str = "1h"  # the length of the candles among the records
     mend: Callable[[list[Any]], list[Any]] = lambda rows: rows
 
     def _called(self, *words: Any) -> None:
@@ -114,8 +146,7 @@ class FakeExchange:
         if fault is not None:
             raise fault
 
-    def _answer(self, rows: Sequence[Any], since: int | None, limit: int | None, until: int | None, of: str) -> list[Any]:
-        step, stamp = (8 * HOUR, "timestamp") if of == "funding" else (HOUR, 0)
+    def _answer(self, rows: Sequence[Any], since: int | None, limit: int | None, until: int | None, step: int, stamp: Any = 0) -> list[Any]:
         length = min(self.page, limit or self.page)
         later = [row for row in rows if since is None or row[stamp] >= since]
         if self.style == "newest":
@@ -139,34 +170,17 @@ class FakeExchange:
     ) -> list[Any]:
         price = (params or {}).get("price", "last")
         self._called(price, symbol, timeframe, since, limit)
-        return self._answer(self.records[price], since, limit, None, price)
+        step, rows = LENGTHS[timeframe], self.records[price]
+        return self._answer(rows if timeframe == self.recorded else longer(rows, step), since, limit, None, step)
 
-    def fetch_mark_ohlcv(
-        self,
-        symbol: str,
-        timeframe: str = "1m",
-        since: int | None = None,
-        limit: int | None = None,
-        params: Mapping[str, Any] | None = None,
-    ) -> list[Any]:
-        return self.fetch_ohlcv(symbol, timeframe, since, limit, {"price": "mark"})
-
-    def fetch_index_ohlcv(
-        self,
-        symbol: str,
-        timeframe: str = "1m",
-        since: int | None = None,
-        limit: int | None = None,
-        params: Mapping[str, Any] | None = None,
-    ) -> list[Any]:
-        return self.fetch_ohlcv(symbol, timeframe, since, limit, {"price": "index"})
+    fetch_mark_ohlcv, fetch_index_ohlcv = _candles_of("mark"), _candles_of("index")
 
     def fetch_funding_rate_history(
         self, symbol: str | None = None, since: int | None = None, limit: int | None = None, params: Mapping[str, Any] | None = None
     ) -> list[Any]:
         self._called("funding", symbol, since, limit)
         until = (params or {}).get("after" if self.style == "newest" else "until")
-        return self._answer(self.records["funding"], since, limit, until, "funding")
+        return self._answer(self.records["funding"], since, limit, until, 8 * HOUR, "timestamp")
 
     def fetch_market_leverage_tiers(self, symbol: str, params: Mapping[str, Any] | None = None) -> list[Any]:
         self._called("tiers", symbol)

@@ -703,6 +703,14 @@ def test_a_second_ctrl_c_ends_at_once(capsys, folder):
     assert "Ctrl-C again ends at once" in err
 
 
+def test_ctrl_c_while_the_command_is_put_together_is_one_sentence(capsys, monkeypatch):
+    def pressed(_app):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.typer.main, "get_command", pressed)
+    assert said(capsys, "run") == (130, "", "bt-margin: stopped at once\n")
+
+
 def test_ctrl_c_while_files_are_read_ends_at_once(capsys, folder):
     Path("presses.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     code, out, err = said(capsys, "run", "presses.py", "--data", "ETHUSDT_1h.csv")

@@ -1,5 +1,6 @@
 """A folder of a venue's monthly archives as one tidy series: ``load`` and ``bt-margin data join``, with the gaps told."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,14 @@ def test_join_of_settlements_takes_their_jitter_away_and_says_so(tmp_path: Path,
         "2024-01-01T00:00:00.000000Z,0.0001",
         "2024-01-01T08:00:00.000000Z,0.0001",
     ]
+
+
+def test_join_to_parquet_without_pyarrow_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    code, _, err = told(capsys, klines(tmp_path / "klines"), "--out", tmp_path / "x.parquet")
+    assert (code, err) == (2, "bt-margin: to write x.parquet needs pyarrow: run pip install 'bt_margin[parquet]', or name a .csv\n")
 
 
 def test_an_archive_that_is_there_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

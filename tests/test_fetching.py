@@ -2,15 +2,22 @@
 
 import inspect
 import json
+import os
+import re
+import shlex
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from errno import ENOSPC
+from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import fakevenue as fake
 import pandas as pd
 import pytest
-from fakevenue import BASE, ERRORS, HOUR, SYMBOL, TIERS, FakeExchange, candles, settlements
+from fakevenue import BASE, ERRORS, HOUR, SYMBOL, TIERS, FakeExchange, candles, records, settlements
 
 from bt_margin import fetching
 from bt_margin.cli import main
@@ -19,14 +26,8 @@ from bt_margin.fetching import KINDS, Fetched, Request, fetch, iso
 from bt_margin.quality import examine
 from bt_margin.venues import readers
 
-DAY = 24 * HOUR
+MINUTE, DAY = HOUR // 60, 24 * HOUR
 NOW = BASE + 400 * DAY  # long after everything that is asked for
-
-
-def records(count: int = 40, **more: Any) -> dict[str, Any]:
-    """Return what a venue has of a contract: so many hours of candles, and the settlements in them."""
-    mark, index = candles(count, level=100.05, volume=None), candles(count, level=100.1, volume=None)
-    return {"last": candles(count), "mark": mark, "index": index, "funding": settlements(count // 8), "tiers": TIERS, **more}
 
 
 def asked(hours: int | None = 40, kinds: tuple[str, ...] = KINDS, *, since: int = BASE) -> Request:
@@ -139,10 +140,13 @@ def test_a_fetch_never_writes_over_the_rates_of_another_one(tmp_path: Path) -> N
     files = content(tmp_path)
     daily = Request("binance", "BTCUSDT", BASE, BASE + 2 * DAY, "1d", ("funding",))
 
+    with pytest.raises(ValueError, match=r"binance-BTCUSDT-funding is of the fetch of .*BTCUSDT-1h\.manifest\.json; finish or remove that"):
+        fetched(FakeExchange(records()), tmp_path, daily)
+    assert content(tmp_path) == files
+
+    (tmp_path / "binance-BTCUSDT-1h.manifest.json").rename(tmp_path / "kept.json")
     with pytest.raises(ValueError, match=r"BTCUSDT-funding\.parquet is there already and not of this fetch; name another folder"):
         fetched(FakeExchange(records()), tmp_path, daily)
-
-    assert content(tmp_path) == files
 
 
 # -- interruptions ---------------------------------------------------------------------------------------------------
@@ -200,54 +204,45 @@ def test_a_fetch_interrupted_at_every_call_until_now_ends_where_the_first_attemp
     assert without_retrieved(content(tmp_path / "parts")) == without_retrieved(content(tmp_path / "whole"))
 
 
+def stopped_and_resumed(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, number: int, ending: Callable[..., object]) -> None:
+    """Fetch until a function of the fetcher is called for so many times, ends as ``ending`` says, and is stopped; then go on."""
+    function, numbers = getattr(fetching, name), count(1)
+
+    def called(*words: Any) -> None:
+        if next(numbers) == number:
+            ending(function, *words)
+            raise KeyboardInterrupt
+        function(*words)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fetching, name, called)
+        with pytest.raises(KeyboardInterrupt):
+            fetched(FakeExchange(records(), page=15), folder)
+    fetched(FakeExchange(records(), page=15), folder)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99, 1.0])
 def test_a_fetch_interrupted_at_any_line_of_its_journal_leaves_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
+    def torn(append: Callable[..., object], path: Path, line: Any) -> None:
+        before = path.stat().st_size
+        append(path, line)
+        text = path.read_bytes()
+        path.write_bytes(text[: before + int((len(text) - before) * share)])
+
     files, calls = whole(tmp_path)
-    append = fetching._append
-
-    for broken in range(1, calls + 1):  # the head, the tiers, the pages: as many as calls
-        lines = iter(range(1, 1_000))
-
-        def torn(path: Path, line: Any, broken: int = broken, lines: Iterator[int] = lines) -> None:
-            before = path.stat().st_size
-            append(path, line)
-            if next(lines) == broken:
-                text = path.read_bytes()
-                path.write_bytes(text[: before + int((len(text) - before) * share)])
-                raise KeyboardInterrupt
-
-        folder = tmp_path / f"{broken}"
-        with monkeypatch.context() as patched:
-            patched.setattr(fetching, "_append", torn)
-            with pytest.raises(KeyboardInterrupt):
-                fetched(FakeExchange(records(), page=15), folder)
-        fetched(FakeExchange(records(), page=15), folder)
-        assert content(folder) == files
+    for number in range(1, calls + 1):  # the head, the tiers, the pages: as many as calls
+        stopped_and_resumed(monkeypatch, tmp_path / f"{number}", "_append", number, torn)
+        assert content(tmp_path / f"{number}") == files
 
 
 @pytest.mark.parametrize("is_done", [False, True])
 def test_a_fetch_interrupted_at_any_file_leaves_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_done: bool) -> None:
     files, _ = whole(tmp_path)
-    replace = fetching._replace
-
-    for broken in range(1, len(files) + 1):
-        numbers = iter(range(1, 100))
-
-        def stopped(path: Path, write: Any, broken: int = broken, numbers: Iterator[int] = numbers) -> None:
-            is_broken = next(numbers) == broken
-            if is_done or not is_broken:
-                replace(path, write)
-            if is_broken:
-                raise KeyboardInterrupt
-
-        folder = tmp_path / f"{broken}"
-        with monkeypatch.context() as patched:
-            patched.setattr(fetching, "_replace", stopped)
-            with pytest.raises(KeyboardInterrupt):
-                fetched(FakeExchange(records(), page=15), folder)
-        fetched(FakeExchange(records(), page=15), folder)
+    for number in range(1, len(files) + 1):
+        folder = tmp_path / f"{number}"
+        stopped_and_resumed(monkeypatch, folder, "_replace", number, lambda replace, *words: is_done and replace(*words))
         assert content(folder) == files
 
 
@@ -263,6 +258,144 @@ def test_a_journal_that_was_damaged_counts_up_to_the_damage(tmp_path: Path) -> N
     fetched(FakeExchange(records(), page=15), tmp_path / "x")
 
     assert content(tmp_path / "x") == files
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from signal import SIGKILL
+import fakevenue as fake
+from bt_margin.fetching import Request, fetch
+sys.modules["ccxt"] = fake.library()
+request = Request("binance", "BTCUSDT", fake.BASE, fake.BASE + 40 * fake.HOUR)
+for call in range(1, int(sys.argv[2]) + 1):
+    if os.fork() == 0:
+        killed = lambda number: os.kill(os.getpid(), SIGKILL) if number == call else None
+        exchange = fake.FakeExchange(fake.records(), page=15, faults=killed)
+        fetch(request, Path(sys.argv[1]) / str(call), exchange=exchange, clock=lambda: int(sys.argv[3]) / 1_000)
+    assert os.WTERMSIG(os.wait()[1]) == SIGKILL
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes as POSIX does")
+def test_a_process_killed_at_any_call_leaves_the_same_bytes_and_no_lock(tmp_path: Path) -> None:
+    files, calls = whole(tmp_path)
+    tests = Path(__file__).parent
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(calls), str(NOW)]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}, check=True)
+
+    for call in range(1, calls + 1):
+        assert ".binance-BTCUSDT.fetch.lock" in content(tmp_path / f"{call}")
+        fetched(FakeExchange(records(), page=15), tmp_path / f"{call}")
+        assert content(tmp_path / f"{call}") == files
+
+
+@pytest.mark.parametrize("timeframe", ["1h", "1d"])
+def test_a_second_fetch_of_a_contract_into_the_same_folder_waits_for_no_one_and_spoils_nothing(tmp_path: Path, timeframe: str) -> None:
+    files, calls = whole(tmp_path)
+    said: list[str] = []
+    second = Request("binance", "BTCUSDT", BASE, BASE + 40 * HOUR, timeframe)
+
+    def meanwhile(_call: int) -> None:
+        with pytest.raises(ValueError, match="at work") as refused:
+            fetched(FakeExchange(records()), tmp_path / "a", second)
+        said.append(str(refused.value))
+
+    fetched(FakeExchange(records(), page=15, faults=meanwhile), tmp_path / "a")
+
+    holder = rf"\(process {os.getpid()} on \S+\); wait for its end, or name another folder with --out"
+    assert len(said) == calls and all(re.search(rf"^another fetch of binance-BTCUSDT is at work in \S+ {holder}$", text) for text in said)
+    assert content(tmp_path / "a") == files
+
+
+def test_a_fetch_that_ended_meanwhile_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, alone = FakeExchange(records()), fetching._alone
+
+    def after_another(folder: Path, request: Request) -> Any:
+        monkeypatch.setattr(fetching, "_alone", alone)
+        fetched(FakeExchange(records()), folder, request)
+        return alone(folder, request)
+
+    monkeypatch.setattr(fetching, "_alone", after_another)
+    assert fetched(silent, tmp_path).was_there and silent.calls == []
+
+
+def test_a_disk_that_is_full_is_one_sentence_and_what_was_fetched_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, calls = whole(tmp_path)
+    opened = Path.open
+
+    for number in range(1, calls + 1):
+        appended = count(1)
+
+        def filled(path: Path, mode: str = "r", *words: Any, number: int = number, appended: Any = appended, **more: Any) -> Any:
+            if mode == "ab" and next(appended) == number:
+                raise OSError(ENOSPC, os.strerror(ENOSPC), str(path))
+            return opened(path, mode, *words, **more)
+
+        folder = tmp_path / f"{number}"
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", filled)
+            with pytest.raises(ValueError, match=r"cannot write \S+\.part \(No space left on device\); what was fetched before is kept"):
+                fetched(FakeExchange(records(), page=15), folder)
+        fetched(FakeExchange(records(), page=15), folder)
+        assert content(folder) == files
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_a_venue_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    silent = FakeExchange(records())
+    with pytest.raises(ValueError, match=r"cannot write \S+file/a \(Not a directory\); .* name another folder with --out"):
+        fetched(silent, tmp_path / "file" / "a")
+    assert silent.calls == []
+
+
+def test_a_fetch_that_is_refused_before_anything_was_told_leaves_nothing(tmp_path: Path) -> None:
+    for request, sentence in (
+        (
+            Request("binance", "XYZUSDT", BASE, BASE + DAY),
+            "lists no perpetual contract XYZUSDT; it lists 1; what was delisted is in a venue's",
+        ),
+        (Request("binance", "BTCUSDT", BASE, BASE + DAY, "2h"), "has no candles of 2h; it has 1h, 1d"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            fetched(FakeExchange(records()), tmp_path / "new", request)
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_venue_that_tells_its_contracts_to_accounts_alone_is_one_sentence(tmp_path: Path) -> None:
+    exchange = FakeExchange(records(), faults=lambda _call: ERRORS["AuthenticationError"]("needs apiKey"))
+    with pytest.raises(ValueError, match="binanceusdm answers load_markets with a key of an account only; name another venue, or hand"):
+        fetched(exchange, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_fetch_that_was_interrupted_keeps_others_from_writing_its_files(tmp_path: Path) -> None:
+    daily = Request("binance", "BTCUSDT", BASE, BASE + DAY, "1d", ("last", "funding"))
+    with pytest.raises(KeyboardInterrupt):
+        fetched(FakeExchange(records(), faults=interrupting(3)), tmp_path)
+    with pytest.raises(
+        ValueError, match=r"binance-BTCUSDT-funding is of the fetch of \S+BTCUSDT-1h\.fetch\.part; finish or remove that one"
+    ):
+        fetched(FakeExchange(records()), tmp_path, daily)
+
+    fetched(FakeExchange(records()), tmp_path, Request("binance", "BTCUSDT", BASE, BASE + DAY, "1d", ("last",)))
+    fetched(FakeExchange(records()), tmp_path)
+
+    assert len(stamps(tmp_path, "1d-last")) == 1 and len(stamps(tmp_path, "funding")) == 5
+
+
+def test_a_fetch_that_goes_on_never_writes_over_what_another_one_wrote_meanwhile(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fetched(FakeExchange(records(), faults=interrupting(3)), tmp_path)
+    part = tmp_path / ".binance-BTCUSDT-1h.fetch.part"
+    aside = part.rename(tmp_path / "aside")
+    daily = fetched(FakeExchange(records()), tmp_path, Request("binance", "BTCUSDT", BASE, BASE + DAY, "1d", ("funding",)))
+    aside.rename(part)
+
+    with pytest.raises(ValueError, match=r"binance-BTCUSDT-funding is of the fetch of \S+BTCUSDT-1d\.manifest\.json"):
+        fetched(FakeExchange(records()), tmp_path)
+
+    assert fetching._digest(tmp_path / "binance-BTCUSDT-funding.parquet") == entry(daily, "funding")["sha256"]
 
 
 def test_a_journal_of_another_fetch_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -348,6 +481,66 @@ def test_a_contract_listed_later_is_found_and_the_gap_before_it_told(tmp_path: P
     assert entry(done, "funding")["gaps"] == [{"from": iso(BASE), "to": iso(BASE + (listed - 8) * HOUR), "missing": listed // 8}]
 
 
+@pytest.mark.parametrize("style", ["from", "window"])
+def test_years_of_minutes_without_a_bar_take_few_questions_before_a_listing_and_after_the_end(tmp_path: Path, style: str) -> None:
+    listed = BASE + 700 * DAY + 17 * HOUR + 23 * MINUTE
+    bars = candles(1_500, start=listed, timeframe="1m")
+    exchange = FakeExchange({"last": bars}, style=style, recorded="1m", timeframes={"1m": "1m", "1d": "1d"})
+    request = Request("binance", "BTCUSDT", BASE, BASE + 1_400 * DAY, "1m", ("last",))
+
+    done = fetched(exchange, tmp_path, request, now=BASE + 2_000 * DAY)
+
+    assert stamps(tmp_path, "last") == [row[0] - BASE for row in bars]
+    before, after = (listed - BASE) // MINUTE, (BASE + 1_400 * DAY - bars[-1][0]) // MINUTE - 1
+    assert [gap["missing"] for gap in entry(done, "last")["gaps"]] == [before, after]
+    # Days by the hundred: 8 times before and 7 after; by the hundred minutes on the day of the listing: 10; and pages of 500.
+    assert len(exchange.calls) <= 45 < 10_000 < before / 100
+
+
+def test_no_bar_is_lost_however_thinly_a_contract_is_traded(tmp_path: Path) -> None:
+    for seed in range(4):
+        chance = Random(seed)
+        start, bars = BASE, []
+        while start < BASE + 30 * DAY:
+            start += chance.choice((MINUTE, 7 * MINUTE, 99 * MINUTE, 101 * MINUTE, 9 * HOUR, DAY, 3 * DAY))
+            bars += candles(chance.choice((1, 2, 150)), start=start, timeframe="1m")
+            start = bars[-1][0]
+        exchange = FakeExchange({"last": bars}, style="window", page=100, recorded="1m", timeframes={"1m": "1m", "1d": "1d"})
+
+        fetched(exchange, tmp_path / f"{seed}", Request("binance", "BTCUSDT", BASE, bars[-1][0] + MINUTE, "1m", ("last",)))
+
+        assert stamps(tmp_path / f"{seed}", "last") == [row[0] - BASE for row in bars]
+
+
+def test_a_page_of_long_bars_spans_no_more_than_a_venue_tells_of(tmp_path: Path) -> None:
+    exchange = FakeExchange({"last": candles(500, timeframe="1d")}, style="window", recorded="1d")
+
+    fetched(exchange, tmp_path, Request("binance", "BTCUSDT", BASE, BASE + 500 * DAY, "1d", ("last",)), now=BASE + 900 * DAY)
+
+    assert [call[-1] for call in exchange.calls[1:]] == [200, 200, 200]  # 200 days
+    assert len(stamps(tmp_path, "last")) == 500
+
+
+def test_bars_told_some_milliseconds_late_are_of_their_second_and_no_gap(tmp_path: Path) -> None:
+    late = [[row[0] + (3, 0, 499)[number % 3], *row[1:]] for number, row in enumerate(candles(40))]
+
+    done = fetched(FakeExchange({"last": late}, page=7), tmp_path, asked(39, ("last",)))
+
+    assert stamps(tmp_path, "last") == [number * HOUR for number in range(39)]
+    assert entry(done, "last")["gaps"] == []
+
+
+def test_a_settlement_told_again_on_the_next_page_with_another_jitter_counts_once(tmp_path: Path) -> None:
+    again = [row for one in settlements(30) for row in (one, {**one, "timestamp": one["timestamp"] + 5})]
+
+    fetched(FakeExchange({"funding": again}, page=7), tmp_path / "a", asked(240, ("funding",)))
+
+    assert stamps(tmp_path / "a", "funding") == [number * 8 * HOUR for number in range(30)]
+    again[13] = {**again[13], "fundingRate": 0.5}
+    with pytest.raises(ValueError, match=r"told funding of 2024-01-03T00:00:00.005Z twice with other numbers"):
+        fetched(FakeExchange({"funding": again}), tmp_path / "b", asked(240, ("funding",)))
+
+
 def test_gaps_inside_and_at_the_end_are_told_and_pages_go_on_behind_them(tmp_path: Path) -> None:
     rows = [row for row in candles(300) if not 20 <= (row[0] - BASE) // HOUR < 270][:-4]
     rates = [row for row in settlements(38) if row["timestamp"] != BASE + 16 * HOUR]
@@ -388,7 +581,7 @@ def test_a_venue_that_answers_the_newest_rates_alone_is_told_of_by_its_gap_or_as
 
     assert entry(done, "funding")["rows"] == 100
     assert entry(done, "funding")["gaps"] == [{"from": iso(BASE), "to": iso(BASE + 199 * 8 * HOUR), "missing": 200}]
-    assert list((tmp_path / "b").iterdir()) == []
+    assert not (tmp_path / "b").exists()
 
 
 # -- patience --------------------------------------------------------------------------------------------------------
@@ -517,12 +710,13 @@ def test_a_symbol_that_is_none_or_several_is_one_sentence(tmp_path: Path) -> Non
     [
         ({"kinds": ("last", "oracle")}, "some of last,mark,index,funding,tiers, each once, was 'last,oracle'"),
         ({"until": BASE}, "since, 2024-01-01T00:00:00Z, must be before until, 2024-01-01T00:00:00Z"),
+        ({"symbol": ""}, "a symbol is a contract's name such as BTCUSDT, was ''"),
         ({"timeframe": "1M"}, "a timeframe is a number and s, min, h, d or w"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_one_sentence(terms: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        Request("binance", "BTCUSDT", BASE, **{"until": None, **terms})
+        Request(**{"venue": "binance", "symbol": "BTCUSDT", "since": BASE, **terms})
 
 
 def test_a_timeframe_that_the_venue_has_not_and_a_future_are_one_sentence(tmp_path: Path) -> None:
@@ -565,6 +759,21 @@ def test_the_command_writes_tells_and_goes_on_after_ctrl_c(venue: FakeExchange, 
 
     code, out, _ = told(capsys, *ORDER, tmp_path, "--json")
     assert code == 0 and json.loads(out)["asked"]["until"] == "2024-01-03T00:00:00Z"
+
+
+def test_the_command_says_of_a_fetch_that_ended_at_its_time_that_more_may_be_had(
+    venue: FakeExchange, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for until in ([], ["--until", "2999-01-01"]):
+        words = ("--symbol", "BTCUSDT", "--since", "2024-01-01", "--what", "tiers", *until, "--out", tmp_path / f"{len(until)}")
+        assert "All of it ends" not in told(capsys, *words)[1]
+        code, out, _ = told(capsys, *words)
+        assert code == 0
+        assert re.search(
+            r"^All of it ends at \S+Z, when it was fetched; to have what came since, name another folder with --out\.$", out, re.M
+        )
+    told(capsys, *ORDER, tmp_path / "whole")
+    assert "All of it ends" not in told(capsys, *ORDER, tmp_path / "whole")[1]
 
 
 def test_the_command_ends_with_1_where_something_is_missing(
@@ -611,3 +820,24 @@ def test_the_page_says_of_each_venue_what_ccxt_has(monkeypatch: pytest.MonkeyPat
     for venue, *cells in rows:
         has = getattr(real, fetching.CCXT_IDS.get(venue.strip("`"), venue.strip("`")))().has
         assert [any(has.get(name) for name in names) for names in fetching.ABILITIES.values()] == [cell != "no" for cell in cells]
+
+
+def test_the_commands_of_the_pages_fetch_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    year, hours = 1_609_459_200_000, 31 * 24  # January 2021
+    bars = candles(hours, start=year)
+    told_by = {"last": bars, "mark": bars, "index": bars, "funding": settlements(hours // 8, start=year), "tiers": TIERS}
+    venues = {name: FakeExchange(told_by, id=name, style=style) for name, style in (("binanceusdm", "from"), ("bybit", "window"))}
+    monkeypatch.setitem(sys.modules, "ccxt", fake.library(**venues))
+    found = 0
+    for page in ("docs/fetching.md", "README.md", "README.zh-CN.md"):
+        text = (Path(__file__).parents[1] / page).read_text("utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^bt-margin data fetch (.*)$", text, re.M):
+            folder = tmp_path / f"{found}"
+            folder.mkdir()
+            monkeypatch.chdir(folder)
+            code, out, err = told(capsys, *shlex.split(line))
+            assert (code, err) == (0, "") and f"{hours} rows, 2021-01-01T00:00:00Z to 2021-01-31T23:00:00Z; gaps: 2021-02-01" in out
+            found += 1
+    assert found == 3

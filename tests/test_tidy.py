@@ -55,6 +55,7 @@ FLOORS = {
     "slots": 2,
     "thresholds": 2,
     "late": 2,
+    "locking": 2,
     "legs": 2,
     "loop": 2,
     "lull": 2,

@@ -67,6 +67,11 @@ def test_show_says_what_other_venues_edges_count(capsys: pytest.CaptureFixture[s
         (("show", "NONESUCH"), "binance has no tiers for NONESUCH here (known: "),
         (("show", "BTCUSDT", "--venue", "binanse"), "no venue is called 'binanse'; known: "),
         (("show", "BTCUSDT", "--date", "2024-13-01"), "a date is a day such as 2024-05-01"),
+        (
+            ("diff", "BTCUSDT", "--from", "2023-02-01", "--to", "2022-03-01"),
+            "--from is the earlier day and --to the later one, were 2023-02-01",
+        ),
+        (("check", "nowhere.json"), "there is no file nowhere.json"),
     ],
 )
 def test_what_is_not_known_is_one_sentence(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str) -> None:
@@ -191,6 +196,15 @@ def test_a_file_that_is_not_sound_ends_with_2_and_its_first_fault(
     (tmp_path / file).write_text(written if isinstance(written, str) else json.dumps(written), "utf-8")
     code, out, err = told(capsys, "check", tmp_path / file)
     assert (code, out) == (2, "") and sentence in err and err.count("\n") == 1
+
+
+def test_what_is_no_text_and_a_folder_are_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "packed.json").write_bytes(b"{}\xff")
+    assert (
+        told(capsys, "check", tmp_path / "packed.json")[2]
+        == "bt-margin: packed.json is no text in UTF-8, by its byte 2; name a text file\n"
+    )
+    assert told(capsys, "check", tmp_path)[2] == f"bt-margin: {tmp_path} is a folder; name a file in it\n"
 
 
 def test_what_a_file_does_not_say_is_said_by_options_and_by_no_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ power cut loses no more than that. Arrays are not forced: their size stands in t
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,16 +32,12 @@ from zlib import crc32
 
 import numpy as np
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from ..locking import HeldError, held
 
 FORMAT = 1
 SYNC_SECONDS = 5.0
 CHECKSUM_DIGITS = 8
 BYTES_AT_ONCE = 1 << 20
-LOCKED_BYTE = 1 << 30  # Windows locks bytes, and those cannot be read by others then: one far behind what is written
 SHOWN_DIFFERENCES = 3
 ARRAYS_A_FOLDER = 1000
 
@@ -94,22 +89,13 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other sweep out of the folder; ValueError if one is at work in it.
-
-        The system's lock ends with the process that holds it, however that ends. On a network file system it keeps machines apart
-        only where the mount has locks that all of them share.
-        """
+        """Keep every other sweep out of the folder; ValueError if one is at work in it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not _can_lock(descriptor):
-                holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-                raise ValueError(f"a sweep is at work in {self.folder} ({holder}); wait for its end, or name another folder")
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-            yield
-        finally:
-            os.close(descriptor)
+            with held(self.folder / "lock"):
+                yield
+        except HeldError as holder:
+            raise ValueError(f"a sweep is at work in {self.folder} ({holder}); wait for its end, or name another folder") from None
 
     def begin(self, what: dict[str, Any], jobs: Sequence[Any], *, resume: bool) -> str:
         """Make the folder that of a sweep, read what it has done, and return the hash of what the sweep is.
@@ -327,20 +313,6 @@ def _write_whole(path: Path, content: Iterable[bytes] | np.ndarray) -> tuple[int
 def own_name() -> str:
     """Return a name that no other thread of any machine has now."""
     return f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"
-
-
-def _can_lock(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return False
-    return True
 
 
 def _checked(name: str) -> str:

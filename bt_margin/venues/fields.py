@@ -14,6 +14,10 @@ def content(path: str | Path) -> tuple[str, str]:
         return file.read_text("utf-8"), file.name
     except FileNotFoundError:
         raise ValueError(f"there is no file {file}") from None
+    except IsADirectoryError:
+        raise ValueError(f"{file} is a folder; name a file in it") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file.name} is no text in UTF-8, by its byte {error.start}; name a text file") from None
 
 
 def parsed(source: object) -> tuple[object, str]:
