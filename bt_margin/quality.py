@@ -519,11 +519,9 @@ def _beside(micros: Any, last: Any, mark: Any) -> list[Finding]:
     if len(micros) < 20:
         return []
     with np.errstate(all="ignore"):
-        apart = {
-            0: np.nanmean(abs(np.log(mark / last))),
-            1: np.nanmean(abs(np.log(mark[1:] / last[:-1]))),
-            -1: np.nanmean(abs(np.log(mark[:-1] / last[1:]))),
-        }
+        apart = {0: mark / last, 1: mark[1:] / last[:-1], -1: mark[:-1] / last[1:]}
+        apart = {shift: np.log(ratios / np.nanmedian(ratios)) for shift, ratios in apart.items()}  # a steady basis would hide the shift
+        apart = {shift: float(np.nanmean(abs(far))) for shift, far in apart.items()}
     best = min(apart, key=lambda shift: apart[shift])
     if best == 0 or not apart[best] < 0.5 * apart[0]:
         return []
