@@ -18,7 +18,7 @@ from .core.funding import FundingSchedule
 from .frames import HOUR, PRICES, SECOND, listed, minute_text, span_text, utc_text
 from .quality import Hole, bar_of, check, check_pair, holes_of, refuse_errors, repaired
 from .resampling import coarse, marks_at, micros_of, starts_of
-from .shapes import Reading, read_all
+from .shapes import Reading, is_tidy, read_all
 
 ROLES = {"last": ("candles", "joint"), "mark": ("mark", "candles"), "index": ("index", "candles", "mark"), "funding": ("funding",)}
 MARKS = tuple(f"mark_{price}" for price in PRICES)
@@ -102,6 +102,25 @@ def joined(sources: Mapping[str, Any], symbol: str, terms: Terms) -> tuple[dict[
         made["detail"] = {key: values for key, values in detail.items() if key != "volume"}
     notes = tuple(f"{reading.title}: {note}" for reading in series.values() for note in reading.notes)
     return made, notes
+
+
+def plain_files(files: Mapping[str, str], symbol: str, stamp: str) -> dict[str, Any] | None:
+    """Return the files of one contract by role (last, mark, funding, detail) as arrays by name, stamped at the opening of bars.
+
+    None where ``PerpData`` reads all of them by itself.
+    """
+    if all(is_tidy(path, role) for role, path in files.items()):
+        return None
+    terms = Terms(stamp=stamp)
+    series = {role: _series(path, "last" if role == "detail" else role, symbol, terms) for role, path in files.items()}
+    if "mark" in series:
+        refuse_errors(check_pair(series["last"], series["mark"]), f"{symbol}: mark {series['mark'].name}")
+    return {role: _named_arrays(reading) for role, reading in series.items()}
+
+
+def _named_arrays(reading: Reading) -> dict[str, Any]:
+    names = {"rate": "rate" if reading.kind == "funding" else "funding_rate", "paid_by": "mark_price"}
+    return {"datetime": reading.micros, **{names.get(name, name): values for name, values in reading.columns.items()}}
 
 
 # -- one series ------------------------------------------------------------------------------------------------------
