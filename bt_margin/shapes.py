@@ -227,10 +227,13 @@ def _blocks_of_object(source: Any, title: str) -> _Blocks:
 def _blocks_of_frame(frame: Any, *, is_feather: bool = False) -> _Blocks:
     import pandas as pd
 
+    if isinstance(frame.index, pd.PeriodIndex):
+        frame = frame.set_axis(frame.index.to_timestamp())
     if isinstance(frame.index, pd.DatetimeIndex):
         frame = frame.reset_index(names="datetime" if frame.index.name in (None, *frame.columns) else frame.index.name)
-    else:
-        frame = frame.reset_index(drop=True)
+    else:  # an index of other kinds is kept where it is called as times are
+        has_times = any(_plain_name(name) in TIMES and name not in frame.columns for name in frame.index.names)
+        frame = frame.reset_index(drop=not has_times)
     has_names = not all(isinstance(name, int) for name in frame.columns)
     return _Blocks(lambda: iter([frame]), has_names, is_feather=is_feather)
 

@@ -376,6 +376,26 @@ def test_a_broken_file_is_refused_in_one_sentence(tmp_path: Path, name: str) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.date_range("2024-01-01", periods=3, freq="h", tz="UTC").astype(str).rename("datetime"),
+        pd.Index([T0 * 1_000, (T0 + HOUR) * 1_000, (T0 + 2 * HOUR) * 1_000], name="timestamp"),
+        pd.period_range("2024-01-01", periods=3, freq="h", name="time"),
+        pd.MultiIndex.from_product([["BTCUSDT"], pd.date_range("2024-01-01", periods=3, freq="h", tz="UTC")], names=["symbol", "date"]),
+    ],
+    ids=["text", "numbers", "periods", "symbol and time"],
+)
+def test_an_index_of_any_kind_is_read_where_it_is_called_as_times_are(index: pd.Index) -> None:
+    frame = pd.DataFrame({price: [float(number + 100)] * 3 for number, price in enumerate(("open", "high", "low", "close"))}, index=index)
+
+    reading = read(frame)
+
+    assert reading.micros.tolist() == [1_704_067_200_000_000 + 3_600_000_000 * number for number in range(3)]
+    with pytest.raises(ValueError, match="no column of times"):
+        read(frame.set_axis(range(3)))
+
+
 def test_a_csv_as_spreadsheets_save_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "saved.csv"
     path.write_bytes(b"\xef\xbb\xbfsep=;\r\n" + GOOD.replace(",", ";").replace("\n", "\r\n").encode())
