@@ -7,7 +7,7 @@ refused here.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from itertools import compress, pairwise
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import backtrader as bt
 
 from .core.funding import FundingSchedule
 from .frames import HOUR, PRICES, SECOND, listed, minute_text, span_text, utc_text
-from .quality import Hole, bar_of, check, holes_of, refuse_errors, repaired
+from .quality import Hole, bar_of, check, check_pair, holes_of, refuse_errors, repaired
 from .resampling import coarse, marks_at, micros_of, starts_of
-from .shapes import Reading, read_all
+from .shapes import Reading, is_tidy, read_all
 
 ROLES = {"last": ("candles", "joint"), "mark": ("mark", "candles"), "index": ("index", "candles", "mark"), "funding": ("funding",)}
 MARKS = tuple(f"mark_{price}" for price in PRICES)
@@ -80,6 +80,9 @@ def joined(sources: Mapping[str, Any], symbol: str, terms: Terms) -> tuple[dict[
     for role, column in (("mark", "mark_open"), ("funding", "rate")):
         if role in series and column in last.columns:
             raise ValueError(f"{name}: {role}= was given and {last.title} has it too, leave one out")
+    for role in ("mark", "index"):
+        if role in series:
+            refuse_errors(check_pair(last, series[role]), f"{name}: {role} {series[role].name}")
     funding = _settlements(series.get("funding", last))
     last, bar = _within(last, name, terms)
     marks, mark_flags = _marks(series, last, bar, name, terms)
@@ -87,7 +90,7 @@ def joined(sources: Mapping[str, Any], symbol: str, terms: Terms) -> tuple[dict[
     funding_terms, flags = _funding(funding, last, bar, name, terms)
     flags, detail = [*mark_flags, *flags], None
     if terms.timeframe is not None:
-        funding_terms = _paid_inside(funding_terms, arrays, micros_of(terms.timeframe))
+        funding_terms = _paid_inside(funding_terms, arrays, bar, micros_of(terms.timeframe))
         detail, (arrays, bar, partial) = arrays, _longer(arrays, bar, name, terms.timeframe)
         flags = [*partial, *flags]
     for values in arrays.values():
@@ -99,6 +102,25 @@ def joined(sources: Mapping[str, Any], symbol: str, terms: Terms) -> tuple[dict[
         made["detail"] = {key: values for key, values in detail.items() if key != "volume"}
     notes = tuple(f"{reading.title}: {note}" for reading in series.values() for note in reading.notes)
     return made, notes
+
+
+def plain_files(files: Mapping[str, str], symbol: str, stamp: str) -> dict[str, Any] | None:
+    """Return the files of one contract by role (last, mark, funding, detail) as arrays by name, stamped at the opening of bars.
+
+    None where ``PerpData`` reads all of them by itself.
+    """
+    if all(is_tidy(path, role) for role, path in files.items()):
+        return None
+    terms = Terms(stamp=stamp)
+    series = {role: _series(path, "last" if role == "detail" else role, symbol, terms) for role, path in files.items()}
+    if "mark" in series:
+        refuse_errors(check_pair(series["last"], series["mark"]), f"{symbol}: mark {series['mark'].name}")
+    return {role: _named_arrays(reading) for role, reading in series.items()}
+
+
+def _named_arrays(reading: Reading) -> dict[str, Any]:
+    names = {"rate": "rate" if reading.kind == "funding" else "funding_rate", "paid_by": "mark_price"}
+    return {"datetime": reading.micros, **{names.get(name, name): values for name, values in reading.columns.items()}}
 
 
 # -- one series ------------------------------------------------------------------------------------------------------
@@ -385,8 +407,9 @@ def _funding(settled: tuple[Any, Any, Any] | None, last: Reading, bar: int, name
     return {"funding": schedule, **hours}, flags
 
 
-def _paid_inside(funding: dict[str, Any], arrays: dict[str, Any], length: int) -> dict[str, Any]:
-    """Return funding whose settlements inside a longer bar are paid at the mark that the shorter one there opened with."""
+def _paid_inside(funding: dict[str, Any], arrays: dict[str, Any], bar: int, length: int) -> dict[str, Any]:
+    """Return funding whose settlements inside a longer bar are paid as on the shorter bars: at the mark that one opens with there, in a
+    gap at the mark before it, and not at all once the last has closed, though the longer one goes on."""
     import numpy as np
 
     schedule = funding["funding"]
@@ -394,9 +417,18 @@ def _paid_inside(funding: dict[str, Any], arrays: dict[str, Any], length: int) -
         return funding
     stamps = np.rint(np.array(schedule.stamps) * SECOND).astype("int64")
     marks = np.array(schedule.marks) if schedule.marks else np.full(len(stamps), np.nan)
+    opened = arrays["datetime"]
+    mark_open, mark_close = (arrays.get(f"mark_{price}", arrays[price]) for price in ("open", "close"))
     inside = starts_of(stamps, length) != stamps
-    marks = np.where(inside, marks_at(stamps, marks, arrays["datetime"], arrays.get("mark_open", arrays["open"])), marks)
-    return funding if np.isnan(marks).all() else {**funding, "funding": replace(schedule, marks=tuple(marks.tolist()))}
+    marks = np.where(inside, marks_at(stamps, marks, opened, mark_open), marks)
+    before = (np.searchsorted(opened, stamps, "right") - 1).clip(min=0)
+    is_gap = np.isnan(marks) & (stamps >= opened[before] + bar)
+    marks = np.where(is_gap, mark_close[before], marks)
+    kept = ~(inside & (stamps >= opened[-1] + bar))
+    if not kept.any():
+        return {**funding, "funding": None}
+    paid_by = () if np.isnan(marks[kept]).all() else tuple(marks[kept].tolist())
+    return {**funding, "funding": FundingSchedule(tuple((stamps[kept] / SECOND).tolist()), tuple(compress(schedule.rates, kept)), paid_by)}
 
 
 def _holes(stamps: Any, first: int, end: int) -> list[Hole]:

@@ -27,6 +27,8 @@ from . import scalers, sizers
 from .core.account import is_number
 from .feeds import EmptyWindowError, PerpData
 from .frames import LocalTimeWarning
+from .joining import plain_files
+from .shapes import symbol_of
 from .venues import Venue, plain_symbol
 
 T = TypeVar("T")
@@ -320,7 +322,7 @@ def feeds_from(
         terms["stamp"] = stamp
         terms["detail"] = details_of.get(symbol)
         terms["funding_hours"] = rules.funding_hours(symbol)
-        feeds[symbol] = _feed(terms, fromdate, todate)
+        feeds[symbol] = _feed(_with_arrays(terms), fromdate, todate)
     return feeds
 
 
@@ -396,6 +398,8 @@ def _symbol_of(text: str) -> tuple[str, str]:
         return symbol, path
     stem = Path(text).name
     symbol = stem[: next((place for place, letter in enumerate(stem) if not letter.isalnum()), len(stem))]
+    if re.match(r"[A-Z0-9]+(_USD[TC]?(_[A-Z]+)?|-USD[TC]?-SWAP)(?![A-Za-z])", stem):  # as freqtrade and OKX spell it
+        symbol = symbol_of(stem)
     if not symbol:
         raise ValueError(f"--data {text}: a file's name begins with its symbol, or say SYMBOL=FILE")
     return symbol, text
@@ -437,6 +441,14 @@ def _funding_or_path(text: str) -> float | str:
             "0.0001, or 0.01%"
         )
     return rate
+
+
+def _with_arrays(terms: dict[str, Any]) -> dict[str, Any]:
+    """Return the terms of a feed with files that ``PerpData`` does not read by itself (feather, JSON, a venue's dumps) made into arrays."""
+    roles = {"last": "dataname", "mark": "mark", "funding": "funding", "detail": "detail"}
+    files = {role: terms[name] for role, name in roles.items() if isinstance(terms[name], str)}
+    arrays = plain_files(files, terms["name"], terms["stamp"])
+    return terms if arrays is None else {**terms, **{roles[role]: columns for role, columns in arrays.items()}, "stamp": "open"}
 
 
 def _feed(terms: Mapping[str, Any], fromdate: datetime | None, todate: datetime | None) -> PerpData:

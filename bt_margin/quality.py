@@ -7,6 +7,7 @@ the data, a *note* where the market itself was so. ``joining`` refuses what is a
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,8 +96,8 @@ def _is_at_end(micros: Any) -> bool:
 
 def check(reading: Reading, *, distance: float = DISTANCE) -> list[Finding]:
     """Return what is found in one series by itself, errors first."""
-    found = [*_repeated(reading), *_disordered(reading)]
     micros = stamps_of(reading)
+    found = [*_summer_time(reading, micros), *_repeated(reading), *_disordered(reading)]
     if (micros != reading.micros).any():
         severity = "note" if reading.kind == "funding" else "warning"
         far = int(abs(micros - reading.micros).max()) // 1_000
@@ -169,7 +170,7 @@ def _of_candles(reading: Reading, micros: Any) -> list[Finding]:
     found = _impossible(reading, "", micros)
     stamps, bar = _unique(micros), bar_of(micros)
     if not bar:
-        return found
+        return [*found, Finding("alone", "error", "one row alone, and the length of a bar is the time between two; give more rows")]
     if is_at_close(stamps, bar):
         told = f"all rows are stamped in the last second of a bar of {span_text(bar)}, its close; load and --fix move them to its open"
         found.append(Finding("close_stamped", "warning", told, len(stamps), tuple(stamps[:SHOWN].tolist())))
@@ -255,7 +256,7 @@ def _local(stamps: Any, step: int, reading: Reading, *, offset: int) -> list[Fin
     if step < HOUR or DAY % step or len(stamps) < 3:
         return []
     phases = np.unique((stamps + MINUTE // 2) // MINUTE * MINUTE % step)
-    if len(phases) > 1 or phases[0] in (0, offset):
+    if np.isin(phases, (0, offset)).any():
         return []
     what = "settlements" if reading.kind == "funding" or offset else "bars"
     clock = int(phases[0]) // MINUTE
@@ -263,6 +264,34 @@ def _local(stamps: Any, step: int, reading: Reading, *, offset: int) -> list[Fin
     if reading.has_zone:  # a number since 1970, or a zone beside it: OKX's days begin at 16:00 UTC
         return [Finding("off_midnight", "note", told.partition(", which")[0], len(stamps), tuple(stamps[:SHOWN].tolist()))]
     return [Finding("local_time", "error", told, len(stamps), tuple(stamps[:SHOWN].tolist()))]
+
+
+def _summer_time(reading: Reading, micros: Any) -> list[Finding]:
+    """Return that stamps without a zone skip or repeat an hour where clocks are changed: in March, October or November, on a Sunday."""
+    import numpy as np
+
+    stamps = _unique(micros)
+    if reading.has_zone or len(stamps) < 3:
+        return []
+    step = bar_of(micros)
+    steps = np.diff(stamps)
+    skipped = (steps == step + HOUR) | ((steps == step - HOUR) & (step > HOUR))
+    times = [int(stamps[place]) for place in np.flatnonzero(skipped) if _clocks_change(int(stamps[place]), int(stamps[place + 1]))]
+    twice = micros[repeats(reading)[1]]
+    if len(twice) * max(step, 1) == HOUR and _clocks_change(int(twice.min()) - 2 * HOUR, int(twice.max()) + 2 * HOUR):
+        times.append(int(twice.min()))
+    if not times:
+        return []
+    shown = ", ".join(minute_text(time) for time in times[:SHOWN])
+    told = f"an hour is skipped or comes twice where clocks are changed ({shown}): local time; write the zone beside the stamps"
+    return [Finding("local_time", "error", told, len(times), tuple(times))]
+
+
+def _clocks_change(first: int, end: int) -> bool:
+    """Return whether Europe's or America's clocks are changed behind one instant and up to another, taken for local time."""
+    two = datetime(1970, 1, 1) + timedelta(microseconds=end // DAY * DAY + 2 * HOUR)
+    days = {3: (*range(8, 15), *range(25, 32)), 10: range(25, 32), 11: range(1, 8)}.get(two.month, ())
+    return two.weekday() == 6 and two.day in days and first < end // DAY * DAY + 2 * HOUR <= end
 
 
 def runs_of(bad: Any) -> list[tuple[int, int]]:
@@ -327,7 +356,7 @@ def _of_funding(reading: Reading, rates: Any, micros: Any) -> list[Finding]:
         found.append(_named("off_interval", "warning", "settlements not at a full hour", odd, stamps))
     found += _filled(stamps, rates[places])
     found += _intervals(stamps)
-    found += _local(stamps, int(np.diff(stamps).min()), reading, offset=4 * HOUR)  # BitMEX settles at 04:00, 12:00 and 20:00
+    found += _local(stamps, bar_of(stamps), reading, offset=4 * HOUR)  # BitMEX settles at 04:00, 12:00 and 20:00
     return found
 
 
@@ -519,11 +548,9 @@ def _beside(micros: Any, last: Any, mark: Any) -> list[Finding]:
     if len(micros) < 20:
         return []
     with np.errstate(all="ignore"):
-        apart = {
-            0: np.nanmean(abs(np.log(mark / last))),
-            1: np.nanmean(abs(np.log(mark[1:] / last[:-1]))),
-            -1: np.nanmean(abs(np.log(mark[:-1] / last[1:]))),
-        }
+        apart = {0: mark / last, 1: mark[1:] / last[:-1], -1: mark[:-1] / last[1:]}
+        apart = {shift: np.log(ratios / np.nanmedian(ratios)) for shift, ratios in apart.items()}  # a steady basis would hide the shift
+        apart = {shift: float(np.nanmean(abs(far))) for shift, far in apart.items()}
     best = min(apart, key=lambda shift: apart[shift])
     if best == 0 or not apart[best] < 0.5 * apart[0]:
         return []

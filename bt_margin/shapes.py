@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .frames import EPOCH_UNITS, PRICES, TIME_COLUMNS, epoch_bounds, listed, utc_text
+from .frames import CSV_SUFFIXES, EPOCH_UNITS, PRICES, TIME_COLUMNS, epoch_bounds, listed, utc_text
 from .resampling import apart_of
 
 SHAPES = ("ccxt", "binance", "bybit", "okx", "freqtrade", "plain")
@@ -32,6 +32,8 @@ NUMBERS = {
     "close_time": ("close_time", "closetime"),
     "confirm": ("confirm",),
 }
+RATE_NAMES = {"rate", "funding_rate", "fundingrate", "last_funding_rate"}  # those that PerpData knows
+PAID_BY_NAMES = {"mark_price", "markprice", "oracle_price"}
 TURNOVER: tuple[str, ...] = (
     "quote_volume",
     "quote_asset_volume",
@@ -142,6 +144,36 @@ def read_all(source: Any, *, shape: str | None = None, where: Mapping[str, str] 
         return [replace(_settled(reading), path=path) for reading in series.readings(where or {})]
 
 
+def is_tidy(source: str | Path, role: str) -> bool:
+    """Return whether ``PerpData`` reads a file by itself: a CSV or Parquet table of one series with its own names, or Binance's candles.
+
+    So is one that cannot be read here, unless its name says that it is something else: ``PerpData`` says what is wrong with it.
+    """
+    path = Path(source).expanduser()
+    has_known_name = path.suffix.lower() in (".parquet", *CSV_SUFFIXES)
+    if not path.is_file():
+        return True
+    try:
+        with _one_sentence(path.name):
+            form, blocks = form_of(path, path.name), _blocks_of_file(path, path.name)
+            first = next((block for block in blocks.again() if len(block)), None)
+            plan = None if first is None else _plan_of(first, blocks, None, path.name)
+    except ValueError:
+        return has_known_name
+    if first is None or plan is None:
+        return has_known_name
+    if not has_known_name or form not in ("csv", "parquet") or blocks.notes:
+        return False
+    if any(first[name].nunique() > 1 for name in plan.labels.values()):
+        return False
+    if plan.shape == "binance" and "close_time" in plan.numbers:
+        return True
+    own = {**{tidy: {tidy} for tidy in plan.numbers}, "rate": RATE_NAMES, "paid_by": PAID_BY_NAMES}
+    is_own = all(_plain_name(name) in own[tidy] for tidy, name in plan.numbers.items())
+    is_named = blocks.has_names and len(plan.times) == 1 and _plain_name(plan.times[0]) in TIME_COLUMNS
+    return is_own and is_named and plan.shape in ("plain", "binance", "ccxt") and (role != "funding" or "rate" in plan.numbers)
+
+
 @dataclass
 class _Blocks:
     """A table as blocks of rows: ``again`` begins anew; ``has_names`` says whether its columns are called as the file calls them."""
@@ -168,7 +200,7 @@ def _one_sentence(title: str) -> Iterator[None]:
         raise ValueError(
             f"{title} is no UTF-8 text ({error.reason if isinstance(error, UnicodeDecodeError) else error}), save it as UTF-8"
         ) from error
-    except (ValueError, OSError, EOFError, BadZipFile, LZMAError, zlib.error, RuntimeError) as error:
+    except (ValueError, ArithmeticError, OSError, EOFError, BadZipFile, LZMAError, zlib.error, RuntimeError) as error:
         if str(error).startswith(title):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -195,10 +227,13 @@ def _blocks_of_object(source: Any, title: str) -> _Blocks:
 def _blocks_of_frame(frame: Any, *, is_feather: bool = False) -> _Blocks:
     import pandas as pd
 
+    if isinstance(frame.index, pd.PeriodIndex):
+        frame = frame.set_axis(frame.index.to_timestamp())
     if isinstance(frame.index, pd.DatetimeIndex):
         frame = frame.reset_index(names="datetime" if frame.index.name in (None, *frame.columns) else frame.index.name)
-    else:
-        frame = frame.reset_index(drop=True)
+    else:  # an index of other kinds is kept where it is called as times are
+        has_times = any(_plain_name(name) in TIMES and name not in frame.columns for name in frame.index.names)
+        frame = frame.reset_index(drop=not has_times)
     has_names = not all(isinstance(name, int) for name in frame.columns)
     return _Blocks(lambda: iter([frame]), has_names, is_feather=is_feather)
 
@@ -283,6 +318,8 @@ def opened_file(path: Path, title: str = "") -> Iterator[Any]:
     if magic.startswith(b"PK"):
         with ZipFile(path) as archive:
             members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+            if "xl/workbook.xml" in members:
+                raise ValueError(f"{title} is a workbook of a spreadsheet, save its sheet as CSV")
             if len(members) != 1:
                 raise ValueError(f"{title} holds {len(members)} files ({listed(members[:4])}), unpack it and name those that are wanted")
             with archive.open(members[0]) as member:
@@ -314,7 +351,7 @@ def csv_head(path: Path, title: str) -> CsvHead:
     if "\0" in text:
         raise ValueError(f"{title} is no text, for there are zero bytes in it; give a CSV, parquet, feather, JSON or zip file")
     lines = text.splitlines()
-    above = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith(("#", "http"))), None)
+    above = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith(("#", "http", "sep="))), None)
     if above is None:
         raise ValueError(f"{title} has no rows, only remarks; expected candles or funding rates")
     mark = next((mark for mark in (";", "\t") if mark in lines[above]), ",")
@@ -381,6 +418,12 @@ class _Plan:
     numbers: dict[str, Any]
     labels: dict[str, Any]
     told: str
+
+
+def _plan_of(block: Any, blocks: _Blocks, shape: str | None, title: str) -> _Plan:
+    if blocks.has_names:
+        return _named_plan(block, shape, title, is_feather=blocks.is_feather)
+    return _nameless_plan(block, shape, blocks.shape, title)
 
 
 def _named_plan(block: Any, shape: str | None, title: str, *, is_feather: bool) -> _Plan:
@@ -531,7 +574,7 @@ class _Series:
             if not len(block):
                 continue
             if self.plan is None:
-                self.plan = self._plan(block, blocks, shape)
+                self.plan = _plan_of(block, blocks, shape, title)
                 self.has_zone = _names_zone(block, self.plan.times)
             self._add(stores, block, row)
             row += len(block)
@@ -540,11 +583,6 @@ class _Series:
         import numpy as np
 
         self.columns = {name: np.frombuffer(store, dtype=KINDS[store.typecode]) for name, store in stores.items()}
-
-    def _plan(self, block: Any, blocks: _Blocks, shape: str | None) -> _Plan:
-        if blocks.has_names:
-            return _named_plan(block, shape, self.title, is_feather=blocks.is_feather)
-        return _nameless_plan(block, shape, blocks.shape, self.title)
 
     def _add(self, stores: "dict[str, array[Any]]", block: Any, row: int) -> None:
         assert self.plan is not None
@@ -581,7 +619,13 @@ class _Series:
         if texts.str.match(r"\d{4}[./]\d\d[./]\d\d").all():
             texts = texts.str.replace(r"[./]", "-", n=2, regex=True)
         times = pd.DatetimeIndex(pd.to_datetime(texts, utc=True, format="ISO8601", errors="coerce"))
-        return self._instants(times, column, row)
+        micros = self._instants(times, column, row)
+        odd = texts.str[len("2024-01-31") :].str.contains("[Zz+-]").to_numpy(bool) != self.has_zone
+        if odd.any():
+            first = int(odd.argmax())
+            told = "has no zone, and those before it have one" if self.has_zone else "has a zone, and those before it have none"
+            raise ValueError(f"{self.title} row {row + first}: the time {texts.iloc[first]!r} {told}; write the zone beside all of them")
+        return micros
 
     def _instants(self, times: Any, column: Any, row: int) -> Any:
         import numpy as np

@@ -167,7 +167,7 @@ def bar_lengths(result: "Result") -> "np.ndarray":
     """Return how many seconds each bar lasted: from the one before to its own close, the first as long as the shortest."""
     import numpy as np
 
-    steps = np.diff(result.equity.index.to_numpy()) / np.timedelta64(1, "s")
+    steps = np.diff(result.equity.index.as_unit("us").asi8) / 1e6
     return np.concatenate([[result.bar_seconds], steps])
 
 

@@ -282,7 +282,7 @@ def test_a_rate_is_charged_as_often_as_the_venue_charges(capsys, folder):
 
 def test_an_exchange_s_candles_are_read_by_their_opening_time(capsys, folder):
     candles = pd.read_csv("BTCUSDT-1h.csv", parse_dates=["datetime"])
-    opened = candles.pop("datetime").astype("int64") // 10**3
+    opened = candles.pop("datetime").dt.as_unit("ms").astype("int64")
     assert opened[0] == 1_704_070_800_000  # 2024-01-01 01:00 UTC, in milliseconds
     candles.assign(open_time=opened, close_time=opened + 3_599_999).to_csv("dump.csv", index=False)
     summaries = [
@@ -290,6 +290,87 @@ def test_an_exchange_s_candles_are_read_by_their_opening_time(capsys, folder):
         for name in ("BTCUSDT-1h.csv", "dump.csv")
     ]
     assert summaries[0] == summaries[1]
+
+
+def written_as(shape: str, candles: pd.DataFrame, rates: pd.Series) -> list[object]:
+    """Write candles, marks of the same prices and rates as a venue or tool does; return the options that name them."""
+    opened = (candles.index.as_unit("s").astype("int64") * 1_000).tolist()
+    bars = candles[["open", "high", "low", "close"]].reset_index(drop=True).assign(volume=1.5)
+    rows = [[time, *bar] for time, bar in zip(opened, bars.to_numpy().tolist(), strict=True)]
+    if shape == "freqtrade":
+        for name, table, times in (
+            ("BTC_USDT_USDT-1h-futures", bars, candles.index),
+            ("BTC_USDT_USDT-1h-mark", bars.assign(volume=0.0), candles.index),
+            ("BTC_USDT_USDT-8h-funding_rate", bars[: len(rates)].assign(open=rates.to_numpy(), high=0.0, low=0.0, close=0.0), rates.index),
+        ):
+            table.assign(volume=1.5 if "futures" in name else 0.0, date=times)[["date", *bars]].to_feather(f"{name}.feather")
+        names = ("1h-futures", "1h-mark", "8h-funding_rate")
+        return [
+            part
+            for option, name in zip(("--data", "--mark", "--funding"), names, strict=True)
+            for part in (option, f"BTC_USDT_USDT-{name}.feather")
+        ]
+    told = [{"timestamp": int(time.timestamp() * 1_000), "fundingRate": rate} for time, rate in rates.items()]
+    Path("funding.json").write_text(json.dumps(told))
+    mark = {"json": "mark.json", "rows": "mark.csv", "bybit": "mark-bybit.csv", "okx": "mark-okx.csv"}[shape]
+    for name, values in (("BTCUSDT." + mark.split(".")[1], rows), (mark, rows)):
+        if shape == "json":
+            Path(name).write_text(json.dumps(values))
+        elif shape == "rows":
+            pd.DataFrame(values).to_csv(name, index=False, header=False)
+        elif shape == "bybit":  # the newest first
+            names = ["startTime", "openPrice", "highPrice", "lowPrice", "closePrice", "volume"]
+            pd.DataFrame(values[::-1], columns=names).to_csv(name, index=False)
+        else:
+            names = ["open_time", "open", "high", "low", "close", "vol"]
+            pd.DataFrame(values, columns=names).assign(instrument_name="BTC-USDT-SWAP", confirm=1).to_csv(name, index=False)
+    return ["--data", "BTCUSDT." + mark.split(".")[1], "--mark", mark, "--funding", "funding.json"]
+
+
+@pytest.mark.parametrize("shape", ["freqtrade", "json", "rows", "bybit", "okx"])
+def test_a_run_reads_every_shape_that_load_reads(capsys, folder, shape):
+    rates = pd.Series([0.001, 0.002], pd.date_range("2024-01-01", periods=2, freq="8h", tz="UTC"))
+    candles = frame([(now, now * 1.001, now * 0.999, now) for now in range(100, 112)])
+    plain = candles.assign(**{f"mark_{price}": candles[price] for price in ("open", "high", "low", "close")}, volume=1.5)
+    plain.to_csv("plain.csv", index_label="datetime")
+    rates.rename("rate").to_csv("rates.csv", index_label="datetime")
+    options = written_as(shape, candles, rates)
+
+    told = [
+        json.loads(said(capsys, "run", "stubborn.py", *asked, "--json")[1])["summary"]
+        for asked in (["--data", "BTCUSDT=plain.csv", "--funding", "rates.csv"], options)
+    ]
+
+    assert told[0]["funding"] == pytest.approx(-0.002 * 107)
+    assert told[1] == told[0]
+
+
+def test_a_comparison_reads_every_shape_too(capsys, folder):
+    candles = frame([(now, now * 1.001, now * 0.999, now) for now in range(100, 140)])
+    options = written_as("json", candles, pd.Series([0.001], candles.index[:1]))
+
+    code, out, err = said(capsys, "compare", "stubborn.py", *options, "--leverage", "1,2", "--json")
+
+    assert code == 0, err
+    assert "BTCUSDT" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("BTCUSDT.json", '{"code": 404}', "BTCUSDT.json is JSON of code ..., neither candles nor funding; expected a list of rows"),
+        ("BTCUSDT.feather", "ARROW1 and no more", "BTCUSDT.feather cannot be read"),
+        ("BTCUSDT.xlsx", "Sheet1", "BTCUSDT.xlsx has no rows; expected candles or funding rates"),
+    ],
+)
+def test_what_is_of_no_shape_is_refused_in_a_sentence(capsys, folder, name, text, sentence):
+    Path(name).write_text(text)
+
+    code, _, err = said(capsys, "run", "stubborn.py", "--data", name)
+
+    assert code == 2
+    assert sentence in err
+    assert err.count("\n") == 1
 
 
 AT_20X = ("--leverage", 20, "--margin-mode", "isolated")

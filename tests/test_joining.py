@@ -181,6 +181,24 @@ def test_what_data_check_calls_an_error_is_refused(spoilt: Any, word: str) -> No
         PerpData.from_files(spoilt(with_marks(candles())), funding=rates())
 
 
+@pytest.mark.parametrize("role", ["mark", "index"])
+@pytest.mark.parametrize(
+    ("spoilt", "word"),
+    [
+        (lambda marks: marks.shift(1, freq="h"), "fit last's candles a bar later: one of the two is stamped at the close"),
+        (lambda marks: marks.shift(-1, freq="h"), "fit last's candles a bar earlier: one of the two is stamped at the close"),
+        (lambda marks: (marks * 1.03).shift(1, freq="h"), "fit last's candles a bar later"),  # a steady basis hides no shift
+        (lambda marks: marks * 10, "the mark is 10.002 times last in the middle of all bars: another symbol or another unit"),
+    ],
+)
+def test_prices_of_another_bar_or_another_contract_are_refused(role: str, spoilt: Any, word: str) -> None:
+    frame = candles()
+    policy = {"missing_mark": "last" if role == "mark" else "index", "missing_funding": "zero"}
+
+    with pytest.raises(ValueError, match=word):
+        PerpData.from_files(frame, **{role: spoilt(marks_of(frame))}, **policy, name="BTCUSDT")
+
+
 def test_what_can_be_repaired_without_judgement_is_and_the_notes_say_so() -> None:
     frame = with_marks(candles())
     pages = pd.concat([frame.iloc[:20], frame.iloc[18:]])
@@ -378,7 +396,7 @@ def test_longer_bars_keep_opens_extremes_closes_and_volumes() -> None:
             for name in frame
         }
     )
-    pd.testing.assert_frame_equal(made, wanted, check_freq=False)
+    pd.testing.assert_frame_equal(made, wanted.set_axis(wanted.index.as_unit("us")), check_freq=False)  # pandas 2 counts ns
     assert len(made) == 13
 
 
@@ -500,6 +518,58 @@ def test_longer_bars_with_their_detail_liquidate_as_the_shorter_ones(seed: int, 
     assert coarse.summary["final_equity"] == pytest.approx(whole.summary["final_equity"], rel=1e-9)
 
 
+def test_what_is_settled_as_the_last_candle_closes_is_paid_in_no_longer_bar_either() -> None:
+    fine = with_marks(candles(48 + 8))  # to 2024-01-03 08:00, when a settlement is due: after the last bar, where nothing is paid
+    terms = {"funding": rates(8), "name": "X"}
+
+    whole, coarse = (held({"X": PerpData.from_files(fine, timeframe=every, **terms)}, datetime(2024, 1, 2)) for every in (None, "1d"))
+
+    stamps = pd.DatetimeIndex(["2024-01-02 08:00", "2024-01-02 16:00", "2024-01-03"], tz="UTC")
+    assert whole.funding["time"].tolist() == coarse.funding["time"].tolist() == list(stamps)
+    assert coarse.summary["funding"] == pytest.approx(whole.summary["funding"], rel=1e-12)
+
+
+@pytest.mark.parametrize("gone", [["07:00", "08:00"], ["00:00", "01:00"]])
+def test_what_is_settled_in_a_gap_is_paid_at_the_mark_before_it_in_longer_bars_too(gone: list[str]) -> None:
+    fine = with_marks(candles(72)).drop(pd.DatetimeIndex([f"2024-01-02 {hour}" for hour in gone], tz="UTC"))
+    terms = {"funding": rates(9), "name": "X"}
+    stamp = pd.Timestamp("2024-01-02 08:00" if "08:00" in gone else "2024-01-02", tz="UTC")
+
+    runs = [held({"X": PerpData.from_files(fine, timeframe=every, **terms)}, datetime(2024, 1, 1, 12)) for every in (None, "4h", "12h")]
+
+    before = fine["mark_close"].loc[: stamp - pd.Timedelta("1h")].iloc[-1]
+    for result in runs:
+        paid = result.funding.set_index("time")["amount"]
+        assert paid[stamp] == pytest.approx(-before * rates(9)["rate"][stamp], rel=1e-12)
+    assert [result.summary["funding"] for result in runs] == [pytest.approx(runs[0].summary["funding"], rel=1e-12)] * 3
+
+
+@pytest.mark.parametrize("mode", ["isolated", "cross"])
+@pytest.mark.parametrize("every", ["1h", "4h", "12h", "1d"])
+@pytest.mark.parametrize("seed", range(5))
+def test_funding_of_every_length_of_bar_is_what_a_table_of_stamps_and_marks_says(seed: int, every: str, mode: str) -> None:
+    """The reckoning by hand: what is held from 2024-01-02 on pays size x mark_open x rate at each stamp behind that, until it is dead."""
+    fine = with_marks(candles(4 * 24 * 4, every="15min", seed=seed, volatility=0.006))
+    paid = pd.concat([rates(24, "2h", seed=seed), rates(49, "1h", "2024-01-03", seed=seed)])
+    size = 2.0 if seed % 2 else -2.0
+    terms = {"leverage": 10, "cash": 30.0, "margin_mode": mode}
+    last, marks, files = fine[[*PRICES, "volume"]], marks_of(fine), {"funding": paid, "name": "X"}
+
+    whole = held({"X": PerpData.from_files(last, mark=marks, **files)}, datetime(2024, 1, 2), size, **terms)
+    coarse = held(
+        {"X": PerpData.from_files(last, mark=marks, timeframe=every, keep_detail=True, **files)}, datetime(2024, 1, 2), size, **terms
+    )
+
+    columns = ["symbol", "size", "mark_price"]
+    assert coarse.liquidations[columns].to_numpy().tolist() == whole.liquidations[columns].to_numpy().tolist()
+    end = whole.liquidations["time"].iloc[0] if len(whole.liquidations) else fine.index[-1] + pd.Timedelta("15min")
+    due = paid["rate"][(paid.index > pd.Timestamp("2024-01-02", tz="UTC")) & (paid.index < end)]
+    expected = -size * due * fine["mark_open"].reindex(due.index)
+    for result in (whole, coarse):
+        assert result.funding["time"].tolist() == due.index.tolist()
+        assert result.funding["amount"].tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+
+
 # -- traps of the host and of the data ---------------------------------------------------------------------------------
 
 
@@ -532,7 +602,7 @@ def test_a_settlement_a_few_milliseconds_late_belongs_to_its_hour() -> None:
     [
         (candles().reset_index(drop=True), "no column of times"),
         (candles().iloc[:0], "has no rows"),
-        (candles().iloc[:1], "has one row"),
+        (candles().iloc[:1], "one row alone"),
         (candles().assign(close=np.nan), "bars? that cannot be"),
     ],
 )

@@ -45,7 +45,7 @@ def returns(candles):
 def test_candles_are_candles_at_every_length(timeframe):
     candles = made(bars=500, timeframe=timeframe, seed=7)
     assert len(candles) == 500
-    assert set(np.diff(candles.index.to_numpy())) == {np.timedelta64(pd.Timedelta(timeframe.replace("m", "min")).value, "ns")}
+    assert set(candles.index[1:] - candles.index[:-1]) == {pd.Timedelta(timeframe.replace("m", "min"))}
     for opened, high, low, close in (LAST, MARK):
         assert (candles[[opened, close]].max(axis=1) <= candles[high]).all()
         assert (candles[[opened, close]].min(axis=1) >= candles[low]).all()

@@ -118,6 +118,41 @@ def test_candles_in_local_time_are_an_error_and_with_a_zone_a_note(every: str, s
     assert found_in(bars)["off_midnight"].severity == "note"  # OKX's days begin at 16:00 UTC
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Europe/London", "America/New_York"])
+@pytest.mark.parametrize("start", ["2024-03-08", "2024-03-29", "2024-10-25", "2024-11-01"])
+@pytest.mark.parametrize("every", ["1min", "15min", "1h", "8h"])
+def test_clocks_that_are_changed_give_local_time_away(zone: str, start: str, every: str) -> None:
+    rows = {"1min": 4 * 1_440, "15min": 4 * 96, "1h": 96, "8h": 30}[every]
+    series = funding(rows, every, start) if every == "8h" else candles(rows, every, start)
+    local = series.tz_convert(zone)
+    is_changed = len({stamp.utcoffset() for stamp in local.index}) > 1
+
+    found = found_in(local.tz_localize(None))
+
+    assert is_changed == ("local_time" in found and "clocks are changed" in found["local_time"].message) or every == "8h"
+    assert not is_changed or found["local_time"].severity == "error"
+    assert "local_time" not in found_in(local)  # the zone is beside the stamps
+    assert "local_time" not in found_in(series.tz_localize(None))
+
+
+def test_an_hour_that_is_missing_on_another_day_is_a_gap_alone() -> None:
+    frame = candles(96, start="2024-03-23").tz_localize(None)
+
+    assert [finding.check for finding in check(read(frame.drop(frame.index[26])))] == ["gap"]  # Sunday, a week early, 02:00
+
+
+def test_a_file_of_one_candle_is_an_error_and_of_one_settlement_is_none() -> None:
+    assert found_in(candles(1))["alone"].severity == "error"
+    assert check(read(funding(1))) == []
+
+
+def test_settlements_in_local_time_are_found_over_the_change_of_clocks() -> None:
+    local = funding(200, start="2024-01-01").tz_convert("Europe/Berlin").tz_localize(None)  # 01:00, 09:00, 17:00 and from April 02:00 ...
+
+    assert found_in(local.iloc[:80])["local_time"].severity == "error"
+    assert found_in(pd.concat([local.iloc[:80], local.iloc[-8:]]))["local_time"].severity == "error"
+
+
 def test_bars_without_volume_are_told_and_are_a_warning_where_they_are_many() -> None:
     some, many = candles(), candles()
     some.iloc[10:13, 4] = 0.0

@@ -317,6 +317,10 @@ ZIP_OF_TWO = io.BytesIO()
 with zipfile.ZipFile(ZIP_OF_TWO, "w") as two:
     two.writestr("a.csv", GOOD)
     two.writestr("b.csv", GOOD)
+WORKBOOK = io.BytesIO()
+with zipfile.ZipFile(WORKBOOK, "w") as workbook:
+    workbook.writestr("[Content_Types].xml", "<Types/>")
+    workbook.writestr("xl/workbook.xml", "<workbook/>")
 BROKEN: dict[str, tuple[bytes | str, str]] = {
     "empty": (b"", "is empty"),
     "blank": (b"\n\n  \n", "is empty"),
@@ -343,6 +347,10 @@ BROKEN: dict[str, tuple[bytes | str, str]] = {
     "half a zip": (b"PK\x03\x04" + b"\x00" * 30, "cannot be read"),
     "a zip of two": (ZIP_OF_TWO.getvalue(), "holds 2 files"),
     "half a gzip": (gzip.compress(GOOD.encode() * 50)[:40], "cannot be read"),
+    "a workbook": (WORKBOOK.getvalue(), "a workbook of a spreadsheet, save its sheet as CSV"),
+    "a number beyond floats": (f"[[{10**400},1,2,1,2,3]]", "cannot be read"),
+    "a zone that is lost": (GOOD + "2024-01-01T01:00:00,1,2,1,2\n", "row 1: .* has no zone, and those before it have one"),
+    "a zone that comes late": (GOOD.replace("Z", "") + "2024-01-01T01:00+01:00,1,2,1,2\n", "row 1: .* has a zone, and those before it"),
     "zstd": (b"\x28\xb5\x2f\xfd" + b"\x00" * 20, "packed by zstd"),
     "half a json": ("[[1704067200000, 1, 2", "cannot be read"),
     "json of rows of all lengths": ("[[1704067200000,1,2,1,2,3],[1704070800000,1]]", "rows of several kinds or lengths"),
@@ -366,6 +374,41 @@ def test_a_broken_file_is_refused_in_one_sentence(tmp_path: Path, name: str) -> 
 
     assert str(caught.value).startswith("broken.csv")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.date_range("2024-01-01", periods=3, freq="h", tz="UTC").astype(str).rename("datetime"),
+        pd.Index([T0 * 1_000, (T0 + HOUR) * 1_000, (T0 + 2 * HOUR) * 1_000], name="timestamp"),
+        pd.period_range("2024-01-01", periods=3, freq="h", name="time"),
+        pd.MultiIndex.from_product([["BTCUSDT"], pd.date_range("2024-01-01", periods=3, freq="h", tz="UTC")], names=["symbol", "date"]),
+    ],
+    ids=["text", "numbers", "periods", "symbol and time"],
+)
+def test_an_index_of_any_kind_is_read_where_it_is_called_as_times_are(index: pd.Index) -> None:
+    frame = pd.DataFrame({price: [float(number + 100)] * 3 for number, price in enumerate(("open", "high", "low", "close"))}, index=index)
+
+    reading = read(frame)
+
+    assert reading.micros.tolist() == [1_704_067_200_000_000 + 3_600_000_000 * number for number in range(3)]
+    with pytest.raises(ValueError, match="no column of times"):
+        read(frame.set_axis(range(3)))
+
+
+def test_a_csv_as_spreadsheets_save_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "saved.csv"
+    path.write_bytes(b"\xef\xbb\xbfsep=;\r\n" + GOOD.replace(",", ";").replace("\n", "\r\n").encode())
+
+    reading = read(path)
+
+    assert {name: values.tolist() for name, values in reading.columns.items()} == {
+        "open": [100.0],
+        "high": [102.0],
+        "low": [99.0],
+        "close": [101.0],
+    }
+    assert "left out above the names: 1 lines" in reading.notes
 
 
 def test_columns_that_are_not_read_are_named_and_rates_inside_bars_are_refused() -> None:
