@@ -195,7 +195,8 @@ def _one_sentence(title: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ValueError(f"{title} needs {error.name or 'a library'} to be read: run pip install {error.name}, or write a CSV") from error
+        library = error.name or "pyarrow"  # pandas names it in its sentence alone
+        raise ValueError(f"{title} needs {library} to be read: run pip install {library}, or write a CSV") from error
     except UnicodeError as error:
         raise ValueError(
             f"{title} is no UTF-8 text ({error.reason if isinstance(error, UnicodeDecodeError) else error}), save it as UTF-8"

@@ -256,6 +256,14 @@ def test_plain_csv_is_read_by_its_names_whatever_stands_between(tmp_path: Path, 
     assert "left out above the names: 1 lines" in reading.notes
 
 
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"close": [1.0]}).to_parquet(tmp_path / "candles.parquet")
+    monkeypatch.setattr(pd, "read_parquet", lambda _: (_ for _ in ()).throw(ImportError("Missing optional dependency 'pyarrow'.")))
+    with pytest.raises(ValueError, match=r"^candles.parquet needs pyarrow to be read: run pip install pyarrow, or write a CSV$"):
+        read(tmp_path / "candles.parquet")
+
+
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Shanghai"])
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_parquet_is_read_by_its_index_of_any_unit_and_zone(tmp_path: Path, unit: str, zone: str | None) -> None:

@@ -318,7 +318,8 @@ def _ccxt_unit(symbol: str, rows: Sequence[Mapping[str, object]], exchange: str 
         return "base" if is_coin else "quote"
     if exchange is None:
         raise ValueError(
-            f"{where}: its rows keep no answer of the venue under 'info' that says what they count; name the exchange='okx', ..."
+            f"{where}: its rows keep no answer of the venue under 'info' that says what they count; name the exchange, "
+            "as ccxt does (okx, bybit ...)"
         )
     return "contracts" if exchange in CCXT_OKX else "base"
 

@@ -402,7 +402,9 @@ def test_without_the_venues_own_rows_the_exchange_says_what_ccxt_counts(symbol: 
 
 
 def test_ccxt_rows_whose_unit_is_not_told_are_refused() -> None:
-    with pytest.raises(ValueError, match="its rows keep no answer of the venue under 'info' that says what they count; name the exchange="):
+    with pytest.raises(
+        ValueError, match="its rows keep no answer of the venue under 'info' that says what they count; name the exchange, as ccxt does"
+    ):
         readers.ccxt_tiers(ccxt((0, 10, 0.01, 50)))
 
 
