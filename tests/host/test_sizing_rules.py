@@ -465,6 +465,93 @@ def test_the_liquidation_price_after_a_fill_lies_where_it_was_asked_to(text, lev
     assert sizers.liquidations_by_stop(result.strategy).before_stop == 0
 
 
+# -- several orders of one bar ------------------------------------------------------------------------------------------------
+
+
+def on_one_bar(*acts, rule, stop=None, contracts=1, before=None, **account):
+    """Return what acts on the fourth bar sent and the strategy; ``before`` is done after the first bar."""
+    sent = []
+
+    def act(strategy):
+        if stop is not None:
+            strategy.stop_for = stands_at(stop)
+        strategy.setsizer(sizers.make(rule))
+        sent.extend(each(strategy) for each in acts)
+
+    terms = {**FREE, **account.pop("terms", {})}
+    rows = [CALM] * 4 + [STILL] * 2
+    script = {4: act} | ({1: before} if before else {})
+    strategy = play(script, *[frame(rows)] * contracts, terms=terms, **{"margin_mode": "cross", **account})
+    return [None if order is None else order.size for order in sent], strategy
+
+
+def buys(number=0, **terms):
+    return lambda strategy: strategy.buy(strategy.datas[number], **terms)
+
+
+def test_two_contracts_entered_on_one_bar_do_not_both_take_all_there_is():
+    # 60 at 10x take 600 of 1 000; the second is asked for 600 again, and finds 400 less the hundredth that is spared
+    sizes, strategy = on_one_bar(buys(0), buys(1), rule="margin:fraction=60%", contracts=2)
+    assert sizes == [60, pytest.approx(0.99 * 40)]
+    assert strategy.broker.record.refusals == []
+
+
+def test_a_cap_counts_what_was_sent_before_on_its_bar():
+    sizes, strategy = on_one_bar(buys(0), buys(1), rule="margin-ratio:inner=(equity:fraction=6)", contracts=2, terms={"leverage": 50})
+    assert sizes == [60, None]  # 12 000 of notional would be a ratio of 1 000 / 12 000
+    assert strategy.getsizer().skipped == Counter(refused=1)
+    cut = "margin-ratio:inner=(equity:fraction=6),cut=true"
+    sizes, _ = on_one_bar(buys(0), buys(1), rule=cut, contracts=2, terms={"leverage": 50, "commission": 0.001})
+    # the first has paid 6: (1 000 - 6 - 10 % of 6 000) / (10 % + 0.1 %) = 3 901
+    assert sizes == [60, pytest.approx(394 / 0.101 / 100)]
+    sizes, strategy = on_one_bar(buys(0), buys(1), rule="floor:multiple=20", contracts=2, terms={"leverage": 50})
+    assert sizes == [60, None]  # 20 x (1 000 - 700) are 6 000
+    assert strategy.getsizer().skipped == Counter(buffer=1)
+    sizes, _ = on_one_bar(buys(0), buys(1), rule="concentration:inner=(size:size=30),share=0.4,cut=true", contracts=2)
+    assert sizes == [30, pytest.approx(20)]  # 2 000 of 5 000
+
+
+def test_an_entry_sent_with_the_order_that_closes_is_sized_by_the_rule():
+    """``close()`` and ``buy()`` in one bar, with a short of 3 held: the rule is asked, not the short."""
+    sell = lambda strategy: strategy.sell(size=3)  # noqa: E731
+    sizes, strategy = on_one_bar(lambda s: s.close(), buys(), rule="equity:fraction=5", before=sell)
+    assert sizes == [3, 50]
+    assert strategy.position.size == 50
+    assert [decision.size for decision in strategy.getsizer().decisions] == [50]
+    sizes, _ = on_one_bar(buys(size=8, reduce_only=True), buys(), rule="equity:fraction=5", before=sell)
+    assert sizes == [3, 50]  # a reduce-only order of 8 closes 3 and no more
+    sizes, _ = on_one_bar(buys(size=1), buys(), rule="equity:fraction=5", before=sell)
+    assert sizes == [1, 2]  # what is left of the short
+
+
+def test_both_legs_of_a_hedge_opened_on_one_bar_fit():
+    legs = [lambda s: s.buy(position_side="LONG"), lambda s: s.sell(position_side="SHORT")]
+    sizes, strategy = on_one_bar(*legs, rule="margin:fraction=80%", position_mode="hedge")
+    assert sizes == [80, pytest.approx(-0.99 * 20)]
+    assert strategy.broker.record.refusals == []
+
+
+def test_what_is_sent_and_would_be_refused_takes_no_room():
+    sizes, _ = on_one_bar(buys(0, size=500), buys(1), rule="margin:fraction=60%", contracts=2)
+    assert sizes == [500, 60]
+
+
+def test_an_isolated_order_beside_one_on_its_way_keeps_its_promise_at_the_leverage_that_is_set():
+    sell = lambda strategy: strategy.sell(size=3)  # noqa: E731
+    close = lambda strategy: strategy.close()  # noqa: E731
+    terms = {"rule": "isolated:atr=2", "margin_mode": "isolated", "before": sell}
+    # 10x gives 10 for each; down to 93 a contract loses 7 and maintains 0.93; down to 78 it loses more than it has
+    sizes, strategy = on_one_bar(close, buys(), stop=95, **terms)
+    assert sizes == [3, pytest.approx(2)]
+    assert strategy.broker.liquidation_price(strategy.data) == pytest.approx(90 / 0.99)
+    sizes, strategy = on_one_bar(close, buys(), stop=80, **terms)
+    assert sizes == [3, None]
+    assert strategy.getsizer().skipped == Counter(room=1)
+    sizes, strategy = on_one_bar(buys(), buys(), stop=80, rule="isolated:atr=2", margin_mode="isolated")
+    assert sizes == pytest.approx([0.5, 0.5])  # 4x for the first, and it stays there for the second
+    assert strategy.broker.liquidation_price(strategy.data) <= 78
+
+
 # -- past trades ----------------------------------------------------------------------------------------------------------------
 
 
