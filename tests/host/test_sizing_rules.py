@@ -130,6 +130,16 @@ def test_liquidation_beyond_the_stop_by_hand():
 
 def test_fees_of_both_ends_are_part_of_the_risk():
     assert size("risk", stop=95, terms={"commission": 0.001}) == pytest.approx(10 / (5 + 0.1 + 0.095))
+    assert size("kelly:start=2%", stop=95, terms={"commission": 0.001}) == pytest.approx(20 / 5)  # as Kelly's formula has it
+
+
+def test_an_entry_that_slips_survives_as_well():
+    # filled at 101 of a price of 100; alive at 95 - 2, and with two maintenance margins at 95
+    assert size("liquidation:atr=2,slippage=1%", *[CALM] * 4, stop=95, terms={"leverage": 50}) == pytest.approx(1_000 / (101 - 93 * 0.99))
+    assert size("maintenance:slippage=1%", stop=95, terms={"leverage": 50}) == pytest.approx(1_000 / (101 - 95 * 0.98))
+    # a short sold at 99
+    short = size("maintenance:slippage=1%", stop=105, isbuy=False, terms={"leverage": 50})
+    assert short == pytest.approx(1_000 / (105 * 1.02 - 99))
 
 
 def test_a_short_is_sized_to_a_stop_above():
@@ -144,6 +154,10 @@ def test_without_stop_for_the_stop_lies_so_many_ranges_away():
     assert sizer.decisions[-1].stop == pytest.approx(94)
     assert size("atr:multiple=2", *rows) == pytest.approx(10 / 4)
     assert size("turtle", *[CALM] * 22) == pytest.approx(10 / 2)
+    assert size("atr:multiple=2", *rows, terms={"mult": 5}) == pytest.approx(10 / 20)
+    # a contract of 10 dollars gains 10 / 100^2 coins where the price gains one: 1 % of a coin over 4
+    inverse = {"kind": "inverse", "mult": 10, "currency": "BTC"}
+    assert size("atr:multiple=2", *rows, terms=inverse, cash=1) == pytest.approx(0.01 / (4 * 10 / 100**2))
 
 
 @pytest.mark.parametrize("text", ["risk", "atr", "turtle", "liquidation", "maintenance", "volatility", "kelly", "kelly-continuous"])
@@ -199,6 +213,8 @@ def test_continuous_kelly_follows_the_drift_and_stays_out_against_it():
     text = "kelly-continuous:period=50,kappa=0.1,most=50"
     assert size(text, *rows, terms={"leverage": 90}) == pytest.approx(0.1 * mean / variance * 1_000 / closes[-1])
     assert ask(text, *rows, isbuy=False)[1].skipped == Counter(edge=1)
+    less = size(f"{text},rate={mean / 4}", *rows, terms={"leverage": 90})
+    assert less == pytest.approx(0.1 * 0.75 * mean / variance * 1_000 / closes[-1])
     assert size("kelly-continuous:period=50,most=0.5", *rows) == pytest.approx(500 / closes[-1])
 
 
@@ -286,6 +302,13 @@ def test_isolated_margin_sets_the_leverage_that_puts_liquidation_beyond_the_stop
     assert broker.liquidation_price(strategy.data) == pytest.approx((100 - 100 / 12) / 0.99)
     assert broker.liquidation_price(strategy.data) < 93
     assert strategy.getsizer().decisions[-1].leverage == 12
+
+
+def test_it_sets_no_more_leverage_than_the_tier_of_the_order_allows():
+    # risk 10 to 99.5: 20 contracts, 2 000 of notional, whose tier allows 20x; the stop would allow 66x
+    tiers = [(500, 0.005, 50), (None, 0.01, 20)]
+    amount, sizer = ask("isolated:atr=2,beyond=0", *[CALM] * 4, stop=99.5, mode="isolated", terms={"tiers": tiers, "leverage": 50})
+    assert (amount, sizer.decisions[-1].leverage) == (pytest.approx(20), 20)
 
 
 def test_it_never_sets_more_leverage_than_there_was_and_adds_margin_to_what_is_open():
@@ -423,6 +446,19 @@ def test_a_concentration_is_judged_where_another_contract_is_held():
     play({1: first, 3: second}, frame([STILL] * 4), frame([STILL] * 4), terms=FREE, margin_mode="cross")
     # 1 500 of 2 500 are 60 %; of the first alone 30 more contracts are not judged
     assert said == [0, pytest.approx(15), 30]
+
+
+def test_a_concentration_counts_what_is_held_of_the_contract():
+    def both(strategy):
+        strategy.buy(strategy.datas[0], size=10)
+        strategy.buy(strategy.datas[1], size=5)
+
+    def then(strategy):
+        strategy.setsizer(sizers.ConcentrationCap(inner="size:size=30", share=0.6, cut=True))
+        strategy.buy(strategy.datas[1])
+
+    strategy = play({1: both, 3: then}, frame([STILL] * 5), frame([STILL] * 5), terms=FREE, margin_mode="cross")
+    assert strategy.getposition(strategy.datas[1]).size == pytest.approx(5 + 10)
 
 
 def test_other_contracts_in_the_wallet_count_with_profit_and_maintenance():
@@ -608,6 +644,25 @@ def test_kelly_risks_what_the_last_trades_would_have_it():
     assert decisions[30].wanted == pytest.approx(0.25 * equity_after(strategy, 30) / 10)
 
 
+def test_kelly_forgets_all_but_the_last_trades():
+    # 30 trades of 1/2 as above, then 30 whose half wins 2 R: phi = 1/2 - (1/2) / 2 = 1/4
+    strategy = run_flips(sizers.from_text("kelly:kappa=0.5,start=1%,spare=0"), [20, 20, -10] * 10 + [20, -10] * 15)
+    assert strategy.getsizer().decisions[60].wanted == pytest.approx(0.5 * 0.25 * equity_after(strategy, 60) / 10)
+
+
+def test_kelly_of_an_inverse_contract_counts_what_was_risked_in_coin():
+    # 100 dollars a contract: to 120 it wins 100/100 - 100/120 = 1/6 coin, to 90 it loses 100/90 - 100/100 = 1/9: 1.5 R and -1 R
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=100)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(kind="inverse", mult=100, currency="BTC", leverage=10, tiers=0.01))
+    cerebro.adddata(PerpData(dataname=frame(flips([20, 20, -10] * 10)), name="X"))
+    cerebro.addstrategy(Flips)
+    cerebro.addsizer(sizers.KellyTrades)
+    strategy = cerebro.run()[0]
+    equity = 100 + sum(trade.profit for trade in strategy.getsizer().trades().all())
+    assert strategy.getsizer().decisions[30].wanted == pytest.approx(0.5 * (2 / 3 - (1 / 3) / 1.5) * equity / (1 / 9))
+
+
 def test_kelly_without_an_edge_stays_out():
     strategy = run_flips(sizers.from_text("kelly"), [10, -10, -10] * 11)
     assert strategy.getsizer().skipped == Counter(edge=4)
@@ -627,6 +682,15 @@ def test_optimal_f_stakes_the_worst_trade_so_far():
     assert strategy.getsizer().decisions[29].wanted == pytest.approx(0.5 * equity_after(strategy, 29) / 100)
 
 
+def test_optimal_f_is_of_the_last_trades_and_found_anew_with_each():
+    # by turns +4 % and -1 %: f = 1/2 - (1/2) / 4; the +2 % of before count until they are 30 trades back
+    strategy = run_flips(sizers.from_text("optimal-f:spare=0"), [2, -1] * 15 + [4, -1] * 15)
+    decisions = strategy.getsizer().decisions
+    assert decisions[60].wanted == pytest.approx(0.5 * 0.375 / 0.01 * equity_after(strategy, 60) / 100)
+    half_way = optimal_fraction([0.02, -0.01] * 7 + [0.04, -0.01] * 8)
+    assert decisions[46].wanted == pytest.approx(0.5 * half_way / 0.01 * equity_after(strategy, 46) / 100)
+
+
 def test_secure_f_is_no_more_than_optimal_f_and_the_same_every_time():
     once, again = (run_flips(sizers.from_text("secure-f:drawdown=0.2"), [2, -1] * 20).getsizer().decisions for _ in range(2))
     free = run_flips(sizers.from_text("optimal-f:kappa=1"), [2, -1] * 20).getsizer().decisions
@@ -639,6 +703,33 @@ def test_a_fixed_ratio_grows_with_closed_profit():
     text = "fixed-ratio:unit=0.1,delta=1%"
     sizes = [decision.size for decision in run_flips(sizers.from_text(text), [10, 10, 10, -30]).getsizer().decisions]
     assert sizes == pytest.approx([10, 20, 30, 40, 10])  # profits 0, 100, 300, 600, -600
+
+
+class FlipsTwo(bt.Strategy):
+    """Trades the first contract only, and asks for a size of the second one each time."""
+
+    def __init__(self):
+        self.asked = []
+
+    def next(self):
+        if len(self) % 2:
+            self.asked.append(self.getsizing(self.data1))
+            self.buy(self.data0)
+        else:
+            self.close(self.data0)
+
+
+def asked_of_another(rule, outcomes):
+    rows = flips(outcomes)
+    data = {"X": frame(rows), "Y": frame([at(100)] * len(rows))}
+    return run(FlipsTwo, data, venue="generic", leverage=10, sizer=sizers.from_text(rule), fee=0.0, cash=10_000).strategy.asked
+
+
+def test_a_martingale_looks_at_its_own_contract_and_a_fixed_ratio_at_all():
+    assert asked_of_another("martingale:inner=(size:size=1)", [-1, -1, -1]) == [1, 1, 1, 1]
+    assert asked_of_another("anti-martingale:inner=(size:size=1)", [1, 1, 1]) == [1, 1, 1, 1]
+    # as above: units of 10, and 100 of profit for the second, 200 more for the third
+    assert asked_of_another("fixed-ratio:unit=0.1,delta=1%", [10, 10, 10]) == pytest.approx([10, 20, 30, 40])
 
 
 def test_trades_of_brackets_under_several_ids_come_in_the_order_in_which_they_closed():
@@ -693,6 +784,9 @@ def test_sizes_shrink_in_a_drawdown():
     # 3 x (850 - 0.7 x 1 000) = 450, and 850 are held
     assert ask("floor", *rows, before=lose)[1].skipped == Counter(buffer=1)
     assert size("floor:multiple=9", *rows, before=lose) == pytest.approx((9 * 150 - 850) / 85)
+    # 200 won and 100 lost again: 1 100 against a floor of 70 % of 1 200
+    risen = size("floor:multiple=9", at(100), at(100), at(120), at(110), before=lose)
+    assert risen == pytest.approx((9 * (1_100 - 0.7 * 1_200) - 1_100) / 110)
 
 
 def test_the_tail_of_a_record_is_the_end_of_its_column():
@@ -842,7 +936,9 @@ class AtOpen(bt.Strategy):
             self.buy()
 
 
-@pytest.mark.parametrize("text", ["equity", "equity:fraction=50", "risk:atr=3", "liquidation:atr=3", "volatility:period=3"])
+@pytest.mark.parametrize(
+    "text", ["equity", "equity:fraction=50", "risk:atr=3", "liquidation:atr=3", "volatility:period=3", "kelly-continuous:period=4"]
+)
 def test_under_cheat_on_open_a_size_is_of_the_open_and_of_the_bars_before(text):
     kind, params = sizers.from_text(text)
     decisions = []
