@@ -469,7 +469,7 @@ def test_another_comparison_does_not_go_into_the_same_folder(tmp_path, monkeypat
     with pytest.raises(ValueError, match="holds results of another input"):
         compared(out=tmp_path, data={"BTCUSDT": candles(seed=3)}, funding={"BTCUSDT": 0.0001}, resume=True)
     assert compared(out=tmp_path, cap=0.5, resume=True).settings["cap"] == 0.5  # the runs are the same
-    monkeypatch.setattr("bt_margin.comparison.version_of", lambda name: "99")
+    monkeypatch.setattr("bt_margin.comparison.version_of", lambda _: "99")
     with pytest.raises(ValueError, match=r"holds another sweep: .*made_by\.bt_margin was .*, is \"99\""):
         compared(out=tmp_path, resume=True)
 
