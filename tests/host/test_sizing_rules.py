@@ -4,8 +4,10 @@ import doctest
 import math
 import random
 from collections import Counter
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import backtrader as bt
 import pytest
@@ -16,7 +18,7 @@ from bt_margin import Cerebro, MarginBroker, PerpCommInfo, PerpData, TierTable, 
 from bt_margin.core import sizing
 from bt_margin.core.sizing import optimal_fraction
 from bt_margin.loading import sizer_from
-from bt_margin.sizers.past import ClosedTrades, HighWater, Volatility, latest
+from bt_margin.sizers.past import ClosedTrades, HighWater, Outcomes, Volatility, latest
 
 STILL = (100, 100, 100, 100)
 FREE = {"tiers": 0.01, "liquidation_fee": 0.0, "leverage": 10}
@@ -703,6 +705,20 @@ def test_a_fixed_ratio_grows_with_closed_profit():
     text = "fixed-ratio:unit=0.1,delta=1%"
     sizes = [decision.size for decision in run_flips(sizers.from_text(text), [10, 10, 10, -30]).getsizer().decisions]
     assert sizes == pytest.approx([10, 20, 30, 40, 10])  # profits 0, 100, 300, 600, -600
+
+
+def test_a_trade_is_held_against_the_last_decision_before_it_though_another_contract_stands_on_an_old_bar():
+    """Longs of X begin at hours 5 and 10; at hour 9 Y is asked of too, whose last bar is of hour 2."""
+
+    def decision(hour, symbol, stop):
+        return sizers.Decision(3_600.0 * hour, symbol, 1, 100.0, stop, 1.0, 1.0, 1.0, "")
+
+    told = [decision(4, "X", 95.0), decision(9, "X", 98.0), decision(2, "Y", 99.0), decision(11, "X", 97.0)]
+    begin = bt.date2num(datetime(1970, 1, 1))
+    trades = [sizers.ClosedTrade("X", 1, begin + hour / 24, begin + 1, 1.0, 100.0, 10.0) for hour in (5, 10)]
+    past = SimpleNamespace(all=lambda: trades)
+    outcomes = Outcomes(past, lambda: told, lambda _, price, stop: price - stop).all()
+    assert outcomes == pytest.approx([10 / 5, 10 / 2])
 
 
 class FlipsTwo(bt.Strategy):
