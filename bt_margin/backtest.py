@@ -18,6 +18,7 @@ from .feeds import PerpData
 from .plugging import START_CASH, by_symbol, plug
 from .result import Baseline, Bounds, Result
 from .scalers import MarginTopUp, Scaler, attach, several
+from .scalers.course import Before
 from .slots import seconds
 
 Sizer = type[bt.Sizer] | tuple[type[bt.Sizer], Mapping[str, Any]] | float
@@ -50,6 +51,7 @@ def run(
     detail: Any = None,
     bounds: bool = False,
     scaler: Scaler | MarginTopUp | Sequence[Scaler | MarginTopUp] | None = None,
+    before: Before | None = None,
     **account: Any,
 ) -> Result:
     """Run a strategy on candles under a venue's margin rules and return the Result.
@@ -63,13 +65,13 @@ def run(
     happened inside the bars that could liquidate.
 
     ``params`` are the strategy's, ``sizer`` is a class, (class, params) or the size of every order as a number, ``scaler`` one of
-    ``bt_margin.scalers``, or several. ``unfunded`` says what happens to an order without the margin it needs, 'reject' or 'shrink'
-    to what fits; ``filters`` to a size or a price off its step, 'round' or 'refuse'. The rest is ``plug``'s; ``account`` are
+    ``bt_margin.scalers``, or several, and ``before`` what is called with each entry's ``LadderTable`` before it is sent. ``unfunded``
+    says what happens to an order without the margin it needs, 'reject' or 'shrink' to what fits; ``filters`` to a size or a price
+    off its step, 'round' or 'refuse'. The rest is ``plug``'s; ``account`` are
     further params of MarginBroker: these two, ``refill``, ``top_up``, the four ``warning_...`` and ``call_rate``, and the host's own.
 
-    ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee, the same leverage, candles, strategy
-    and sizer; ``result.baseline`` is what it says the account was worth. What it cannot trade, inverse contracts, those of
-    another multiplier than 1 and hedge mode, is refused with it.
+    ``baseline=True`` also runs stock Backtrader's own broker, with the taker fee and all else the same; ``result.baseline`` is what it
+    says the account was worth. What it cannot trade, inverse contracts, those of another multiplier than 1, hedge mode, is refused.
 
     ``bounds=True`` runs the same twice more, by ``intrabar='favourable'`` and ``'worst'``; ``result.bounds`` has both
     Results. Once their accounts differ, so may what the strategy does with them.
@@ -83,7 +85,7 @@ def run(
     _check_params(MarginBroker, MarginBroker.params, account)
     account |= {"spot": spot, "fee": fee, "on_liquidation": on_liquidation, "position_mode": position_mode, "check": check}
     terms = {"venue": venue, "leverage": leverage, "margin_mode": margin_mode, "cash": cash, **account}
-    runs = _Runs(feeds, strategy, params, sizer, terms, watch, scaler)
+    runs = _Runs(feeds, strategy, params, sizer, terms, watch, scaler, before)
     finished = runs.play(intrabar, is_for_stock=baseline)
     stock = runs.play_stock(finished.cerebro, cash) if baseline and not runs.is_over else None
     return Result(finished, baseline=stock, bounds=runs.play_bounds() if bounds else None)
@@ -101,9 +103,12 @@ class _Runs:
         terms: Mapping[str, Any],
         watch: "_Watch | None",
         scaler: Any,
+        before: Before | None,
     ) -> None:
         self.feeds, self.strategy, self.params, self.sizer, self.terms, self.watch = feeds, strategy, params, sizer, terms, watch
-        self.scalers = () if scaler is None else several(scaler)
+        self.scalers, self.before = () if scaler is None else several(scaler), before
+        if before is not None and not self.scalers:
+            raise ValueError("before is told the ladders of a scaler; name one as scaler=, or leave it out")
         self.is_used = False
 
     @property
@@ -123,7 +128,8 @@ class _Runs:
         cerebro, feeds = self._ready(Cerebro)
         plug(cerebro, intrabar=intrabar, **self.terms)
         if self.scalers:
-            attach(cerebro, *self.scalers)
+            attach(cerebro, *self.scalers, before=self.before)
+            self.before = None  # what comes after it are the bounds of the same run
         if is_for_stock:
             _check_stock(_terms(cerebro, feeds), self.terms["position_mode"])
         self._watch(cerebro)

@@ -132,6 +132,7 @@ class Trial:
     on_liquidation: str = "continue"
     refill: float | None = None
     engine: str = "loop"
+    scaler: Sequence[str] = ()
 
     def command(self) -> str:
         """Return the command line that carries it out."""
@@ -241,6 +242,7 @@ def compare(
     sizer: Annotated[
         list[str] | None, typer.Option(metavar="RULE", help="A rule to try, as of run; 'none': as the strategy sizes; more may follow.")
     ] = None,
+    scaler: Scalers = None,
     leverage: Annotated[str, typer.Option(help="One or more, 2,5,10.")] = Trial.leverage,
     margin_mode: Annotated[str, typer.Option(help="cross, isolated, or cross,isolated.")] = Trial.margin_mode,
     venue: Annotated[str, typer.Option(help="One or more, binance,okx.")] = Trial.venue,
@@ -280,7 +282,7 @@ def compare(
         raise ValueError("a comparison needs candles: --data BTCUSDT-1h.csv, or --data BTCUSDT=FILE")
     asked = (strategy, files, sizer or (), leverage, margin_mode, venue, param or (), paths, block, seed, cap, split, mark or ())
     whence = (funding or (), position_mode, cash, start, end, fee, intrabar, unfunded, filters, stamp, on_liquidation, refill, engine)
-    trial = Trial(*asked, *whence)
+    trial = Trial(*asked, *whence, scaler or ())
     where: dict[str, Any] = {"workers": workers, "backend": backend.lower(), "scheduler": scheduler, "out": out, "resume": resume}
     where["minutes"] = minutes
     _check_places(out, None, report, lang)
@@ -414,13 +416,15 @@ def _terms(plan: Plan) -> dict[str, Any]:
         raise ValueError(f"--cash is coins at {rules.name}, whose contracts settle in their base coin; say how many, such as --cash 2")
     strategy, params = strategy_from(plan.strategy), params_from(plan.param)
     check_kinds(strategy, params)
+    scalers = [scaler_from(text) for text in plan.scaler]
     return {
         "strategy": strategy,
         "leverage": by_symbol_from("--leverage", plan.leverage, leverage_from),
         "margin_mode": by_symbol_from("--margin-mode", plan.margin_mode, str.lower),
         "params": params,
         "sizer": None if plan.sizer is None else sizer_from(plan.sizer),
-        "scaler": [scaler_from(text) for text in plan.scaler] or None,
+        "scaler": scalers or None,
+        "before": ladder.FirstLadder() if scalers else None,
         "data": feeds_from(plan.data, plan.mark, plan.funding, plan.start, plan.end, rules, plan.stamp.lower(), plan.detail),
         "venue": plan.venue.lower(),
         "fee": None if plan.fee is None else fee_from(plan.fee),
@@ -504,7 +508,7 @@ def _compare(trial: Trial, where: dict[str, Any], *, is_quiet: bool) -> "Compari
 def _trial_terms(trial: Trial) -> dict[str, Any]:
     """Return the arguments of ``comparison.compare`` that a trial names."""
     from . import venues
-    from .loading import check_kinds, fee_from, feeds_from, leverage_from, listed_from, strategy_from, values_from
+    from .loading import check_kinds, fee_from, feeds_from, leverage_from, listed_from, scaler_from, strategy_from, values_from
 
     houses = listed_from(trial.venue.lower(), str)
     rules = [venues.load(house) for house in houses]
@@ -534,6 +538,7 @@ def _trial_terms(trial: Trial) -> dict[str, Any]:
         "unfunded": trial.unfunded.lower(),
         "filters": trial.filters.lower(),
         "on_liquidation": trial.on_liquidation.lower(),
+        "scaler": [scaler_from(text) for text in trial.scaler] or None,
     }
 
 

@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from inspect import signature
@@ -33,6 +33,7 @@ from .measures import DAYS_A_YEAR, iso
 from .outcome import AGGREGATES, CONFIDENCE, FIGURES, QUANTILES, RUIN_SHARE, WEALTH_FLOOR, together
 from .plugging import START_CASH
 from .result import plain, version_of
+from .scalers import MarginTopUp, Scaler, several
 from .sizers import Rule, label
 from .sweep import Sweep, reference
 from .venues import GENERIC, Venue
@@ -55,7 +56,7 @@ UNITS = {"h": 3_600 * SECOND, "d": DAY, "m": 60 * SECOND}
 # Flags of one account, which say nothing of the comparison; and those of one rule, which are told with its name.
 OF_A_RUN = ("the account died", "ended ", "funding stamps in data gaps", "entries that the sizer made nothing of")
 OF_A_RULE = "the sizer was asked for no entry"
-NOT_HERE = ("baseline", "bounds", "detail", "progress")  # arguments of run() that a comparison has no use for
+NOT_HERE = ("baseline", "before", "bounds", "detail", "progress")  # arguments of run() that a comparison has no use for
 AXES = ("rule", "leverage", "margin_mode", "venue")
 PERIODS = ("train", "test")
 OWN_SIZE = "as the strategy sizes"
@@ -278,13 +279,14 @@ def _folder(out: str | Path | None) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What was asked for: the part of the plan that is no market, the labels of the rules and which parameters vary."""
+    """What was asked for: the part of the plan that is no market, the labels of the rules, which parameters vary, the scalers."""
 
     plan: dict[str, Any]
     rules: tuple[str, ...]
     varied: tuple[str, ...]
     paths: int
     cap: float
+    scaler: Any = None
 
     @property
     def combinations(self) -> list[dict[str, Any]]:
@@ -352,7 +354,7 @@ def _asked(
         "points": POINTS,
         "made_by": {name: version_of(name) for name in ("bt_margin", "backtrader")},  # rows of two versions do not mix
     }
-    return _Asked(plan, labels, varied, numbers["paths"], numbers["cap"])
+    return _Asked(plan, labels, varied, numbers["paths"], numbers["cap"], terms.get("scaler"))
 
 
 def _check_numbers(*, paths: Any, seed: Any, cap: Any, cash: Any, engine: str) -> None:
@@ -415,7 +417,25 @@ def _plain_terms(terms: dict[str, Any]) -> dict[str, Any]:
         kept["top_up"] = asdict(rules)
     elif rules is not None:
         kept["top_up"] = {"by_symbol": {symbol: asdict(rule) for symbol, rule in rules.items()}}
+    if kept.get("scaler") is not None:
+        kept["scaler"] = [_plain_scaler(scaler) for scaler in several(kept["scaler"])]
     return kept
+
+
+def _plain_scaler(scaler: Any) -> dict[str, Any]:
+    """Return where a scaler's class stands and its numbers."""
+    if not isinstance(scaler, Scaler | MarginTopUp):
+        raise ValueError(f"scaler is one of bt_margin.scalers such as Pyramid(), or several, was {scaler!r}")
+    if isinstance(scaler, Scaler):
+        scaler.ladder()  # which refuses numbers that make none
+    params = {field.name: getattr(scaler, field.name) for field in fields(scaler)}
+    for value in params.values():
+        if not all(isinstance(part, Real | str | None) for part in (value if isinstance(value, tuple | list) else (value,))):
+            raise ValueError(
+                f"what a {type(scaler).__name__} is made of is no plain number or row of them, which workers could be told; write the "
+                "scheme as a dataclass that derives from Scaler, in a file"
+            )
+    return {"reference": reference(type(scaler)), "params": params}
 
 
 # -- the market ------------------------------------------------------------------------------------------------------
@@ -703,6 +723,8 @@ def _own_flags(asked: _Asked, market: _Market, table: "pd.DataFrame") -> Iterato
         yield f"ranked first: a probability of liquidation of at most {asked.cap:g}, as the paths have it"
     else:
         yield "no paths were drawn, so there is no probability; ranked first: what was not liquidated on the history"
+    for scaler in several(asked.scaler) if asked.scaler is not None else ():
+        yield f"entries are scaled by {scaler!r}"
     yield f"ruin, equity below {RUIN_SHARE:g} of what was put in or no order possible, is final; its log wealth is that of {WEALTH_FLOOR:g}"
     if market.split is not None:
         yield f"walk-forward: ranked by the bars until {iso(market.split)}, tested on the bars after it, each period run by itself"

@@ -184,6 +184,8 @@ def _terms(plain: Mapping[str, Any]) -> dict[str, Any]:
     terms = dict(plain)
     if isinstance(terms.get("fee"), list):
         terms["fee"] = tuple(terms["fee"])
+    if terms.get("scaler") is not None:
+        terms["scaler"] = [resolve(scaler["reference"])(**scaler["params"]) for scaler in terms["scaler"]]
     rules = terms.get("top_up")
     if rules is not None:
         terms["top_up"] = {name: TopUp(**rule) for name, rule in rules["by_symbol"].items()} if "by_symbol" in rules else TopUp(**rules)

@@ -4,6 +4,7 @@ import json
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.table import Table
 
 from .loading import fraction, scaler_from
@@ -57,15 +58,33 @@ def ladder(
         rungs = [row._asdict() for row in table.rows]
         typer.echo(json.dumps(plain({"heading": table.heading, "rungs": rungs}), indent=2, allow_nan=False))
         return
+    tell(table)
+
+
+def tell(table: LadderTable) -> None:
+    """Print a ladder and a sentence for each rung that is not placed."""
     printed = console()
     printed.print(rich_table(table))
     for sentence in table.refusals:
         printed.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
+class FirstLadder:
+    """Prints the first ladder that a run orders, before it is sent, and keeps quiet about all that follow."""
+
+    def __init__(self) -> None:
+        self.is_told = False
+
+    def __call__(self, table: LadderTable) -> None:
+        if not self.is_told:
+            self.is_told = True
+            tell(table)
+            console().print()
+
+
 def rich_table(table: LadderTable) -> Table:
     """Return a ladder for a terminal; a rung that is refused is dim."""
-    shown = Table(title=table.heading, title_justify="left")
+    shown = Table(title=table.heading, title_justify="left", box=box.SIMPLE_HEAD)  # whose lines leave room for the figures
     for name in COLUMNS:
         shown.add_column(name, justify="right", overflow="fold")
     for row, cells in zip(table.rows, table.cells(), strict=True):

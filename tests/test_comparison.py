@@ -15,6 +15,7 @@ from bt_margin.comparison import AXES, Comparison, _candles, column_of, compare
 from bt_margin.core.top_up import TopUp
 from bt_margin.engines import Engine, play_by_loop
 from bt_margin.outcome import AGGREGATES, FIGURES, Outcome
+from bt_margin.scalers import Ladder, Pyramid, Rung, Rungs
 from bt_margin.sizers import EquityFraction
 from bt_margin.sweep import Stopped
 
@@ -154,6 +155,15 @@ def test_arguments_of_run_reach_the_runs():
     saved = compared(Holds, crash, sizers=[0.9], leverages=[20], margin_modes=["isolated"], cash=1e6, top_up=TopUp(amount=1e5, times=3))
     lost = compared(Holds, crash, sizers=[0.9], leverages=[20], margin_modes=["isolated"], cash=1e6)
     assert saved.table["full_liquidations"].iloc[0] == 0 < lost.table["full_liquidations"].iloc[0]
+
+
+def test_a_scaler_reaches_the_runs_of_all_workers_and_is_told():
+    scheme = Pyramid(shares=(0.5, 0.3), step=0.02, stop=0.04, atr_period=None)
+    told = compared(sizers=[0.1], scaler=scheme, workers=2, paths=1)
+    alone = bm.run(Flips, {"BTCUSDT": candles()}, sizer=0.1, scaler=scheme, funding=0.0001)
+    assert told.runs.loc[told.runs["path"] == 0, "wealth"].iloc[0] == pytest.approx(alone.summary["final_equity"] / 10_000, rel=1e-12)
+    assert told.runs["wealth"].iloc[0] != compared(sizers=[0.1]).runs["wealth"].iloc[0]
+    assert f"entries are scaled by {scheme!r}" in told.flags
 
 
 def test_a_parameter_that_is_called_as_a_figure_has_a_column_of_its_own():
@@ -376,6 +386,8 @@ def test_a_job_that_dies_whole_is_an_error_of_each_of_its_combinations(monkeypat
         ({"minutes": -1}, "minutes is how long runs may be begun, 0 or more, or None for no end, was -1"),
         ({"baseline": True}, r"compare\(\) has no baseline: it is of a single run"),
         ({"colour": 1}, r"compare\(\) has no argument colour"),
+        ({"scaler": 5}, r"scaler is one of bt_margin.scalers such as Pyramid\(\), or several, was 5"),
+        ({"scaler": Rungs(Ladder((Rung(0, 1),)))}, "what a Rungs is made of is no plain number or row of them"),
         ({"backend": "threads"}, "backend is one of loky, dask, serial"),
     ],
 )

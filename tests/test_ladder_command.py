@@ -85,6 +85,32 @@ def test_a_run_trades_by_the_scalers_it_is_given(capsys, tmp_path: Path, monkeyp
     assert Path("out/fills.csv").read_text().count("BTCUSDT") == 2
 
 
+def test_a_run_prints_its_first_ladder_before_the_trade_and_no_other(capsys, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("buyer.py").write_text(
+        BUYER.replace("if len(self) == 1:", "if len(self) in (1, 4):").replace("self.buy", "self.close() or self.buy")
+    )
+    frame([(100, 100, 100, 100)] * 8).to_csv("BTCUSDT-1h.csv", index_label="datetime")
+    options = ["--data", "BTCUSDT-1h.csv", "--venue", "generic", "--leverage", "5", "--scaler", "Rectangle:n=2,share=0.5,step=0.1"]
+    code, out, _ = said(capsys, "run", "buyer.py", *options)
+    assert code == 0
+    assert out.count("Rectangle, long BTCUSDT at 5x cross") == 1
+    assert out.index("Rectangle, long BTCUSDT") < out.index("final equity")
+
+
+def test_a_comparison_trades_by_its_scaler(capsys, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("buyer.py").write_text(BUYER)
+    frame([(100, 100, 100, 100)] * 3 + [(100, 100, 89, 95)] * 2).to_csv("BTCUSDT-1h.csv", index_label="datetime")
+    options = ["--data", "BTCUSDT-1h.csv", "--venue", "generic", "--leverage", "5", "--fee", "0", "--backend", "serial", "--json"]
+    tables = [
+        json.loads(said(capsys, "compare", "buyer.py", *options, *scaler)[1])["table"]
+        for scaler in ([], ["--scaler", "Rectangle:n=2,share=0.5,step=0.1"])
+    ]
+    # ten at 100 and a close of 95 lose 50; five at 100 and five at 90 neither lose nor gain
+    assert [rows[0]["wealth_50"] for rows in tables] == pytest.approx([1 - 50 / 10_000, 1.0])
+
+
 def test_a_plan_says_its_scalers_again():
     plan = cli.Plan("buyer.py", ["BTCUSDT-1h.csv"], scaler=["Turtle", "MarginTopUp:within=0.1,amount=5"])
     assert plan.command().endswith("--scaler Turtle --scaler MarginTopUp:within=0.1,amount=5")
