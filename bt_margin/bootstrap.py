@@ -46,9 +46,17 @@ class Candles:
     def __len__(self) -> int:
         return len(self.closes_at)
 
-    def taken(self, rows: "np.ndarray") -> "Candles":
+    def taken(self, rows: "np.ndarray | slice") -> "Candles":
         """Return these rows of it, with all of the funding."""
         return replace(self, closes_at=self.closes_at[rows], columns={name: column[rows] for name, column in self.columns.items()})
+
+    def during(self, first: int, end: int) -> "Candles":
+        """Return the rows from ``first`` up to ``end``, with the funding of their time alone: what came before or after is not known."""
+        rows = self.taken(slice(first, end))
+        begins, ends = rows.closes_at[0] - self.bar, rows.closes_at[-1]
+        known = (self.stamps >= begins) & (self.stamps <= ends)
+        paid_by = self.paid_by[known] if len(self.paid_by) else self.paid_by
+        return replace(rows, stamps=self.stamps[known], rates=self.rates[known], paid_by=paid_by)
 
 
 def generator(seed: int, path: int) -> "np.random.Generator":

@@ -350,6 +350,7 @@ def _asked(
         "engine": numbers["engine"],
         "seed": numbers["seed"],
         "points": POINTS,
+        "made_by": {name: version_of(name) for name in ("bt_margin", "backtrader")},  # rows of two versions do not mix
     }
     return _Asked(plan, labels, varied, numbers["paths"], numbers["cap"])
 
@@ -443,7 +444,6 @@ def _market(feeds: "Sequence[PerpData]", rules: Venue, *, block: float | str, sp
     if paths:
         history, told = common(history)
         flags += [told] if told else []
-        funding_clock(history)
     contracts = [
         {**_terms_of(feed, rules), "columns": list(candles.columns), "bar": candles.bar}
         for feed, candles in zip(feeds, history, strict=True)
@@ -455,6 +455,8 @@ def _market(feeds: "Sequence[PerpData]", rules: Venue, *, block: float | str, sp
         digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
     instant = None if split is None else _instant(split)
     periods = _periods(history, instant)
+    for rows in periods if paths else ():
+        funding_clock([candles.during(*span) for candles, span in zip(history, rows, strict=True)])
     plan = {
         "contracts": contracts,
         "block": _bars(block, history[0].bar),

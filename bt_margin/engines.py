@@ -106,10 +106,9 @@ def _market(plan: Plan, period: int, path: int) -> Market:
 
 def _history(contract: Mapping[str, Any], number: int, rows: Sequence[Sequence[int]]) -> Candles:
     """Return a contract's rows of a period from the arrays that all workers share."""
-    first, end = rows[number]
-    closes_at, stamps, rates, paid_by = (load(f"{number}.{name}") for name in ARRAYS)
-    columns = {name: load(f"{number}.{name}")[first:end] for name in contract["columns"]}
-    return Candles(contract["symbol"], closes_at[first:end], contract["bar"], columns, stamps, rates, paid_by)
+    columns = {name: load(f"{number}.{name}") for name in contract["columns"]}
+    closes_at, *funding = (load(f"{number}.{name}") for name in ARRAYS)
+    return Candles(contract["symbol"], closes_at, contract["bar"], columns, *funding).during(*rows[number])
 
 
 def _frozen(candles: Candles) -> Candles:

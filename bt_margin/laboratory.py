@@ -24,7 +24,8 @@ FIGURES = (
     *("median_log_wealth", "annual_return", "max_drawdown", "days_under_water", "calmar", "sharpe", "sortino"),
     *("p_liquidation", "p_liquidation_low", "p_liquidation_high", "p_ruin", "p_ruin_low", "p_ruin_high"),
     *("p_deep_drawdown", "p_deep_drawdown_low", "p_deep_drawdown_high", "full_liquidations", "partial_liquidations"),
-    *("liquidation_loss", "liquidated_before_stop", "liquidated_past_stop", "min_headroom", "closest_call", "closest_call_atr"),
+    *("liquidation_loss", "loss_beside_stop", "liquidated_before_stop", "liquidated_past_stop"),
+    *("min_headroom", "closest_call", "closest_call_atr"),
     *(
         "time_above_half",
         "time_above_most",

@@ -44,7 +44,10 @@ CANDIDATES = 16  # bars whose distance to liquidation in average true ranges is 
 
 QUANTILES = (5, 25, 50, 75, 95)
 PROBABILITIES = {"p_liquidation": "is_liquidated", "p_ruin": "is_ruined", "p_deep_drawdown": "is_deep"}
-MEANS = ("full_liquidations", "partial_liquidations", "liquidation_loss", "liquidated_before_stop", "liquidated_past_stop")
+MEANS = (
+    *("full_liquidations", "partial_liquidations", "liquidation_loss", "loss_beside_stop"),
+    *("liquidated_before_stop", "liquidated_past_stop"),
+)
 MEDIANS = (
     *("annual_return", "max_drawdown", "days_under_water", "calmar", "sharpe", "sortino"),
     *("min_headroom", "closest_call", "closest_call_atr", "time_above_half", "time_above_most"),
@@ -86,7 +89,8 @@ class Outcome:
           ``calmar`` (return / drawdown at daily closes), ``sharpe``, ``sortino`` (daily UTC returns, sqrt(365))
         - ``is_liquidated``, ``is_ruined``, ``is_deep`` (max drawdown above a half): 1 or 0
         - ``full_liquidations``, ``partial_liquidations``: how many left nothing or something of the position
-        - ``liquidation_loss``: what they cost, fees and forfeits too
+        - ``liquidation_loss``: what they cost, fees and forfeits too; ``loss_beside_stop``: that less what the stops, filled at
+          their price with the taker fee, would have cost of the same size: lost more is negative, None where no stop was known
         - ``liquidated_before_stop``: how often the mark had not come to the stop, that of a stop order which rested or else the one that
           the sizer knew of at the last entry; ``liquidated_past_stop``: how often it had gone through that stop too. What is
           liquidated in several steps within one bar counts once
@@ -251,6 +255,7 @@ def _of_liquidations(result: "Result", stops: "_Stops") -> dict[str, Any]:
     record = result.strategy.broker.record
     full, partial = full_and_partial(record.fills)
     before = past = 0
+    beside = [_beside_stop(result, row, stop) for row in record.liquidations if (stop := stops.against(row)) is not None]
     for row in {(row.time, row.symbol): row for row in reversed(record.liquidations)}.values():
         stop = stops.against(row)
         if stop is not None:
@@ -261,9 +266,17 @@ def _of_liquidations(result: "Result", stops: "_Stops") -> dict[str, Any]:
         "full_liquidations": full,
         "partial_liquidations": partial,
         "liquidation_loss": fsum(row.loss for row in record.liquidations) / result.start_cash,
+        "loss_beside_stop": fsum(beside) / result.start_cash if beside or not record.liquidations else None,
         "liquidated_before_stop": before,
         "liquidated_past_stop": past,
     }
+
+
+def _beside_stop(result: "Result", row: LiquidationRow, stop: float) -> float:
+    """Return what a liquidation lost less what its stop would have, filled at its price with the taker fee."""
+    contract = result.strategy.broker.slots[row.symbol].position.contract
+    at_stop = contract.unrealized_pnl(size=row.size, entry_price=row.entry_price, mark_price=stop)
+    return row.loss - (at_stop - contract.notional(row.size, stop) * contract.taker)
 
 
 def full_and_partial(fills: Sequence[FillRow]) -> tuple[int, int]:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any
 
+from backtrader import Order
+
 from .comminfo import utc
 from .core.account import MarginAccount, Marks, Position, check_leverage, is_number
 from .core.contract import split_fill
@@ -21,6 +23,7 @@ from .record import SPECK, FlowRow, Record
 from .slots import Slot
 
 LEAST_FUND_VALUE = 1e-200  # of a share: after many total losses, each of which leaves SPECK of it, it falls no further
+AT_MARKET = (Order.Market, Order.Close)
 RATIOS = ("maintenance/equity", "equity/maintenance", "equity/notional", "equity/initial")
 
 
@@ -151,19 +154,62 @@ class AccountView(Legs):
         """
         return self._max_size(self.slot_of(data, side), isbuy, price)
 
-    def _max_size(self, slot: Slot, isbuy: bool, price: Any = None) -> float:
+    def account_as_sent(self, slot: Slot) -> tuple[MarginAccount, Marks]:
+        """Return the account and its marks as a contract's next order finds them: market orders sent before it on this bar filled.
+
+        They fill at the prices that are known now, those of them that would be refused not at all. Where none was sent it is the
+        account itself.
+        """
+        self._use_terms_of_today(slot)
+        sent = [order for order in self.submitted if order.exectype in AT_MARKET and order.parent is None]
+        for order in sent:
+            self._use_terms_of_today(self.slot_for(order))
+        if not sent:
+            return self.account, self.marks
+        account, marks = self.account.clone(), dict(self.marks)
+        for order in sent:
+            other = self.slot_for(order)
+            price = self._present(other)
+            marks |= self._marks_with(other, marks)
+            held, size = account.positions[other.symbol].size, order.executed.remsize
+            if self.reduces(order):
+                size = 0.0 if held * size >= 0 else size if abs(size) < abs(held) else -held
+            if size:
+                fee_rate = other.position.contract.taker
+                account.execute(other.symbol, size=size, price=price, fee_rate=fee_rate, marks=marks, time=self.now)
+        return account, marks
+
+    def _present(self, slot: Slot) -> float:
+        """Return the last price that is known: the close of the bar the data stands on, under cheat-on-open its open."""
         data = slot.data
+        return float(data.open[0] if slot.is_ahead else data.close[0])
+
+    def _max_size(self, slot: Slot, isbuy: bool, price: Any = None, seen: tuple[MarginAccount, Marks] | None = None) -> float:
+        """Return the largest size, of the account or of the one ``seen`` as ``account_as_sent`` has it."""
         if price is not None and not (is_number(price) and price > 0):
             raise ValueError(f"{slot.symbol}: max_size takes a price above 0, or none for the close, was {price!r}")
         self._use_terms_of_today(slot)
-        present = data.open[0] if slot.is_ahead else data.close[0]
+        present = self._present(slot)
         at = present if price is None else price
-        return self._largest(slot, 1 if isbuy else -1, at, self._marks_with(slot), is_limit=price is not None, last_price=present)
+        account, marks = seen or (self.account, self.marks)
+        marks = self._marks_with(slot, marks)
+        return self._largest(slot, 1 if isbuy else -1, at, marks, is_limit=price is not None, last_price=present, account=account)
 
-    def _largest(self, slot: Slot, side: int, price: float, marks: Marks, *, is_limit: bool, last_price: float) -> float:
-        """Return the largest size of an order placed at these marks and last price."""
-        held, limit, closes = slot.position.size, None, 0.0
-        if self.account.only_closes(slot.symbol, side):
+    def _largest(
+        self,
+        slot: Slot,
+        side: int,
+        price: float,
+        marks: Marks,
+        *,
+        is_limit: bool,
+        last_price: float,
+        account: MarginAccount | None = None,
+    ) -> float:
+        """Return the largest size of an order placed at these marks and last price, in this account or one ``account_as_sent``."""
+        account = self.account if account is None else account
+        held, limit, closes = account.positions[slot.symbol].size, None, 0.0
+        if account.only_closes(slot.symbol, side):
             return abs(held)
         if is_limit:
             limit = self._limit(slot, side, price, marks.get(slot.symbol, price), last_price)
@@ -171,11 +217,11 @@ class AccountView(Legs):
             closes = abs(held)
             if limit is not None:
                 wide = limit._replace(size=2 * side * closes)
-                closes = abs(wide.size) - abs(opened_by(wide, self.account.orders_of(slot.symbol), held))
+                closes = abs(wide.size) - abs(opened_by(wide, account.orders_of(slot.symbol), held))
             if closes == abs(held):
                 return self._largest_reversal(slot, side, price, marks)
         besides = (held if held * side > 0 else 0.0) + self._resting_size(slot, side)
-        return closes + self.account.max_opening(
+        return closes + account.max_opening(
             slot.symbol,
             price=price,
             fee_rate=slot.position.contract.taker,
@@ -219,11 +265,12 @@ class AccountView(Legs):
             if order.size * side > 0 and order.ref not in apart_from and order.group != group
         )
 
-    def _marks_with(self, slot: Slot) -> dict[str, float]:
+    def _marks_with(self, slot: Slot, marks: Marks | None = None) -> Marks:
         """Return the marks, that of a flat contract brought up to the bar its data stands on."""
+        marks = self.marks if marks is None else marks
         if slot.position.size or not len(slot.data):
-            return self.marks
-        return {**self.marks, slot.symbol: slot.present_mark(at_open=slot.is_ahead)}
+            return marks
+        return {**marks, slot.symbol: slot.present_mark(at_open=slot.is_ahead)}
 
     def _use_terms_of_today(self, slot: Slot) -> None:
         """Put a flat contract's tiers, terms and fees of its present bar in force: bars of idle contracts are not loaded (R5)."""

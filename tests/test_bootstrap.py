@@ -224,6 +224,16 @@ def test_a_walk_over_a_gap_goes_on_at_the_next_row_of_the_right_phase():
     assert rows.tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_period_knows_the_funding_of_its_own_time_alone():
+    history = candles(bars=240)
+    period = history.during(24, 48)
+    assert period.closes_at.tolist() == history.closes_at[24:48].tolist()
+    assert period.columns["close"].tolist() == history.columns["close"][24:48].tolist()
+    assert ((period.stamps - START) // HOUR).tolist() == [24, 32, 40, 48]
+    assert period.rates.tolist() == history.rates[3:7].tolist()
+    assert len(period.paid_by) == 4
+
+
 def test_intervals_of_all_contracts_make_one_clock_or_are_refused():
     assert funding_clock([candles(every=8), candles("ETHUSDT", every=4)]) == 8 * HOUR
     no_funding = Candles("X", candles().closes_at, HOUR, {}, np.array([], dtype=int), np.array([]), np.array([]))

@@ -281,6 +281,22 @@ def test_what_comes_after_the_split_changes_nothing_before_it():
     assert first.market == second.market
 
 
+def funding_after(hours: range) -> pd.Series:
+    """Return funding every eight hours of the first 120, of its own rate each time, and then at other hours."""
+    stamps = [*range(0, 120, 8), *hours]
+    index = pd.to_datetime([START + HOUR * hour for hour in stamps], unit="s", utc=True)
+    return pd.Series([1e-4 * (hour % 5 - 1) for hour in stamps], index=index)
+
+
+def test_a_venue_that_settles_more_often_after_the_split_changes_no_path_before_it():
+    terms = {"sizers": [MAJOR], "leverages": [10], "paths": 2, "split": "2024-01-06", "data": {"BTCUSDT": candles()}}
+    first, second = (compared(**terms, funding=funding_after(range(120, 241, every))) for every in (8, 1))
+    pd.testing.assert_frame_equal(first.train, second.train, check_exact=True)
+    half = {"BTCUSDT": {name: column[:120] for name, column in candles().items()}}
+    alone = compared(**{**terms, "split": None, "data": half}, funding=funding_after(range(0)))
+    pd.testing.assert_frame_equal(first.train, alone.table, check_exact=True)
+
+
 @pytest.mark.parametrize("split", ["2023-01-01", "2025-01-01"])
 def test_a_split_outside_of_the_data_is_refused(split):
     with pytest.raises(ValueError, match=r"split 202.-01-01T00:00:00Z leaves BTCUSDT no bar on one side; its bars close from"):
@@ -446,13 +462,16 @@ def test_without_more_time_the_paths_are_those_that_all_combinations_have_met(tm
     assert same(whole, compared(**terms, paths=3))
 
 
-def test_another_comparison_does_not_go_into_the_same_folder(tmp_path):
+def test_another_comparison_does_not_go_into_the_same_folder(tmp_path, monkeypatch):
     compared(out=tmp_path)
     with pytest.raises(ValueError, match=r"holds another sweep: .*seed was 1, is 2"):
         compared(out=tmp_path, seed=2, resume=True)
     with pytest.raises(ValueError, match="holds results of another input"):
         compared(out=tmp_path, data={"BTCUSDT": candles(seed=3)}, funding={"BTCUSDT": 0.0001}, resume=True)
     assert compared(out=tmp_path, cap=0.5, resume=True).settings["cap"] == 0.5  # the runs are the same
+    monkeypatch.setattr("bt_margin.comparison.version_of", lambda _: "99")
+    with pytest.raises(ValueError, match=r"holds another sweep: .*made_by\.bt_margin was .*, is \"99\""):
+        compared(out=tmp_path, resume=True)
 
 
 def test_progress_is_told_from_nothing_to_all():

@@ -85,6 +85,25 @@ def test_below_a_fifth_an_account_is_ruined_and_what_comes_after_does_not_count(
     assert run.curve.equity[-3:] == pytest.approx([0.15] * 3)
 
 
+@pytest.mark.parametrize(("low", "is_deep"), [(49, 1), (51, 0)])
+def test_a_fall_of_more_than_a_half_is_deep(low, is_deep):
+    told = figures({1: buy(size=10)}, frame([CALM, CALM, (100, 100, low, 100), CALM]), margin_mode="cross", intrabar="close")
+    assert (told["is_deep"], told["is_ruined"]) == (is_deep, 0)
+
+
+def test_funding_after_ruin_does_not_count():
+    stamps = pd.Series([0.001, 0.001], index=pd.to_datetime(["2024-01-01 03:00", "2024-01-01 08:00"], utc=True))
+    rows = [CALM, CALM, CALM, CALM, (100, 100, 15, 20), *[(20, 20, 20, 20)] * 6]
+    told = figures({1: buy(size=10)}, frame(rows), margin_mode="cross", intrabar="close", funding=stamps)
+    assert told["is_ruined"] == 1
+    assert told["funding_paid"] == pytest.approx(10 * 100 * 0.001 / 800)  # of the first stamp alone; 80 a contract are lost
+
+
+def test_turnover_is_what_was_traded_over_average_equity_a_year():
+    told = figures({1: buy(), 10: close}, frame([CALM] * 48))
+    assert told["turnover"] == pytest.approx((100 + 100) / 1_000 / (2 / 365))
+
+
 def test_a_fall_to_just_above_a_fifth_is_no_ruin():
     rows = [CALM, CALM, (100, 100, 20.1, 25), (25, 25, 25, 25)]
     told = figures({1: buy(size=10)}, frame(rows), margin_mode="cross", intrabar="close")
@@ -174,6 +193,39 @@ def test_an_open_beyond_stop_and_liquidation_counts_as_past_the_stop():
     assert (told["liquidated_before_stop"], told["liquidated_past_stop"]) == (0, 1)
 
 
+def test_what_a_liquidation_lost_is_held_against_what_its_stop_would_have():
+    terms = {"commission": 0.001, "liquidation_fee": 0.005}
+    early = outcome({1: buy(), 2: sell(exectype=bt.Order.Stop, price=85)}, frame([CALM, CALM, CALM, (100, 100, 80, 80), CALM]), terms=terms)
+    (row,) = early.result.strategy.broker.record.liquidations
+    assert (row.size, row.entry_price) == (1, 100)
+    lost = row.price - 100 - row.fee - row.forfeited  # of a long of 1
+    assert row.fee == pytest.approx(0.005 * row.price)
+    assert early.figures["liquidation_loss"] == pytest.approx(lost / 1_000)
+    # at the stop 15 would have been lost and a fee of 0.085
+    assert early.figures["loss_beside_stop"] == pytest.approx((lost + 15 + 0.085) / 1_000)
+    # the entry's fee is the only one that is no part of a liquidation
+    assert early.figures["fees"] == pytest.approx(0.1 / abs(row.price - 100))
+    late = {1: sell(), 2: buy(exectype=bt.Order.Stop, price=105)}
+    gap = figures(late, frame([CALM, CALM, CALM, (130, 130, 130, 130), CALM]))
+    assert gap["loss_beside_stop"] == pytest.approx((-10 + 5) / 1_000)  # all of its margin is gone, where the stop would have cost 5
+    assert figures({1: buy()}, frame([CALM, CALM, (100, 100, 80, 80), CALM]))["loss_beside_stop"] is None
+    assert figures({1: buy()}, frame([CALM] * 3))["loss_beside_stop"] == 0
+
+
+def test_steps_of_a_liquidation_within_a_bar_count_once_before_or_past_the_stop():
+    run = outcome({1: buy(), 2: sell(exectype=bt.Order.Stop, price=85)}, frame([CALM, CALM, CALM, (100, 100, 80, 80), CALM]))
+    liquidations = run.result.strategy.broker.record.liquidations
+    liquidations.append(liquidations[0]._replace(mark_price=84.0))  # a second step, whose mark has gone through the stop
+    told = run.figures
+    assert (told["liquidated_before_stop"], told["liquidated_past_stop"]) == (1, 0)
+
+
+def test_a_trade_risks_what_lies_to_its_first_stop():
+    stops = {2: sell(exectype=bt.Order.Stop, price=96, reduce_only=True), 3: sell(exectype=bt.Order.Stop, price=98, reduce_only=True)}
+    told = figures({1: buy(), **stops}, frame([CALM, CALM, CALM, (100, 100, 97, 97), CALM]))
+    assert told["expectancy_r"] == pytest.approx(-2 / 4)  # sold at 98; the first stop was 4 away
+
+
 def test_a_stop_that_was_met_first_leaves_no_liquidation():
     stopped = sell(exectype=bt.Order.Stop, price=95)
     told = figures({1: buy(), 2: stopped}, frame([CALM, CALM, CALM, (100, 100, 80, 80), CALM]))
@@ -211,6 +263,15 @@ def test_headroom_and_time_near_liquidation_of_an_isolated_position():
     assert told["min_headroom"] == pytest.approx(1 - 0.91 / 1)
     assert told["time_above_half"] == told["time_above_most"] == pytest.approx(1 / 4)
     assert told["closest_call"] == pytest.approx((91 - LIQUIDATION) / 91)
+
+
+@pytest.mark.parametrize(("at", "half", "most"), [(91.1, 1 / 4, 1 / 4), (91.2, 1 / 4, 0), (91.9, 0, 0)])
+def test_the_time_near_liquidation_is_by_two_levels(at, half, most):
+    # 10 - (100 - price) is left and 1 % of the price needed: 0.83, 0.76 and 0.48 of it
+    ratio = 0.01 * at / (at - 90)
+    assert (ratio > 0.5, ratio > 0.8) == (half > 0, most > 0)
+    told = figures({1: buy()}, frame([CALM, CALM, (100, 100, at, at), CALM]), intrabar="close")
+    assert (told["time_above_half"], told["time_above_most"]) == (pytest.approx(half), pytest.approx(most))
 
 
 def test_the_closest_call_in_average_true_ranges():

@@ -211,6 +211,8 @@ class Ask:
 
     ``price`` is the close of the bar the data stands on (under cheat-on-open its open), ``equity`` the whole account's, at mark,
     with all its contracts; ``cash`` what is available of it. ``slot`` is the contract as the account has it, None on stock Backtrader.
+    ``account`` and ``marks`` are those that the order finds: market orders sent before it on this bar count as filled, for what is
+    held, what fits and what the margin-aware rules keep, so that two entries of one bar do not both take all there is.
     """
 
     def __init__(self, sizer: "Rule", comminfo: Any, cash: float, data: Any, isbuy: bool) -> None:
@@ -224,9 +226,11 @@ class Ask:
         self.ahead = 1 if self.slot is not None and self.slot.is_ahead else 0
         self.price = data.open[0] if self.ahead else data.close[0]
         self.cash, self.equity = max(cash, 0.0), max(self.broker.getvalue(), 0.0)
+        self.account: Any = None
+        self.marks: Mapping[str, float] = {}
         self._most: float | None = None
-        if self.slot is not None:
-            self.most()  # which brings the terms of an idle contract up to this bar
+        if self.slot is not None:  # the terms of an idle contract are brought up to this bar, too
+            self.account, self.marks = self.broker.account_as_sent(self.slot)
 
     @property
     def contract(self) -> Contract:
@@ -248,9 +252,19 @@ class Ask:
         return float(self.comminfo.getcommission(1.0, self.price)) / self.contract.notional(1.0, self.price)
 
     @property
+    def position(self) -> Any:
+        """The contract's position as the order finds it, in hedge mode that of the leg it opens."""
+        return self.account.positions[self.slot.symbol]
+
+    @property
     def held(self) -> float:
         """What is held of the contract, in hedge mode of the leg that the order opens (signed)."""
-        return float(self.broker.getposition(self.data).size if self.slot is None else self.slot.position.size)
+        return float(self.broker.getposition(self.data).size if self.slot is None else self.position.size)
+
+    @property
+    def equity_left(self) -> float:
+        """Equity less what the orders sent on this bar have paid in fees."""
+        return self.equity if self.account is self.broker.account else max(float(self.account.equity(self.marks)), 0.0)
 
     @property
     def closing(self) -> float:
@@ -276,7 +290,7 @@ class Ask:
         if self.slot is None:
             return inf
         if self._most is None:
-            self._most = float(self.broker.max_size(self.data, self.isbuy, side=self.leg))
+            self._most = float(self.broker._max_size(self.slot, self.isbuy, seen=(self.account, self.marks)))
         return self._most
 
     def terms_changed(self) -> None:
@@ -285,11 +299,9 @@ class Ask:
 
     def held_notional(self, *, others_only: bool = False) -> float:
         """Return the notional at mark of all that is held, or of all other contracts."""
-        own = self.broker.legs_of(self.data)
-        slots = [
-            slot for slot in self.broker.slots.values() if slot.position.size and not (others_only and any(slot is leg for leg in own))
-        ]
-        return sum(slot.position.notional(self.broker.marks[slot.symbol]) for slot in slots)
+        own = {leg.symbol for leg in self.broker.legs_of(self.data)} if others_only else ()
+        held = [(symbol, position) for symbol, position in self.account.positions.items() if position.size and symbol not in own]
+        return float(sum(position.notional(self.marks[symbol]) for symbol, position in held))
 
     def is_losing(self, stop: float) -> bool:
         """Return whether a stop is a price on the side on which the order loses."""
@@ -315,7 +327,7 @@ class Ask:
         The marks of other contracts stay where they are. Both legs of a hedge move.
         """
         slot = self.slot
-        position, account, marks = slot.position, self.broker.account, self.broker.marks
+        position, account, marks = self.position, self.account, self.marks
         entry = self.price * (1 + self.side * slippage)
         symbols = account.symbols_of(self.contract.symbol) if len(self.broker.legs_of(self.data)) > 1 else (slot.symbol,)
         there = {**marks, **dict.fromkeys(symbols, at)}

@@ -145,7 +145,7 @@ class IsolatedToStop(RiskToStop):
         plan, self._plan = self._plan, None
         if plan is None:  # a rule around this one has not asked it
             return size
-        free = (1 - self.p.spare) * self.broker.account.spendable(ask.slot.symbol, self.broker.marks)
+        free = (1 - self.p.spare) * ask.account.spendable(ask.slot.symbol, ask.marks)
         affordable = ask.contract.notional(1.0, plan.entry) / max(plan.ceiling, plan.position.leverage)
         size = ask.largest_size(min(size, max(free, 0.0) / affordable), lambda part: plan.cost(part) <= free)
         if not size > 0:
@@ -162,10 +162,11 @@ class _Plan:
 
     def __init__(self, ask: Ask, at: float, slippage: float, ceiling: float) -> None:
         self.ask, self.at, self.ceiling = ask, at, ceiling
-        self.position: Any = ask.slot.position
+        self.position: Any = ask.position
         self.entry = ask.price * (1 + ask.side * slippage)
-        # The legs of a hedge share their leverage, which cannot fall while one is open.
-        self.is_fixed = any(leg.position.size for leg in ask.broker.legs_of(ask.data))
+        # The legs of a hedge share their leverage, which cannot fall while one is open, nor for an order that is on its way.
+        legs = ask.broker.legs_of(ask.data)
+        self.is_fixed = any(leg.position.size or ask.account.positions[leg.symbol].size for leg in legs)
 
     def margin(self, size: float) -> float:
         """Return what the position's own wallet needs once the order has filled."""
@@ -192,13 +193,14 @@ class _Plan:
         """Return what has to be added to a position besides the margin that comes with the order."""
         if not self.is_fixed:
             return 0.0
-        own = self.ask.broker.account.wallets[self.position.wallet] + self.ask.contract.notional(size, self.entry) / self.position.leverage
+        own = self.ask.account.wallets[self.position.wallet] + self.ask.contract.notional(size, self.entry) / self.position.leverage
         return max(self.margin(size) - own, 0.0)
 
     def cost(self, size: float) -> float:
         """Return what a size takes of the free money: its margin, what has to be added, the fee."""
         leverage, lacking = self.leverage(size), self.lacking(size)
-        if not leverage or (lacking and not self.position.size):  # margin can be added to what is open only
+        is_open = self.ask.slot.position.size * self.position.size > 0
+        if not leverage or (lacking and not is_open):  # margin can be added to what is open only
             return inf
         worth = self.ask.contract.notional(size, self.entry)
         return worth / leverage + lacking + worth * max(self.ask.fee, 0.0)
@@ -255,7 +257,7 @@ class MarginRatioCap(_Cap):
         return f"{self.inner_label()}, margin ratio above {percent(self.p.ratio)}"
 
     def largest(self, ask: Ask) -> float:
-        return worth_at_ratio(ask.equity, ask.held_notional(), ratio=self.p.ratio, fee=max(ask.fee, 0.0))
+        return worth_at_ratio(ask.equity_left, ask.held_notional(), ratio=self.p.ratio, fee=max(ask.fee, 0.0))
 
 
 @rule("concentration")

@@ -5,7 +5,6 @@ with the bars, trades and rows that have come since it was asked last, and never
 the one the data stands on (under cheat-on-open up to the one before), trades that are closed, rows that are written.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import fsum, inf, isfinite
@@ -232,11 +231,10 @@ class Outcomes:
 
     def _decision_for(self, trade: ClosedTrade) -> Decision | None:
         """Return the last decision for the trade's contract and side that was made by the time it opened."""
-        decisions = self._decisions()
-        end = bisect_right(decisions, seconds(trade.opened), key=lambda decision: decision.time)
-        for number in range(end - 1, -1, -1):
-            decision = decisions[number]
-            if decision.symbol == trade.symbol and decision.side == trade.side and decision.size:
+        opened = seconds(trade.opened)
+        for decision in reversed(self._decisions()):  # by time for each contract, but not for all: one may stand on an old bar
+            is_its_own = decision.symbol == trade.symbol and decision.side == trade.side
+            if is_its_own and decision.size and decision.time <= opened:
                 return decision
         return None
 

@@ -4,8 +4,10 @@ import doctest
 import math
 import random
 from collections import Counter
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import backtrader as bt
 import pytest
@@ -16,7 +18,7 @@ from bt_margin import Cerebro, MarginBroker, PerpCommInfo, PerpData, TierTable, 
 from bt_margin.core import sizing
 from bt_margin.core.sizing import optimal_fraction
 from bt_margin.loading import sizer_from
-from bt_margin.sizers.past import ClosedTrades, HighWater, Volatility, latest
+from bt_margin.sizers.past import ClosedTrades, HighWater, Outcomes, Volatility, latest
 
 STILL = (100, 100, 100, 100)
 FREE = {"tiers": 0.01, "liquidation_fee": 0.0, "leverage": 10}
@@ -130,6 +132,16 @@ def test_liquidation_beyond_the_stop_by_hand():
 
 def test_fees_of_both_ends_are_part_of_the_risk():
     assert size("risk", stop=95, terms={"commission": 0.001}) == pytest.approx(10 / (5 + 0.1 + 0.095))
+    assert size("kelly:start=2%", stop=95, terms={"commission": 0.001}) == pytest.approx(20 / 5)  # as Kelly's formula has it
+
+
+def test_an_entry_that_slips_survives_as_well():
+    # filled at 101 of a price of 100; alive at 95 - 2, and with two maintenance margins at 95
+    assert size("liquidation:atr=2,slippage=1%", *[CALM] * 4, stop=95, terms={"leverage": 50}) == pytest.approx(1_000 / (101 - 93 * 0.99))
+    assert size("maintenance:slippage=1%", stop=95, terms={"leverage": 50}) == pytest.approx(1_000 / (101 - 95 * 0.98))
+    # a short sold at 99
+    short = size("maintenance:slippage=1%", stop=105, isbuy=False, terms={"leverage": 50})
+    assert short == pytest.approx(1_000 / (105 * 1.02 - 99))
 
 
 def test_a_short_is_sized_to_a_stop_above():
@@ -144,6 +156,10 @@ def test_without_stop_for_the_stop_lies_so_many_ranges_away():
     assert sizer.decisions[-1].stop == pytest.approx(94)
     assert size("atr:multiple=2", *rows) == pytest.approx(10 / 4)
     assert size("turtle", *[CALM] * 22) == pytest.approx(10 / 2)
+    assert size("atr:multiple=2", *rows, terms={"mult": 5}) == pytest.approx(10 / 20)
+    # a contract of 10 dollars gains 10 / 100^2 coins where the price gains one: 1 % of a coin over 4
+    inverse = {"kind": "inverse", "mult": 10, "currency": "BTC"}
+    assert size("atr:multiple=2", *rows, terms=inverse, cash=1) == pytest.approx(0.01 / (4 * 10 / 100**2))
 
 
 @pytest.mark.parametrize("text", ["risk", "atr", "turtle", "liquidation", "maintenance", "volatility", "kelly", "kelly-continuous"])
@@ -199,6 +215,8 @@ def test_continuous_kelly_follows_the_drift_and_stays_out_against_it():
     text = "kelly-continuous:period=50,kappa=0.1,most=50"
     assert size(text, *rows, terms={"leverage": 90}) == pytest.approx(0.1 * mean / variance * 1_000 / closes[-1])
     assert ask(text, *rows, isbuy=False)[1].skipped == Counter(edge=1)
+    less = size(f"{text},rate={mean / 4}", *rows, terms={"leverage": 90})
+    assert less == pytest.approx(0.1 * 0.75 * mean / variance * 1_000 / closes[-1])
     assert size("kelly-continuous:period=50,most=0.5", *rows) == pytest.approx(500 / closes[-1])
 
 
@@ -286,6 +304,13 @@ def test_isolated_margin_sets_the_leverage_that_puts_liquidation_beyond_the_stop
     assert broker.liquidation_price(strategy.data) == pytest.approx((100 - 100 / 12) / 0.99)
     assert broker.liquidation_price(strategy.data) < 93
     assert strategy.getsizer().decisions[-1].leverage == 12
+
+
+def test_it_sets_no_more_leverage_than_the_tier_of_the_order_allows():
+    # risk 10 to 99.5: 20 contracts, 2 000 of notional, whose tier allows 20x; the stop would allow 66x
+    tiers = [(500, 0.005, 50), (None, 0.01, 20)]
+    amount, sizer = ask("isolated:atr=2,beyond=0", *[CALM] * 4, stop=99.5, mode="isolated", terms={"tiers": tiers, "leverage": 50})
+    assert (amount, sizer.decisions[-1].leverage) == (pytest.approx(20), 20)
 
 
 def test_it_never_sets_more_leverage_than_there_was_and_adds_margin_to_what_is_open():
@@ -425,6 +450,19 @@ def test_a_concentration_is_judged_where_another_contract_is_held():
     assert said == [0, pytest.approx(15), 30]
 
 
+def test_a_concentration_counts_what_is_held_of_the_contract():
+    def both(strategy):
+        strategy.buy(strategy.datas[0], size=10)
+        strategy.buy(strategy.datas[1], size=5)
+
+    def then(strategy):
+        strategy.setsizer(sizers.ConcentrationCap(inner="size:size=30", share=0.6, cut=True))
+        strategy.buy(strategy.datas[1])
+
+    strategy = play({1: both, 3: then}, frame([STILL] * 5), frame([STILL] * 5), terms=FREE, margin_mode="cross")
+    assert strategy.getposition(strategy.datas[1]).size == pytest.approx(5 + 10)
+
+
 def test_other_contracts_in_the_wallet_count_with_profit_and_maintenance():
     said = []
 
@@ -463,6 +501,93 @@ def test_the_liquidation_price_after_a_fill_lies_where_it_was_asked_to(text, lev
     assert seen
     assert all(seen)
     assert sizers.liquidations_by_stop(result.strategy).before_stop == 0
+
+
+# -- several orders of one bar ------------------------------------------------------------------------------------------------
+
+
+def on_one_bar(*acts, rule, stop=None, contracts=1, before=None, **account):
+    """Return what acts on the fourth bar sent and the strategy; ``before`` is done after the first bar."""
+    sent = []
+
+    def act(strategy):
+        if stop is not None:
+            strategy.stop_for = stands_at(stop)
+        strategy.setsizer(sizers.make(rule))
+        sent.extend(each(strategy) for each in acts)
+
+    terms = {**FREE, **account.pop("terms", {})}
+    rows = [CALM] * 4 + [STILL] * 2
+    script = {4: act} | ({1: before} if before else {})
+    strategy = play(script, *[frame(rows)] * contracts, terms=terms, **{"margin_mode": "cross", **account})
+    return [None if order is None else order.size for order in sent], strategy
+
+
+def buys(number=0, **terms):
+    return lambda strategy: strategy.buy(strategy.datas[number], **terms)
+
+
+def test_two_contracts_entered_on_one_bar_do_not_both_take_all_there_is():
+    # 60 at 10x take 600 of 1 000; the second is asked for 600 again, and finds 400 less the hundredth that is spared
+    sizes, strategy = on_one_bar(buys(0), buys(1), rule="margin:fraction=60%", contracts=2)
+    assert sizes == [60, pytest.approx(0.99 * 40)]
+    assert strategy.broker.record.refusals == []
+
+
+def test_a_cap_counts_what_was_sent_before_on_its_bar():
+    sizes, strategy = on_one_bar(buys(0), buys(1), rule="margin-ratio:inner=(equity:fraction=6)", contracts=2, terms={"leverage": 50})
+    assert sizes == [60, None]  # 12 000 of notional would be a ratio of 1 000 / 12 000
+    assert strategy.getsizer().skipped == Counter(refused=1)
+    cut = "margin-ratio:inner=(equity:fraction=6),cut=true"
+    sizes, _ = on_one_bar(buys(0), buys(1), rule=cut, contracts=2, terms={"leverage": 50, "commission": 0.001})
+    # the first has paid 6: (1 000 - 6 - 10 % of 6 000) / (10 % + 0.1 %) = 3 901
+    assert sizes == [60, pytest.approx(394 / 0.101 / 100)]
+    sizes, strategy = on_one_bar(buys(0), buys(1), rule="floor:multiple=20", contracts=2, terms={"leverage": 50})
+    assert sizes == [60, None]  # 20 x (1 000 - 700) are 6 000
+    assert strategy.getsizer().skipped == Counter(buffer=1)
+    sizes, _ = on_one_bar(buys(0), buys(1), rule="concentration:inner=(size:size=30),share=0.4,cut=true", contracts=2)
+    assert sizes == [30, pytest.approx(20)]  # 2 000 of 5 000
+
+
+def test_an_entry_sent_with_the_order_that_closes_is_sized_by_the_rule():
+    """``close()`` and ``buy()`` in one bar, with a short of 3 held: the rule is asked, not the short."""
+    sell = lambda strategy: strategy.sell(size=3)  # noqa: E731
+    sizes, strategy = on_one_bar(lambda s: s.close(), buys(), rule="equity:fraction=5", before=sell)
+    assert sizes == [3, 50]
+    assert strategy.position.size == 50
+    assert [decision.size for decision in strategy.getsizer().decisions] == [50]
+    sizes, _ = on_one_bar(buys(size=8, reduce_only=True), buys(), rule="equity:fraction=5", before=sell)
+    assert sizes == [3, 50]  # a reduce-only order of 8 closes 3 and no more
+    sizes, _ = on_one_bar(buys(size=1), buys(), rule="equity:fraction=5", before=sell)
+    assert sizes == [1, 2]  # what is left of the short
+
+
+def test_both_legs_of_a_hedge_opened_on_one_bar_fit():
+    legs = [lambda s: s.buy(position_side="LONG"), lambda s: s.sell(position_side="SHORT")]
+    sizes, strategy = on_one_bar(*legs, rule="margin:fraction=80%", position_mode="hedge")
+    assert sizes == [80, pytest.approx(-0.99 * 20)]
+    assert strategy.broker.record.refusals == []
+
+
+def test_what_is_sent_and_would_be_refused_takes_no_room():
+    sizes, _ = on_one_bar(buys(0, size=500), buys(1), rule="margin:fraction=60%", contracts=2)
+    assert sizes == [500, 60]
+
+
+def test_an_isolated_order_beside_one_on_its_way_keeps_its_promise_at_the_leverage_that_is_set():
+    sell = lambda strategy: strategy.sell(size=3)  # noqa: E731
+    close = lambda strategy: strategy.close()  # noqa: E731
+    terms = {"rule": "isolated:atr=2", "margin_mode": "isolated", "before": sell}
+    # 10x gives 10 for each; down to 93 a contract loses 7 and maintains 0.93; down to 78 it loses more than it has
+    sizes, strategy = on_one_bar(close, buys(), stop=95, **terms)
+    assert sizes == [3, pytest.approx(2)]
+    assert strategy.broker.liquidation_price(strategy.data) == pytest.approx(90 / 0.99)
+    sizes, strategy = on_one_bar(close, buys(), stop=80, **terms)
+    assert sizes == [3, None]
+    assert strategy.getsizer().skipped == Counter(room=1)
+    sizes, strategy = on_one_bar(buys(), buys(), stop=80, rule="isolated:atr=2", margin_mode="isolated")
+    assert sizes == pytest.approx([0.5, 0.5])  # 4x for the first, and it stays there for the second
+    assert strategy.broker.liquidation_price(strategy.data) <= 78
 
 
 # -- past trades ----------------------------------------------------------------------------------------------------------------
@@ -521,6 +646,25 @@ def test_kelly_risks_what_the_last_trades_would_have_it():
     assert decisions[30].wanted == pytest.approx(0.25 * equity_after(strategy, 30) / 10)
 
 
+def test_kelly_forgets_all_but_the_last_trades():
+    # 30 trades of 1/2 as above, then 30 whose half wins 2 R: phi = 1/2 - (1/2) / 2 = 1/4
+    strategy = run_flips(sizers.from_text("kelly:kappa=0.5,start=1%,spare=0"), [20, 20, -10] * 10 + [20, -10] * 15)
+    assert strategy.getsizer().decisions[60].wanted == pytest.approx(0.5 * 0.25 * equity_after(strategy, 60) / 10)
+
+
+def test_kelly_of_an_inverse_contract_counts_what_was_risked_in_coin():
+    # 100 dollars a contract: to 120 it wins 100/100 - 100/120 = 1/6 coin, to 90 it loses 100/90 - 100/100 = 1/9: 1.5 R and -1 R
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker = MarginBroker(cash=100)
+    cerebro.broker.addcommissioninfo(PerpCommInfo(kind="inverse", mult=100, currency="BTC", leverage=10, tiers=0.01))
+    cerebro.adddata(PerpData(dataname=frame(flips([20, 20, -10] * 10)), name="X"))
+    cerebro.addstrategy(Flips)
+    cerebro.addsizer(sizers.KellyTrades)
+    strategy = cerebro.run()[0]
+    equity = 100 + sum(trade.profit for trade in strategy.getsizer().trades().all())
+    assert strategy.getsizer().decisions[30].wanted == pytest.approx(0.5 * (2 / 3 - (1 / 3) / 1.5) * equity / (1 / 9))
+
+
 def test_kelly_without_an_edge_stays_out():
     strategy = run_flips(sizers.from_text("kelly"), [10, -10, -10] * 11)
     assert strategy.getsizer().skipped == Counter(edge=4)
@@ -540,6 +684,15 @@ def test_optimal_f_stakes_the_worst_trade_so_far():
     assert strategy.getsizer().decisions[29].wanted == pytest.approx(0.5 * equity_after(strategy, 29) / 100)
 
 
+def test_optimal_f_is_of_the_last_trades_and_found_anew_with_each():
+    # by turns +4 % and -1 %: f = 1/2 - (1/2) / 4; the +2 % of before count until they are 30 trades back
+    strategy = run_flips(sizers.from_text("optimal-f:spare=0"), [2, -1] * 15 + [4, -1] * 15)
+    decisions = strategy.getsizer().decisions
+    assert decisions[60].wanted == pytest.approx(0.5 * 0.375 / 0.01 * equity_after(strategy, 60) / 100)
+    half_way = optimal_fraction([0.02, -0.01] * 7 + [0.04, -0.01] * 8)
+    assert decisions[46].wanted == pytest.approx(0.5 * half_way / 0.01 * equity_after(strategy, 46) / 100)
+
+
 def test_secure_f_is_no_more_than_optimal_f_and_the_same_every_time():
     once, again = (run_flips(sizers.from_text("secure-f:drawdown=0.2"), [2, -1] * 20).getsizer().decisions for _ in range(2))
     free = run_flips(sizers.from_text("optimal-f:kappa=1"), [2, -1] * 20).getsizer().decisions
@@ -552,6 +705,47 @@ def test_a_fixed_ratio_grows_with_closed_profit():
     text = "fixed-ratio:unit=0.1,delta=1%"
     sizes = [decision.size for decision in run_flips(sizers.from_text(text), [10, 10, 10, -30]).getsizer().decisions]
     assert sizes == pytest.approx([10, 20, 30, 40, 10])  # profits 0, 100, 300, 600, -600
+
+
+def test_a_trade_is_held_against_the_last_decision_before_it_though_another_contract_stands_on_an_old_bar():
+    """Longs of X begin at hours 5 and 10; at hour 9 Y is asked of too, whose last bar is of hour 2."""
+
+    def decision(hour, symbol, stop):
+        return sizers.Decision(3_600.0 * hour, symbol, 1, 100.0, stop, 1.0, 1.0, 1.0, "")
+
+    told = [decision(4, "X", 95.0), decision(9, "X", 98.0), decision(2, "Y", 99.0), decision(11, "X", 97.0)]
+    begin = bt.date2num(datetime(1970, 1, 1))
+    trades = [sizers.ClosedTrade("X", 1, begin + hour / 24, begin + 1, 1.0, 100.0, 10.0) for hour in (5, 10)]
+    past = SimpleNamespace(all=lambda: trades)
+    outcomes = Outcomes(past, lambda: told, lambda _, price, stop: price - stop).all()
+    assert outcomes == pytest.approx([10 / 5, 10 / 2])
+
+
+class FlipsTwo(bt.Strategy):
+    """Trades the first contract only, and asks for a size of the second one each time."""
+
+    def __init__(self):
+        self.asked = []
+
+    def next(self):
+        if len(self) % 2:
+            self.asked.append(self.getsizing(self.data1))
+            self.buy(self.data0)
+        else:
+            self.close(self.data0)
+
+
+def asked_of_another(rule, outcomes):
+    rows = flips(outcomes)
+    data = {"X": frame(rows), "Y": frame([at(100)] * len(rows))}
+    return run(FlipsTwo, data, venue="generic", leverage=10, sizer=sizers.from_text(rule), fee=0.0, cash=10_000).strategy.asked
+
+
+def test_a_martingale_looks_at_its_own_contract_and_a_fixed_ratio_at_all():
+    assert asked_of_another("martingale:inner=(size:size=1)", [-1, -1, -1]) == [1, 1, 1, 1]
+    assert asked_of_another("anti-martingale:inner=(size:size=1)", [1, 1, 1]) == [1, 1, 1, 1]
+    # as above: units of 10, and 100 of profit for the second, 200 more for the third
+    assert asked_of_another("fixed-ratio:unit=0.1,delta=1%", [10, 10, 10]) == pytest.approx([10, 20, 30, 40])
 
 
 def test_trades_of_brackets_under_several_ids_come_in_the_order_in_which_they_closed():
@@ -606,6 +800,9 @@ def test_sizes_shrink_in_a_drawdown():
     # 3 x (850 - 0.7 x 1 000) = 450, and 850 are held
     assert ask("floor", *rows, before=lose)[1].skipped == Counter(buffer=1)
     assert size("floor:multiple=9", *rows, before=lose) == pytest.approx((9 * 150 - 850) / 85)
+    # 200 won and 100 lost again: 1 100 against a floor of 70 % of 1 200
+    risen = size("floor:multiple=9", at(100), at(100), at(120), at(110), before=lose)
+    assert risen == pytest.approx((9 * (1_100 - 0.7 * 1_200) - 1_100) / 110)
 
 
 def test_the_tail_of_a_record_is_the_end_of_its_column():
@@ -755,7 +952,9 @@ class AtOpen(bt.Strategy):
             self.buy()
 
 
-@pytest.mark.parametrize("text", ["equity", "equity:fraction=50", "risk:atr=3", "liquidation:atr=3", "volatility:period=3"])
+@pytest.mark.parametrize(
+    "text", ["equity", "equity:fraction=50", "risk:atr=3", "liquidation:atr=3", "volatility:period=3", "kelly-continuous:period=4"]
+)
 def test_under_cheat_on_open_a_size_is_of_the_open_and_of_the_bars_before(text):
     kind, params = sizers.from_text(text)
     decisions = []
