@@ -157,8 +157,8 @@ class AccountView(Legs):
     def account_as_sent(self, slot: Slot) -> tuple[MarginAccount, Marks]:
         """Return the account and its marks as a contract's next order finds them: market orders sent before it on this bar filled.
 
-        They fill at the prices that are known now, those of them that would be refused not at all. Where none was sent it is the
-        account itself.
+        They fill at the prices that are known now, those of them that would be refused not at all, and of an OCO group the first, which
+        ends the others. Where none was sent it is the account itself.
         """
         self._use_terms_of_today(slot)
         sent = [order for order in self.submitted if order.exectype in AT_MARKET and order.parent is None]
@@ -166,9 +166,13 @@ class AccountView(Legs):
             self._use_terms_of_today(self.slot_for(order))
         if not sent:
             return self.account, self.marks
-        account, marks = self.account.clone(), dict(self.marks)
+        account, marks, ended = self.account.clone(), dict(self.marks), set[int]()
         for order in sent:
-            other = self.slot_for(order)
+            other, group = self.slot_for(order), self._ocos[order.ref]
+            if group in ended:
+                continue
+            ended.add(group)
+            account.release_group(group)
             price = self._present(other)
             marks |= self._marks_with(other, marks)
             held, size = account.positions[other.symbol].size, order.executed.remsize

@@ -294,8 +294,9 @@ class Ask:
         return self._most
 
     def terms_changed(self) -> None:
-        """Take note that the contract's leverage has been changed for this order."""
+        """Take note that the contract's leverage or margin has been changed for this order: a copy of the account has what was before."""
         self._most = None
+        self.account, self.marks = self.broker.account_as_sent(self.slot)
 
     def held_notional(self, *, others_only: bool = False) -> float:
         """Return the notional at mark of all that is held, or of all other contracts."""

@@ -590,6 +590,38 @@ def test_an_isolated_order_beside_one_on_its_way_keeps_its_promise_at_the_levera
     assert strategy.broker.liquidation_price(strategy.data) <= 78
 
 
+def test_an_isolated_order_beside_one_of_another_contract_has_the_leverage_that_is_set_for_it():
+    """20 % of 1 000 to 95 is 40, at 10x 400 of the 990 that are free; the contract stood at 2x, with which 19.8 would fit."""
+
+    def at_two(strategy):
+        rule = strategy.getsizer()
+        rule.getsizing(strategy.datas[1], True)  # the ceiling is the leverage before the first order
+        strategy.broker.set_leverage(strategy.datas[1], 2)
+
+    sizes, strategy = on_one_bar(
+        at_two, buys(0, size=1), buys(1), rule="isolated:atr=2,fraction=20%", stop=95, contracts=2, margin_mode="isolated"
+    )
+    assert sizes == [None, 1, pytest.approx(40)]
+    assert strategy.broker.slot_of(strategy.datas[1]).position.leverage == 10
+
+
+def test_of_orders_that_end_each_other_one_counts_as_filled():
+    def either(strategy):
+        strategy.buy(size=30, oco=strategy.buy(size=30))
+
+    sizes, strategy = on_one_bar(either, buys(1), rule="margin:fraction=80%", contracts=2)
+    assert sizes == [None, pytest.approx(0.99 * 70)]
+    assert strategy.position.size == 30
+
+
+def test_what_an_order_sent_ends_sets_nothing_aside():
+    """A short of 50 rests at 105, and is ended by the 10 that are bought at once: 900 are left."""
+    rest = []
+    limit = lambda s: rest.append(s.sell(size=50, price=105, exectype=bt.Order.Limit))  # noqa: E731
+    sizes, _ = on_one_bar(lambda s: s.buy(size=10, oco=rest[0]), buys(1), rule="equity:fraction=20", contracts=2, before=limit)
+    assert sizes == [10, pytest.approx(0.99 * 90)]
+
+
 # -- past trades ----------------------------------------------------------------------------------------------------------------
 
 
