@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from looking import RUNS, Stubborn, calm, curves_of, deaths_of, died_often, died_once, drawn, idle, of_two, settings, words_of
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from playing import CALM, frame
 
@@ -120,6 +121,15 @@ def test_words_too_wide_for_the_figure_are_broken_shrunk_or_cut():
     renderer = figure.canvas.get_renderer()
     assert max(text.get_window_extent(renderer).x1 for text in figure.texts) <= figure.bbox.x1
     assert any(word.count("\n") == drawing.MOST_FOOTNOTES - 1 and word.endswith("\N{HORIZONTAL ELLIPSIS}") for word in words_of(figure))
+
+
+def test_a_title_of_any_length_ends_inside_its_room():
+    for count in range(60, 100):  # letters do not shrink quite as their size does
+        said = shorten("Best within the cap: risk 1 % to stop, x2 after a loss at 3x, 1.36x on the median path, 0 % liquidated", count)
+        figure = Figure(figsize=(drawing.WIDTH, 5), dpi=100)
+        FigureCanvasAgg(figure)
+        size = drawing.shrunk(figure, said, 26, 12, weight="bold")
+        assert drawing.text_width(figure, said, size, weight="bold") <= 12
 
 
 def test_a_long_wait_for_the_first_order_is_left_out():

@@ -218,7 +218,7 @@ def sheet(
     inch = 1 / height
     top = 1 - 0.45 * inch
     for text, color in sentences:
-        size = min(26.0, 26 * room / text_width(figure, text, 26, weight="bold"))
+        size = shrunk(figure, text, 26, room, weight="bold")
         figure.text(LEFT, top, text, size=size, weight="bold", color=color, va="center", parse_math=False)
         top -= 0.47 * inch
     figure.text(LEFT, top + 0.15 * inch, "\n".join(lines), size=SMALL, color=GREY, va="top", linespacing=1.3, parse_math=False)
@@ -273,14 +273,19 @@ def folded(figure: "Figure", text: str, size: float, room: float, *, weight: str
 
 def fitted(figure: "Figure", text: str, size: float, room: float, *, weight: str = "normal") -> tuple[str, float]:
     """Return a line no wider than ``room`` inches, and its size: smaller by a third at most, then without its middle."""
-    least = size * 2 / 3
-    size = max(min(size, size * room / text_width(figure, text, size, weight=weight)), least)
-    while size > least and text_width(figure, text, size, weight=weight) > room:  # letters do not shrink quite as their size does
-        size = max(0.98 * size, least)
+    size = shrunk(figure, text, size, room, least=size * 2 / 3, weight=weight)
     most = min(len(text), int(1.1 * len(text) * room / text_width(figure, text, size, weight=weight)))
     while most > 2 and text_width(figure, cut(text, most), size, weight=weight) > 1.02 * room:
         most -= 1
     return cut(text, most), size
+
+
+def shrunk(figure: "Figure", text: str, size: float, room: float, *, least: float = 1.0, weight: str = "normal") -> float:
+    """Return the size at which a line is no wider than ``room`` inches, or ``least``: letters do not shrink quite as their size does."""
+    size = max(min(size, size * room / text_width(figure, text, size, weight=weight)), least)
+    while size > least and text_width(figure, text, size, weight=weight) > room:
+        size = max(0.98 * size, least)
+    return size
 
 
 def cut(value: Any, most: int) -> str:
