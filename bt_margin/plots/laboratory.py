@@ -447,7 +447,7 @@ def _figure_columns(laboratory: Laboratory, shown: list[Trial]) -> list[_Column]
         if key == "wealth_50" and laboratory.has_paths:
             for share in (5, 50, 95):
                 of = [shown_as(trial.figure(f"wealth_{share}"), figure.form) for trial in shown]
-                look = {"weight": "bold"} if share == 50 else {"color": GREY}
+                look: dict[str, Any] = {"weight": "bold"} if share == 50 else {"color": GREY}
                 columns.append(_Column(f"{share} %", of, f"{name} on the paths at", **look))
         elif key == "p_liquidation":
             spans = [[shown_as(trial.figure(f"{key}_{edge}"), figure.form) for edge in ("low", "high")] for trial in shown]
