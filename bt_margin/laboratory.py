@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-PICTURES = ("heatmap", "fans", "cliff", "pareto")
+PICTURES = ("heatmap", "fans", "cliff", "pareto", "ranked")
 FIGURES = (
     *("rule", "leverage", "margin_mode", "venue", "paths", "errors", "wealth_5", "wealth_25", "wealth_50", "wealth_75", "wealth_95"),
     *("median_log_wealth", "annual_return", "max_drawdown", "days_under_water", "calmar", "sharpe", "sortino"),
@@ -53,6 +53,35 @@ HEATS = (
     ("liquidations", "Liquidations, whole ones and parts", "", False),
     ("max_drawdown", "Largest drawdown, inside bars", "share", False),
 )  # column, title, unit, whether of a comparison with bootstrap paths
+
+
+class Ranked(NamedTuple):
+    """A figure of the ranked table: how it is shown, its head, what it means; without paths ``history`` has the words that differ."""
+
+    form: str
+    name: str
+    meaning: str
+    history: tuple[str, str] = ("", "")
+
+    def words(self, *, has_paths: bool) -> tuple[str, str]:
+        """Return head and meaning."""
+        own = ("", "") if has_paths else self.history
+        return own[0] or self.name, own[1] or self.meaning
+
+
+RANKED = {
+    "wealth_50": Ranked("times", "wealth", "median final wealth in multiples of the start", ("", "final wealth in multiples of the start")),
+    "annual_return": Ranked("share", "annual return", "median over the paths, 365 days", ("", "365 days")),
+    "max_drawdown": Ranked(
+        "share", "drawdown", "largest drawdown inside bars, median over the paths", ("", "largest drawdown inside bars")
+    ),
+    "p_liquidation": Ranked("probability", "P(liq.)", "probability of at least one liquidation"),
+    "p_ruin": Ranked("probability", "P(ruin)", "probability that equity falls below 20 % of the start"),
+    "liquidations": Ranked(
+        "count", "liq. a path", "liquidations a path on average, whole ones and parts", ("liquidations", "whole ones and parts")
+    ),
+    "trades": Ranked("count", "trades", "closed trades a path", ("", "closed trades")),
+}  # what the still and the page have; the page has more
 
 
 class Comparable(Protocol):
@@ -195,6 +224,16 @@ class Laboratory:
     def lines(self) -> list[str]:
         """The rules (with what else varies) in the order in which they were given."""
         return list(dict.fromkeys(trial.line for trial in sorted(self.trials, key=lambda trial: trial.id)))
+
+    @cached_property
+    def beside(self) -> list[str]:
+        """What varies beside rule and leverage: margin mode, venue, params."""
+        return varied_in(self.comparison.table, self.settings)
+
+    @cached_property
+    def ranked(self) -> dict[str, Ranked]:
+        """The figures of the ranked table; without paths there are no probabilities."""
+        return {key: column for key, column in RANKED.items() if self.has_paths or column.form != "probability"}
 
     @cached_property
     def leverages(self) -> list[float]:
@@ -345,12 +384,28 @@ def ranks_of(table: "pd.DataFrame") -> dict[int, int]:
     return {int(number): rank for rank, number in enumerate(ordered.index, 1)}
 
 
-def trials_of(table: "pd.DataFrame", settings: Mapping[str, Any] | None = None) -> list[Trial]:
-    """Return the rows of a comparison's table as Trials, in its order; ``settings`` name the params that vary, else other columns do."""
+def ranked_by(cap: float, *, has_paths: bool) -> str:
+    """Return what combinations are ranked by."""
+    within = f"P(liquidation) within {probability(cap) if isfinite(cap) else 'the cap'}" if has_paths else "not liquidated on the history"
+    return f"by median log wealth, first those {within} (above the line)"
+
+
+def left_out(count: int, shown: int) -> str:
+    """Return how many more there are than are shown, '' where there are none."""
+    return f"and {count - shown:,} more" if count > shown else ""
+
+
+def varied_in(table: "pd.DataFrame", settings: Mapping[str, Any] | None = None) -> list[str]:
+    """Return what varies beside rule and leverage; ``settings`` name the params that do, else other columns are looked at."""
     params = (settings or {}).get("varied")
     if params is None:
         params = [name for name in table.columns if name not in FIGURES and not name.endswith(SHARE)]
-    beside = [name for name in ("margin_mode", "venue", *params) if name in table and table[name].nunique(dropna=False) > 1]
+    return [name for name in ("margin_mode", "venue", *params) if name in table and table[name].nunique(dropna=False) > 1]
+
+
+def trials_of(table: "pd.DataFrame", settings: Mapping[str, Any] | None = None) -> list[Trial]:
+    """Return the rows of a comparison's table as Trials, in its order, ``settings`` as ``varied_in`` takes them."""
+    beside = varied_in(table, settings)
     rows = []
     for rank, (number, row) in enumerate(zip(table.index, table.to_dict("records"), strict=True), 1):
         more = [str(row[name]) if name in ("margin_mode", "venue") else f"{name}={row[name]}" for name in beside]
@@ -397,6 +452,41 @@ def probability(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def minus(text: str) -> str:
+    """Return the text of a number with a minus sign as wide as a plus.
+
+    >>> minus("-1,234.5")
+    '\u22121,234.5'
+    """
+    return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
+
+
+def percent(share: float) -> str:
+    """Return a fraction in per cent.
+
+    >>> percent(0.4567), percent(0.0123), percent(-1.0), percent(12.5), percent(0.0)
+    ('45.7 %', '1.23 %', '\u2212100 %', '1,250 %', '0 %')
+    """
+    value = 100 * share
+    digits = 0 if value == 0 or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return minus(f"{value:,.{digits}f} %")
+
+
+def shown_as(value: float, form: str) -> str:
+    """Return a figure of the ranked table as text: 'times', 'share', 'probability', 'leverage', else a plain number or a count."""
+    if not isfinite(value):
+        return "\N{EN DASH}"
+    if form == "times":
+        return multiple(value)
+    if form == "share":
+        return percent(value)
+    if form == "probability":
+        return probability(value)
+    if form == "leverage":
+        return f"{value:.2g}x"
+    return minus(f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}")
+
+
 # -- in words --------------------------------------------------------------------------------------------------------
 
 
@@ -405,7 +495,8 @@ def picture(comparison: Comparable, key: str) -> Panel:
     laboratory = Laboratory(comparison)
     if key not in PICTURES:
         raise ValueError(f"there is no picture {key!r} of a comparison; there are {', '.join(PICTURES)}")
-    return {"heatmap": heat_panel, "fans": fans_panel, "cliff": cliff_panel, "pareto": pareto_panel}[key](laboratory)
+    panels = {"heatmap": heat_panel, "fans": fans_panel, "cliff": cliff_panel, "pareto": pareto_panel, "ranked": ranked_panel}
+    return panels[key](laboratory)
 
 
 def heat_panel(laboratory: Laboratory) -> Panel:
@@ -465,6 +556,31 @@ def pareto_panel(laboratory: Laboratory) -> Panel:
     )
     said = "The frontier: no other combination has more wealth at less risk"
     return Panel("pareto", title, "scatter", "times the start", "times", tables=(Table(said, tuple(columns), rows),))
+
+
+def ranked_panel(laboratory: Laboratory) -> Panel:
+    """Return the combinations in rank order, in numbers, with whether each is within the cap."""
+    units = {"times": "times", "share": "share", "probability": "share of paths", "count": ""}
+    columns, keys = [("rank", ""), ("rule", ""), ("leverage", ""), ("within the cap", "")], []
+    for key, column in laboratory.ranked.items():
+        name, unit = column.words(has_paths=laboratory.has_paths)[0], units[column.form]
+        if key == "wealth_50" and laboratory.has_paths:
+            told = [(f"{name} at {share} %", unit, f"wealth_{share}") for share in (5, 50, 95)]
+        elif key == "p_liquidation":
+            told = [(name, unit, key), ("from", "share", f"{key}_low"), ("to", "share", f"{key}_high")]
+        else:
+            told = [(name, unit, key)]
+        columns += [(head, of) for head, of, _ in told]
+        keys += [figure for _, _, figure in told]
+    if not laboratory.has_paths:
+        columns[3] = ("never liquidated", "")
+    rows = tuple(
+        (trial.rank, trial.line, trial.leverage, "yes" if trial.is_admitted else "no", *(_finite(trial.figure(key)) for key in keys))
+        for trial in laboratory.trials[:MOST_ROWS]
+    )
+    title = f"Ranked {ranked_by(laboratory.cap, has_paths=laboratory.has_paths).removesuffix(' (above the line)')}"
+    said = "; ".join(filter(None, ("Combinations by rank", left_out(len(laboratory.trials), MOST_ROWS))))
+    return Panel("ranked", title, "table", "", "times", tables=(Table(said, tuple(columns), rows),))
 
 
 def _finite(value: float) -> float | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from .laboratory import left_out, ranked_by
 from .panels import price_currency
 from .result import Result
 
@@ -295,19 +296,17 @@ def comparison_text(comparison: "Comparison") -> str:
 
 def _ranked_by(comparison: "Comparison") -> str:
     settings = comparison.settings
-    within = f"P(liquidation) within {settings['cap']:.0%}" if settings["paths"] else "not liquidated on the history"
-    told = f"Ranked by median log wealth, first those {within} (above the line)"
+    told = f"Ranked {ranked_by(settings['cap'], has_paths=bool(settings['paths']))}"
     if settings["walk_forward"] is not None:
         told += f"\nFigures of the bars until {_minute(settings['walk_forward'])} UTC, in bold of those after it"
     return told
 
 
 def _left_out(comparison: "Comparison", most: int) -> str | None:
-    told = [f"and {comparison.combinations - most} more"] if comparison.combinations > most else []
-    told += (
-        [f"runs that failed: {len(comparison.errors)}, the first: {comparison.errors['error'].iloc[0]}"] if len(comparison.errors) else []
+    failed = (
+        f"runs that failed: {len(comparison.errors)}, the first: {comparison.errors['error'].iloc[0]}" if len(comparison.errors) else ""
     )
-    return ". ".join(told) or None
+    return ". ".join(filter(None, (left_out(comparison.combinations, most), failed))) or None
 
 
 def _known(value: float, form: str) -> str:

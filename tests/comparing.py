@@ -95,7 +95,8 @@ def compared(
         row |= {"errors": 0, **figures_of(equity, is_dead), "time_above_half": 0.1, "time_above_most": 0.02, "mean_leverage": held}
         row |= {"high_leverage": 1.3 * held, "max_leverage": 1.6 * held, "exposure": 0.6, "turnover": 40.0 * held, "fees": 0.03}
         row |= {"funding_paid": 0.02, "funding_received": 0.004, "slippage": 0.0, "trades": 31.0, "win_rate": 0.42, "payoff": 1.9}
-        row |= {"expectancy_r": 0.12, "is_admitted": not row["p_liquidation"] > CAP}
+        is_beyond = row["p_liquidation"] > CAP if paths else bool(is_dead[0])
+        row |= {"expectancy_r": 0.12, "is_admitted": not is_beyond}
         rows[number] = row
         fans[number] = np.quantile(equity[1:] if paths else equity, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
         history[number] = equity[0]

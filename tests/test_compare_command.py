@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bt_margin.cli import Trial, main
+from bt_margin.laboratory import PICTURES
 from bt_margin.loading import listed_from, values_from
 from bt_margin.sweep import Stopped
 
@@ -143,7 +144,7 @@ def test_the_page_and_the_pictures_go_to_the_folder_of_the_report(bars, tmp_path
     words = (f"{STRATEGIES}:Flips", bars, "--sizer", "0.1", "--leverage", "2,20", "--paths", "2", "--backend", "serial")
     pages = tmp_path / "pages"
     assert command(*words, "--report", str(pages), "--lang", "zh") == 0
-    assert {path.name for path in pages.iterdir()} == {"compare.html", "heatmap.png", "fans.png", "cliff.png", "pareto.png"}
+    assert {path.name for path in pages.iterdir()} == {"compare.html", *(f"{key}.png" for key in PICTURES)}
     assert f"Wrote {pages / 'compare.html'}" in capsys.readouterr().out
     page = (pages / "compare.html").read_text("utf-8")
     assert '<html lang="zh">' in page
@@ -162,4 +163,4 @@ def test_without_plotly_the_pictures_are_written_and_the_page_is_said_to_lack_it
     words = (f"{STRATEGIES}:Flips", bars, "--sizer", "0.1", "--leverage", "2,20", "--backend", "serial")
     assert command(*words, "--report", str(tmp_path / "pages")) == 0
     assert "needs plotly" in capsys.readouterr().err
-    assert len(list((tmp_path / "pages").iterdir())) == 4
+    assert len(list((tmp_path / "pages").iterdir())) == len(PICTURES)

@@ -21,6 +21,7 @@ from bt_margin.laboratory import (
     Laboratory,
     log_ticks,
     multiple,
+    percent,
     picture,
     probability,
     strength,
@@ -225,6 +226,76 @@ def test_a_liquidation_is_told_by_shape_as_well_as_colour():
     assert sum(text.get_text() == "✖" for text in plots.heatmap(comparison).axes[0].texts) == caught
 
 
+def rows_of(figure) -> dict[float, list]:
+    """Return the texts of a ranked table by the height of their row, from left to right."""
+    found: dict[float, list] = {}
+    for text in sorted(figure.axes[0].texts, key=lambda text: text.get_position()[0]):
+        found.setdefault(round(text.get_position()[1], 6), []).append(text)
+    return dict(sorted(found.items()))
+
+
+def test_a_row_of_the_ranked_table_has_the_figures_of_its_combination():
+    comparison = small()
+    row = comparison.table.iloc[0]
+    (said,) = ([text.get_text() for text in texts] for texts in rows_of(plots.ranked(comparison)).values() if texts[0].get_text() == "1")
+    wealth = [multiple(row[f"wealth_{share}"]) for share in (5, 50, 95)]
+    likely = [probability(row["p_liquidation"]), f"{probability(row['p_liquidation_low'])} to {probability(row['p_liquidation_high'])}"]
+    returned, fall = (percent(row[name]) for name in ("annual_return", "max_drawdown"))
+    counts = [f"{row['full_liquidations']:.3g}", f"{row['trades']:.0f}"]
+    assert said == ["1", row["rule"], f"{row['leverage']:g}x", *wealth, returned, fall, *likely, probability(row["p_ruin"]), *counts]
+
+
+def test_crosses_of_the_ranked_table_are_below_its_line_and_nowhere_else():
+    comparison = small()
+    axes = plots.ranked(comparison).axes[0]
+    (line,) = (lines.get_segments()[0][0][1] for lines in axes.collections if lines.get_linewidth()[0] == 2)
+    crosses = [text.get_position()[1] for text in axes.texts if text.get_text() == "✖"]
+    ranks = {
+        int(text.get_text()): text.get_position()[1] for text in axes.texts if text.get_text().isdigit() and text.get_position()[0] < 1
+    }
+    assert crosses == [ranks[rank] for rank in range(1, 13) if not comparison.table["is_admitted"].iloc[rank - 1]]
+    assert [rank for rank in ranks if ranks[rank] > line] == [rank for rank in ranks if ranks[rank] in crosses] != []
+
+
+def test_the_ranked_table_has_twenty_rows_and_says_how_many_more_there_are():
+    words = words_of(plots.ranked(compared()))
+    assert "20" in words
+    assert "21" not in words
+    assert "and 80 more" in words
+    assert not any("more" in text.split() and "and" in text.split() for text in words_of(plots.ranked(small()))[2:] if len(text) < 20)
+
+
+def test_numbers_of_the_ranked_table_end_at_one_edge():
+    figure = plots.ranked(compared())
+    figure.canvas.draw()
+    rows = [texts for texts in rows_of(figure).values() if texts[0].get_text().isdigit()]
+    for column in range(2, len(rows[0])):
+        edges = [corners(texts[column])[2] for texts in rows]
+        assert max(edges) - min(edges) < 2.5  # pixels; letters have room around them
+
+
+def test_what_varies_beside_the_rule_has_a_column_where_it_has_room():
+    figure = plots.ranked(small(modes=("cross", "isolated")))
+    words = words_of(figure)
+    assert {"margin", "mode", "cross", "isolated"} <= set(words)
+    assert RULES[0] in words
+    crowded = small()
+    names = {f"a_rather_long_name_of_a_param_{number}": [number, number + 1] * 6 for number in range(6)}
+    figure = plots.ranked(replace(crowded, table=crowded.table.assign(**names)))
+    assert not set(names) & set(words_of(figure))
+    assert any(
+        "a_rather_long_name_of_a_param_5=6" in text
+        for text in plots.text(replace(crowded, table=crowded.table.assign(**names)), "ranked").split()
+    )
+
+
+def test_without_paths_the_ranked_table_has_no_probability():
+    said = " ".join(words_of(plots.ranked(small(paths=0))))
+    assert "P(" not in said
+    assert "Wilson" not in said
+    assert "never liquidated" in said
+
+
 def test_every_combination_of_the_scatter_lies_inside_its_panel():
     comparison = small()
     axes = plots.pareto(comparison).axes[0]
@@ -263,12 +334,14 @@ def test_every_picture_says_in_its_title_what_it_shows():
     assert titles["cliff"] == f"The leverage cliff: {losing[1.0]} of 4 rules lose money at 1x, {losing[20.0]} of 4 at 20x"
     admitted = int(comparison.table["is_admitted"].sum())
     assert titles["pareto"] == f"Wealth against liquidation: {admitted} of 12 combinations within the cap of 5 %"
+    first = comparison.table.iloc[0]
+    assert titles["ranked"] == f"{admitted} of 12 combinations within the cap of 5 %; first: {first['rule']} at {first['leverage']:g}x"
     assert titles["heatmap"].startswith("Best within the cap: ")
     assert titles["fans"].startswith("Equity over time at ")
 
 
 def test_a_title_of_ones_own_is_kept():
-    assert [words_of(plots.panel(small(), key, title="Mine"))[0] for key in PICTURES] == ["Mine"] * 4
+    assert [words_of(plots.panel(small(), key, title="Mine"))[0] for key in PICTURES] == ["Mine"] * len(PICTURES)
 
 
 def test_names_of_rules_stand_whole_beside_the_heat_map():
@@ -377,7 +450,10 @@ def test_the_cliff_can_be_drawn_by_what_accounts_effectively_had():
 @pytest.mark.parametrize(
     ("use", "said"),
     [
-        (lambda: plots.panel(small(), "price"), "there is no picture 'price' of a comparison; there are heatmap, fans, cliff, pareto"),
+        (
+            lambda: plots.panel(small(), "price"),
+            "there is no picture 'price' of a comparison; there are heatmap, fans, cliff, pareto, ranked",
+        ),
         (lambda: plots.text(small(), "price"), "there is no picture 'price'"),
         (lambda: plots.fans(small(), leverage=7), "leverage is one that was compared, was 7; there are 1, 5, 20"),
         (lambda: plots.cliff(small(), by="price"), "by 'leverage' or by 'mean_leverage', was 'price'"),

@@ -90,7 +90,7 @@ def test_the_smallest_size_runs_through_and_resumes_where_it_was_interrupted(stu
     study.main(words)
     place, rows = tmp_path / "out" / "study", tmp_path / "runs" / "shipped" / "reversion" / "sweep" / "rows.jsonl"
     files = {path.name: path.read_bytes() for path in place.iterdir() if path.suffix in (".csv", ".png")}
-    assert len(files) == 2 * (4 + 2) + 1  # of two strategies four pictures and two tables; the crashes
+    assert len(files) == 2 * (5 + 2) + 1  # of two strategies five pictures and two tables; the crashes
     assert told_on(tmp_path / "out" / "study.md", "shipped") == study.section(place, "shipped")
     whole = rows.read_bytes().splitlines(keepends=True)
     rows.write_bytes(b"".join(whole[:-1]))

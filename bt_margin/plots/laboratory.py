@@ -1,7 +1,7 @@
-"""Still pictures of a comparison: heat maps, equity fans, the leverage cliff, wealth against liquidation."""
+"""Still pictures of a comparison: heat maps, equity fans, the leverage cliff, wealth against liquidation, the ranked table."""
 
 from math import ceil, isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..laboratory import (
     PICTURES,
@@ -10,10 +10,13 @@ from ..laboratory import (
     Heat,
     Laboratory,
     Trial,
+    left_out,
     log_ticks,
     multiple,
     picture,
     probability,
+    ranked_by,
+    shown_as,
     strength,
     told_apart,
     wealth_limits,
@@ -26,6 +29,7 @@ from .drawing import (
     INK,
     LEFT,
     ORANGE,
+    PALE,
     PURPLE,
     RED,
     SKY,
@@ -73,6 +77,12 @@ DARK = 0.213  # a ground of less luminance than this has a white number, whose c
 LETTER = 0.64  # of its size, how wide a digit is
 NAMES_OF_RULES = 0.23  # of a heat map, at most
 LEVERS_APART = 0.035  # of an axis, the names of two leverages
+MOST_RANKED = 20  # rows of the ranked table
+RANKED_AROUND = 2.0  # inches, above and below the ranked table
+RANK, HEADS, PARTED = 0.4, 0.72, 0.5  # inches: of a row, of the heads, of the words that part what is beyond the cap
+CELL, BETWEEN = 12.5, 0.26  # points; inches between columns
+BASE = 0.06  # inches, from the middle of a row down to where its letters stand
+VALUE, RULE = 1.4, 2.0  # inches: at most of what varies beside the rule, at least of the rule
 
 
 @lettering()
@@ -84,9 +94,7 @@ def heatmap(comparison: Comparable, *, title: str | None = None, note: str = "")
     """
     laboratory = Laboratory(comparison)
     lines, heats = laboratory.lines, laboratory.heats()
-    is_capped = laboratory.has_paths and isfinite(laboratory.cap)
-    caught = f"liquidated on more than {probability(laboratory.cap)} of the paths" if is_capped else _caught_said(laboratory)
-    more = f"blue: more than the start, orange: less; ✖: {caught}; framed: ranked first"
+    more = f"blue: more than the start, orange: less; ✖: {_cross_said(laboratory)}; framed: ranked first"
     panels = max(len(lines) * ROW, 1.6) + 0.5
     figure, top, bottom = _sheet(laboratory, "heatmap", HEAD + FOOT + panels, title, note, more)
     height = figure.get_figheight()
@@ -226,7 +234,52 @@ def pareto(comparison: Comparable, *, title: str | None = None, note: str = "") 
     return figure
 
 
-DRAWN = {"heatmap": heatmap, "fans": fans, "cliff": cliff, "pareto": pareto}
+@lettering()
+def ranked(comparison: Comparable, *, title: str | None = None, note: str = "") -> "Figure":
+    """Return the first combinations in rank order as a table, a line between those within the cap and those beyond it.
+
+    Wealth at 5, 50 and 95 % of the paths and probabilities; without bootstrap paths what the market as it was came to. A cross is what
+    it is in ``heatmap``. Margin mode, venue and params have columns where they vary and have room, else they stand with the rule.
+    """
+    laboratory = Laboratory(comparison)
+    shown = laboratory.trials[:MOST_RANKED]
+    within = sum(trial.is_admitted for trial in shown)
+    parted = PARTED if within < len(shown) else 0.0
+    rest = left_out(len(laboratory.trials), len(shown))
+    height = HEADS + len(shown) * RANK + parted + (RANK if rest else 0.0)
+    until = laboratory.settings.get("walk_forward")
+    order = ranked_by(laboratory.cap, has_paths=laboratory.has_paths)
+    more = f"ranked {order if parted else order.removesuffix(' (above the line)')}; ✖: {_cross_said(laboratory)}"
+    more += f"; figures of the bars until {str(until)[:10]}" if until is not None else ""
+    notes = "; ".join(filter(None, (note, _meanings(laboratory))))
+    figure, _, bottom = _sheet(laboratory, "ranked", RANKED_AROUND + height, title, notes, more)
+    inches = figure.get_figheight()
+    axes = figure.add_axes((0, bottom - 0.25 / inches, 1, height / inches))
+    axes.set_axis_off()
+    axes.set(xlim=(0, WIDTH), ylim=(height, 0))
+    columns = _ranked_columns(figure, laboratory, shown, (0.985 - LEFT) * WIDTH)
+    first, last = LEFT * WIDTH, columns[-1].edge
+    places = [HEADS + (number + 0.5) * RANK + (parted if number >= within else 0.0) for number in range(len(shown))]
+    _draw_heads(axes, columns)
+    for column in columns:
+        for place, cell in zip(places, column.cells, strict=True):
+            _write_cell(axes, column, place, cell)
+    for place, trial in zip(places, shown, strict=True):
+        style: dict[str, Any] = {"size": CELL, "va": "baseline", "ha": "right"}
+        axes.text(first - 0.42, place + BASE, str(trial.rank), color=GREY, **style)
+        if laboratory.is_caught(trial):
+            axes.text(first - 0.12, place + BASE, "✖", color=RED, **style)
+        axes.hlines(place + RANK / 2, first - 0.7, last, color=GRID, linewidth=1)
+    axes.hlines(HEADS, first - 0.7, last, color=PALE, linewidth=1.2)
+    if parted:
+        line = HEADS + within * RANK
+        axes.hlines(line, first - 0.7, last, color=INK, linewidth=2)
+        axes.text(first, line + parted / 2, _beyond_said(laboratory), color=RED, size=CELL, weight="bold", va="center")
+    axes.text(first, height - RANK / 2, rest, color=GREY, size=CELL, va="center")
+    return figure
+
+
+DRAWN = {"heatmap": heatmap, "fans": fans, "cliff": cliff, "pareto": pareto, "ranked": ranked}
 
 
 def drawn(comparison: Comparable, key: str, **options: Any) -> "Figure":
@@ -261,13 +314,12 @@ def _sheet(laboratory: Laboratory, key: str, height: float, title: str | None, n
     of = f"{rules} rule{'s' * (rules != 1)} at {levers} leverage{'s' * (levers != 1)}"
     subtitle = f"{settings['strategy']} on {symbols}{when}; {of}; {paths}"
     subtitle += f"; {more}" if more else ""
-    said = {"cliff": cliff_said, "pareto": pareto_said}.get(key, headline)(laboratory) if title is None else title
+    said = {"cliff": cliff_said, "pareto": pareto_said, "ranked": ranked_said}.get(key, headline)(laboratory) if title is None else title
     return sheet(height, [(said, INK)], subtitle, "; ".join(filter(None, notes)), laboratory.lines, is_whole=True)
 
 
 def _bars_said(laboratory: Laboratory) -> str:
-    confidence = probability(float(laboratory.settings.get("confidence") or 0.95))
-    return f"bars: {confidence} Wilson intervals" if laboratory.has_paths else ""
+    return f"bars: {_confidence_said(laboratory)} Wilson intervals" if laboratory.has_paths else ""
 
 
 def _safe_said(laboratory: Laboratory) -> str:
@@ -280,6 +332,32 @@ def _caught_said(laboratory: Laboratory) -> str:
     if not laboratory.has_paths:
         return "liquidated"
     return f"on more than {probability(laboratory.cap)}" if isfinite(laboratory.cap) else "beyond the cap"
+
+
+def _cross_said(laboratory: Laboratory) -> str:
+    is_capped = laboratory.has_paths and isfinite(laboratory.cap)
+    return f"liquidated on more than {probability(laboratory.cap)} of the paths" if is_capped else _caught_said(laboratory)
+
+
+def _beyond_said(laboratory: Laboratory) -> str:
+    """Return what is below the line of the ranked table."""
+    failed = any(trial.figure("errors") > 0 for trial in laboratory.trials if not trial.is_admitted)
+    start = "Beyond the cap: " if laboratory.has_paths and isfinite(laboratory.cap) else ""
+    end = "" if laboratory.has_paths else " on the market as it was"
+    said = f"{start}{_cross_said(laboratory)}{end}{', or with runs that failed' if failed else ''}"
+    return said[0].upper() + said[1:]
+
+
+def _meanings(laboratory: Laboratory) -> str:
+    """Return what the heads of the ranked table mean; wealth has its quantile in the head."""
+    has_paths = laboratory.has_paths
+    told = dict(column.words(has_paths=has_paths and key != "wealth_50") for key, column in laboratory.ranked.items())
+    meanings = [f"{name}: {meaning}" for name, meaning in told.items()]
+    return "; ".join([*meanings, *([f"{_confidence_said(laboratory)} Wilson intervals"] if has_paths else [])])
+
+
+def _confidence_said(laboratory: Laboratory) -> str:
+    return probability(float(laboratory.settings.get("confidence") or 0.95))
 
 
 def headline(laboratory: Laboratory) -> str:
@@ -306,13 +384,122 @@ def cliff_said(laboratory: Laboratory) -> str:
 
 def pareto_said(laboratory: Laboratory) -> str:
     """Return the sentence that the scatter tells: how many combinations are within the cap, without paths how many are unbeaten."""
-    count = len(laboratory.trials)
     if not laboratory.has_paths:
-        return f"Wealth against drawdown: {len(laboratory.frontier())} of {count} combinations unbeaten at both"
+        return f"Wealth against drawdown: {len(laboratory.frontier())} of {len(laboratory.trials)} combinations unbeaten at both"
+    return f"Wealth against liquidation: {_within_said(laboratory)}"
+
+
+def ranked_said(laboratory: Laboratory) -> str:
+    """Return the sentence that the ranked table tells: how many combinations are within the cap and which is first."""
+    return f"{_within_said(laboratory)}; first: {laboratory.trials[0].name}"
+
+
+def _within_said(laboratory: Laboratory) -> str:
+    count = f"of {len(laboratory.trials)} combinations"
+    if not laboratory.has_paths:
+        return f"{sum(not laboratory.is_caught(trial) for trial in laboratory.trials)} {count} never liquidated"
     cap = f" of {probability(laboratory.cap)}" if isfinite(laboratory.cap) else ""
-    return (
-        f"Wealth against liquidation: {sum(trial.is_admitted for trial in laboratory.trials)} of {count} combinations within the cap{cap}"
-    )
+    return f"{sum(trial.is_admitted for trial in laboratory.trials)} {count} within the cap{cap}"
+
+
+# -- the ranked table ------------------------------------------------------------------------------------------------
+
+
+class _Column(NamedTuple):
+    """A column of the ranked table: its head, its cells, which edge they share, how they look, and what stands above several heads."""
+
+    head: str
+    cells: list[str]
+    above: str = ""
+    edge: float = 0.0  # inches from the left of the figure, of the right edges of numbers or the left edges of words
+    room: float = 0.0  # inches
+    is_number: bool = True
+    color: str = INK
+    weight: str = "normal"
+
+
+def _ranked_columns(figure: "Figure", laboratory: Laboratory, shown: list[Trial], room: float) -> list[_Column]:
+    """Return the columns of the ranked table, set beside each other in so many inches; the rule has what the others leave."""
+    numbers = [_Column("leverage", [f"{trial.leverage:g}x" for trial in shown]), *_figure_columns(laboratory, shown)]
+    beside = [
+        _Column("margin mode" if name == "margin_mode" else name, [str(trial.figures[name]) for trial in shown], is_number=False)
+        for name in laboratory.beside
+    ]
+    is_apart = room - sum(_width(figure, column) + BETWEEN for column in (*numbers, *beside)) >= RULE
+    others = [numbers[0], *(beside if is_apart else []), *numbers[1:]]
+    widths = [_width(figure, column) for column in others]
+    rule = [str(trial.figures["rule"]) if is_apart else trial.line for trial in shown]
+    left = room - sum(widths) - BETWEEN * len(widths)
+    rules = _Column("rule", rule, is_number=False)
+    rules = rules._replace(edge=LEFT * WIDTH, room=min(left, _widest(figure, rules)))
+    placed, edge = [rules], rules.edge + rules.room
+    gap = min(BETWEEN + (left - rules.room) / len(widths), 2 * BETWEEN)
+    for column, width in zip(others, widths, strict=True):
+        placed.append(column._replace(edge=edge + gap + (width if column.is_number else 0.0), room=width))
+        edge += gap + width
+    return placed
+
+
+def _figure_columns(laboratory: Laboratory, shown: list[Trial]) -> list[_Column]:
+    columns = []
+    for key, figure in laboratory.ranked.items():
+        name, cells = figure.words(has_paths=laboratory.has_paths)[0], [shown_as(trial.figure(key), figure.form) for trial in shown]
+        if key == "wealth_50" and laboratory.has_paths:
+            for share in (5, 50, 95):
+                of = [shown_as(trial.figure(f"wealth_{share}"), figure.form) for trial in shown]
+                look: dict[str, Any] = {"weight": "bold"} if share == 50 else {"color": GREY}
+                columns.append(_Column(f"{share} %", of, f"{name} on the paths at", **look))
+        elif key == "p_liquidation":
+            spans = [[shown_as(trial.figure(f"{key}_{edge}"), figure.form) for edge in ("low", "high")] for trial in shown]
+            columns.append(_Column("of the paths", cells, name, weight="bold"))
+            columns.append(
+                _Column(f"{_confidence_said(laboratory)} interval", [f"{low} to {high}" for low, high in spans], name, color=GREY)
+            )
+        else:
+            columns.append(_Column(name, cells))
+    return columns
+
+
+def _head_lines(column: _Column) -> list[str]:
+    """Return a head in one line below what stands above several, else in two, the last word in the second."""
+    return [legible(column.head)] if column.above else legible(column.head).rsplit(" ", 1)
+
+
+def _widest(figure: "Figure", column: _Column) -> float:
+    """Return how wide the cells of a column and its head are, in inches."""
+    cells = max(text_width(figure, legible(cell), CELL, weight=column.weight) for cell in column.cells)
+    return max(cells, *(text_width(figure, line, CELL) for line in _head_lines(column)))
+
+
+def _width(figure: "Figure", column: _Column) -> float:
+    """Return how much room a column beside the rule is given: what it needs, of words no more than VALUE."""
+    return _widest(figure, column) if column.is_number else min(_widest(figure, column), VALUE)
+
+
+def _draw_heads(axes: "Axes", columns: list[_Column]) -> None:
+    """Write the heads; what stands above several is there once, with a line below it."""
+    figure: Any = axes.figure
+    style: dict[str, Any] = {"size": CELL, "color": GREY, "va": "baseline", "parse_math": False}
+    lines = (HEADS - 0.12, HEADS - 0.4)  # the lower first
+    for column in columns:
+        style["ha"] = "right" if column.is_number else "left"
+        for height, said in zip(lines, reversed(_head_lines(column)), strict=False):
+            axes.text(column.edge, height, fitted(figure, said, CELL, column.room)[0], **style)
+    for name in dict.fromkeys(column.above for column in columns if column.above):
+        under = [column for column in columns if column.above == name]
+        axes.text(under[-1].edge, lines[1], legible(name), **{**style, "ha": "right"})
+        axes.hlines(HEADS - 0.32, under[0].edge - under[0].room, under[-1].edge, color=PALE, linewidth=1)
+
+
+def _write_cell(axes: "Axes", column: _Column, place: float, cell: str) -> None:
+    figure: Any = axes.figure
+    text, size = legible(cell), CELL
+    if not column.is_number:
+        text, size = folded(figure, text, CELL, column.room)
+    is_one = "\n" not in text
+    style: dict[str, Any] = {"va": "baseline" if is_one else "center", "ha": "right" if column.is_number else "left", "size": size}
+    style |= {"color": column.color, "weight": column.weight, "linespacing": 1.05, "parse_math": False}
+    axes.text(column.edge, place + (BASE if is_one else 0.0), text, **style)
 
 
 # -- heat maps -------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def page(result: Result, *, symbol: str | None = None, title: str | None = None,
 def panel(result: Result | Any, key: str, *, symbol: str | None = None, title: str | None = None, note: str = "") -> "Figure":
     """Return one panel of the run as a picture of its own, by its key in ``panels.PANELS``; the same that the page has.
 
-    Of a comparison 'heatmap', 'fans', 'cliff' or 'pareto', without ``symbol``.
+    Of a comparison 'heatmap', 'fans', 'cliff', 'pareto' or 'ranked', without ``symbol``.
 
     'price', 'equity', 'margin_ratio', 'costs', 'drawdown' and 'leverage' over time, 'money' (where it went) and 'close_calls' (how
     close each position came to its liquidation). ``text`` says the same in words and numbers. ``symbol`` is the contract whose

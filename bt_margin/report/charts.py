@@ -3,11 +3,11 @@
 from math import isfinite, log10
 from typing import Any
 
-from ..laboratory import TIMES, Laboratory, Trial, cliff_panel, log_ticks, pareto_panel, told_apart, wealth_limits
+from ..laboratory import TIMES, Laboratory, Trial, cliff_panel, log_ticks, minus, pareto_panel, percent, told_apart, wealth_limits
 from ..plots.drawing import cut
 from .drawn import key_for, trial_said
 from .pictures import Look, Mark, line_swatch, mark_swatch, plotly_text, told
-from .words import Words, minus, percent
+from .words import Words
 
 COLOURS = ("blue", "orange", "green", "purple", "grey")
 DASHES = ("solid", "dash", "dot")

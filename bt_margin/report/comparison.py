@@ -5,7 +5,20 @@ from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ..laboratory import QUANTILES, Laboratory, Trial, fans_panel, multiple, probability, ranks_of, trials_of, wealth_limits
+from ..laboratory import (
+    QUANTILES,
+    RANKED,
+    Laboratory,
+    Trial,
+    fans_panel,
+    multiple,
+    percent,
+    probability,
+    ranks_of,
+    shown_as,
+    trials_of,
+    wealth_limits,
+)
 from ..result import plain, version_of
 from .charts import Charts
 from .drawn import (
@@ -19,7 +32,7 @@ from .drawn import (
 )
 from .frame import document, library_versions, packed
 from .pictures import Look, line_swatch, told
-from .words import Words, cell, minus, percent
+from .words import Words, cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,20 +46,20 @@ MOST_ROWS = 60_000  # of a file to download
 COLUMNS = (
     ("rank", "rank", "number"),
     ("name", "name", "name"),
-    ("wealth_50", "times", "number"),
-    ("annual_return", "share", "number"),
-    ("p_liquidation", "probability", "number"),
-    ("p_ruin", "probability", "number"),
+    ("wealth_50", RANKED["wealth_50"].form, "number"),
+    ("annual_return", RANKED["annual_return"].form, "number"),
+    ("p_liquidation", RANKED["p_liquidation"].form, "number"),
+    ("p_ruin", RANKED["p_ruin"].form, "number"),
     ("p_deep_drawdown", "probability", "number"),
-    ("liquidations", "count", "number"),
-    ("max_drawdown", "share", "number"),
+    ("liquidations", RANKED["liquidations"].form, "number"),
+    ("max_drawdown", RANKED["max_drawdown"].form, "number"),
     ("sharpe", "plain", "number"),
     ("calmar", "plain", "number"),
     ("mean_leverage", "leverage", "number"),
     ("closest_call", "share", "number"),
     ("turnover", "plain", "number"),
     ("fees", "share", "number"),
-    ("trades", "count", "number"),
+    ("trades", RANKED["trades"].form, "number"),
     ("course", "", "spark"),
 )  # of the ranked table: figure, how it is shown, what kind of cell
 
@@ -442,21 +455,6 @@ def _fans_frame(laboratory: Laboratory) -> "pd.DataFrame":
 def _kept_together(text: str) -> str:
     """Return a text whose numbers and per cent signs stay on one line."""
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def shown_as(value: float, form: str) -> str:
-    """Return a figure of the ranked table as text."""
-    if not isfinite(value):
-        return "\N{EN DASH}"
-    if form == "times":
-        return multiple(value)
-    if form == "share":
-        return percent(value)
-    if form == "probability":
-        return probability(value)
-    if form == "leverage":
-        return f"{value:.2g}x"
-    return minus(f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}")
 
 
 def span_said(span: Any, words: Words) -> str:

@@ -3,8 +3,8 @@
 from math import isfinite, log
 from typing import TYPE_CHECKING, Any
 
-from ..laboratory import TIMES, Heat, Laboratory, Trial, log_ticks, multiple, probability, strength
-from .words import Words, percent
+from ..laboratory import TIMES, Heat, Laboratory, Trial, log_ticks, multiple, percent, probability, strength
+from .words import Words
 
 if TYPE_CHECKING:
     import numpy as np

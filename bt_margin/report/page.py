@@ -7,13 +7,14 @@ from hashlib import sha256
 from math import ceil, floor, isnan
 from typing import TYPE_CHECKING, Any
 
+from ..laboratory import minus, percent
 from ..panels import drawdowns, panel, panels, price_currency, seconds_of, thinned
 from ..result import Result, plain
 from ..tearsheet import STATISTICS
 from .frame import Numbers, document, library_versions, packed
 from .pictures import pane, scatter, waterfall
 from .series import Store
-from .words import Words, cell, change, minus, percent
+from .words import Words, cell, change
 
 if TYPE_CHECKING:
     import pandas as pd

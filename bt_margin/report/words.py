@@ -8,6 +8,7 @@ from math import floor, isfinite, log10
 from re import fullmatch
 from typing import Any
 
+from ..laboratory import RANKED, minus, percent
 from .zh import FLAGS, PATTERNS, PHRASES, ZH
 
 EN = {
@@ -244,23 +245,9 @@ EN = {
     "rank_name_meaning": "rule, what else varies, and the leverage set",
     "rank_course": "median course",
     "rank_course_meaning": "the median's course, one scale for all",
-    "rank_wealth_50": "wealth",
-    "rank_wealth_50_meaning": "median final wealth in multiples of the start",
-    "rank_annual_return": "annual return",
-    "rank_annual_return_meaning": "median over the paths, 365 days",
-    "rank_p_liquidation": "P(liq.)",
-    "rank_p_liquidation_meaning": "probability of at least one liquidation",
-    "rank_p_ruin": "P(ruin)",
-    "rank_p_ruin_meaning": "probability that equity falls below 20 % of the start",
     "rank_p_deep_drawdown": "P(DD > 50 %)",
     "rank_p_deep_drawdown_meaning": "probability of a drawdown above one half",
-    "rank_liquidations": "liq. a path",
-    "rank_liquidations_meaning": "liquidations a path on average, whole ones and parts",
-    "rank_liquidations_history": "liquidations",
-    "rank_liquidations_meaning_history": "whole ones and parts",
     "rank_course_history": "course",
-    "rank_max_drawdown": "drawdown",
-    "rank_max_drawdown_meaning": "largest drawdown inside bars, median over the paths",
     "rank_sharpe": "Sharpe",
     "rank_sharpe_meaning": "Sharpe ratio of daily returns, median over the paths",
     "rank_calmar": "Calmar",
@@ -273,8 +260,6 @@ EN = {
     "rank_turnover_meaning": "notional of fills over equity, a year",
     "rank_fees": "fees",
     "rank_fees_meaning": "share of gross profit and loss",
-    "rank_trades": "trades",
-    "rank_trades_meaning": "closed trades a path",
     "rank_wealth_train": "wealth, chosen on",
     "rank_wealth_train_meaning": "median final wealth on the first period",
     "rank_wealth_test": "wealth, shown on",
@@ -292,6 +277,10 @@ EN = {
     "fact_paths": "paths",
     "paths_said": "{paths}, blocks of {block} bars on average",
 }
+
+for _key, _column in RANKED.items():
+    EN |= {f"rank_{_key}": _column.name, f"rank_{_key}_meaning": _column.meaning}
+    EN |= {f"rank_{_key}{_of}_history": _text for _of, _text in zip(("", "_meaning"), _column.history, strict=True) if _text}
 
 TEXTS = {"en": EN, "zh": EN | ZH}
 
@@ -351,26 +340,6 @@ def cell(value: Any, *, is_share: bool = False) -> str:
         text = f"{value:,.{min(digits, 2) if abs(value) >= 1000 else digits}f}"
         return minus(text.rstrip("0").rstrip(".") if "." in text else text)
     return minus(f"{value:,.0f}" if isinstance(value, float) else f"{value:,}")
-
-
-def minus(text: str) -> str:
-    """Return the text of a number with a minus sign as wide as a plus.
-
-    >>> minus("-1,234.5")
-    '\u22121,234.5'
-    """
-    return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
-
-
-def percent(share: float) -> str:
-    """Return a fraction in per cent.
-
-    >>> percent(0.4567), percent(0.0123), percent(-1.0), percent(12.5), percent(0.0)
-    ('45.7 %', '1.23 %', '\u2212100 %', '1,250 %', '0 %')
-    """
-    value = 100 * share
-    digits = 0 if value == 0 or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return minus(f"{value:,.{digits}f} %")
 
 
 def change(share: float) -> str:
