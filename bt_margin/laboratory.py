@@ -369,7 +369,7 @@ def wealth_limits(values: Iterable[float]) -> tuple[float, float]:
     """Return the lowest and highest wealth of a scale by logarithms that shows these, next to nothing left out, and the start's 1.
 
     >>> [round(edge, 3) for edge in wealth_limits([0.5, 2.0])]
-    [0.447, 2.234]
+    [0.448, 2.235]
     """
     known = [float(value) for value in values if isfinite(value)] or [1.0]
     low, high = min(known), max(known)
