@@ -558,7 +558,7 @@ BAD_FILES = {
     "ends.csv": rows("\n".join(f"2024-01-01 0{hour}:59:59.999,100,101,99,100,1" for hour in range(4))),
     "commas.csv": rows("\n".join(hours())).replace(",", ";").replace(";100;", ";100,5;"),
     "glued.csv": "open_time,open,high,low,close\n1704067200000,1,1,1,1\nopen_time,open,high,low,close\n1704070800000,1,1,1,1\n",
-    "bare.csv": "1704067200000,1,1.1,1\n1704070800000,1,1.1,1\n",
+    "bare.csv": "1704067200000,1,1.1,0.9\n1704070800000,1,1.1,0.9\n",
     "slow.py": "import backtrader as bt\nclass Slow(bt.Strategy):\n    def __init__(self):\n        bt.ind.SMA(period=99)\n",
     "asks.py": "import backtrader as bt\nclass Asks(bt.Strategy):\n    def __init__(self, size):\n        self.size = size\n",
     "none.py": "VALUE = 1\n",
@@ -653,7 +653,7 @@ WRONG = {
     "another alphabet and what to do": (("stubborn.py", "BTCUSDT=wide.csv"), "save it as UTF-8\n"),
     "no line of names": (
         ("stubborn.py", "--data", "BTCUSDT=bare.csv"),
-        "has no line of column names, it begins with 1704067200000, 1, 1.1, 1; write names such as datetime,open,high,low,close above",
+        "has no line of column names, it begins with 1704067200000, 1, 1.1, 0.9; write names such as datetime,open,high,low,close above",
     ),
     "a symbol without a file": (("stubborn.py", "--data", "BTCUSDT="), "--data BTCUSDT= names no file; say SYMBOL=FILE"),
     "coins that were not counted": ((*GOOD, "--venue", "binance-coinm"), "--cash is coins at binance-coinm, whose contracts settle"),
