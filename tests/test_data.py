@@ -2,18 +2,16 @@
 
 import gzip
 import hashlib
-import importlib.util
 import io
 import re
-import sys
 import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 import pytest
+from bypath import loaded
 
 FOLDER = Path(__file__).parents[1] / "data"
 HEADER = (
@@ -24,19 +22,8 @@ HEADER = (
 FIRST, LAST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
 
 
-def module(name: str) -> ModuleType:
-    """Import a file of the data folder by its path, which works whether or not the package is installed."""
-    spec = importlib.util.spec_from_file_location(f"data_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-data = module("__init__")
-rebuild = module("rebuild_btcusdt")
+data = loaded(FOLDER / "__init__.py")  # by path, which works whether or not the package is installed
+rebuild = loaded(FOLDER / "rebuild_btcusdt.py")
 
 
 def line(stamp: str, price: float, trades: int = 9) -> str:

@@ -16,6 +16,8 @@ def test_the_examples_of_a_module_run_as_they_stand(name: str) -> None:
     try:
         module = import_module(name)
     except ImportError as error:
+        if error.name is None or error.name.startswith("bt_margin"):  # ours, and broken
+            raise
         pytest.skip(f"needs {error.name}")
     assert doctest.testmod(module).failed == 0
 
