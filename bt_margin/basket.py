@@ -10,6 +10,7 @@ closest call alone may differ in its last digits.
 """
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -85,8 +86,10 @@ class Tiers:
 
     def maintenance_margins(self, notionals: "np.ndarray") -> "np.ndarray":
         """Return ``core.tiers.maintenance_margin`` of each contract's notional."""
+        import numpy as np
+
         outside = (notionals <= self.floor) | (notionals > self.cap)
-        if outside.any():
+        if np.count_nonzero(outside):  # a third of what ``any`` takes for columns this short
             for number in outside.nonzero()[0].tolist():
                 self._find(number, float(notionals[number]))
         return notionals * self.rate - self.amount
@@ -144,10 +147,12 @@ class Basket:
         self._near, self._far = Tiers(contracts), Tiers(contracts)  # of present notionals, and of those at a liquidation price
         self._sums = np.zeros((6, contracts + 1))
         self._block_start = self._block_end = 0
-        self._held: list[int] = []
-        self._symbols: list[str] = []
+        self._symbols = [slot.symbol for slot in slots]
+        self._held: list[int] = []  # numbers, in their order, as are those of ``_isolated``
         self._isolated: list[int] = []
         self._is_full = self._has_isolated = False
+        self._shown: Any = None  # the broker's marks of all contracts, None where they are to be asked for
+        self._backed: Any = None  # profit and initial margin in cross at these marks behind a first column, None until asked for
         self._block: Any = None
         self.spread = self.broker._record.spread = Spread([slot.mark_closes for slot in slots], [[] for _ in slots])
         self.account.touched = set(self._numbers)
@@ -199,25 +204,21 @@ class Basket:
         touched = self.account.touched
         if not touched:
             return
-        is_other = False
         for symbol in touched:
             if symbol in self._numbers:
-                is_other |= self._renew(self._numbers[symbol])
+                self._renew(self._numbers[symbol])
         touched.clear()
-        if is_other or not self._symbols:
-            self._held = [slot.number for slot in self.slots if slot.position.size]
-            self._symbols = [self.slots[number].symbol for number in self._held]
-            self._is_full = len(self._held) == len(self.slots)
-            self._isolated = [number for number in self._held if self.is_isolated[number]]
-            self._has_isolated = bool(self._isolated)
-            self._next_stamp = -inf  # asked for anew
 
-    def _renew(self, number: int) -> bool:
-        """Take over what is held of a contract, and return whether it is held or backed otherwise than before."""
+    def _renew(self, number: int) -> None:
+        """Take over what is held of a contract."""
         slot = self.slots[number]
         position = slot.position
         units = position.size * position.contract.multiplier
-        is_other = (units != 0) != (self.units[number] != 0) or position.is_isolated != self.is_isolated[number]
+        if _list(number, self._held, is_in=units != 0):
+            self._is_full = len(self._held) == len(self.slots)
+            self._next_stamp, self._next_tiers = min(self._next_stamp, slot.next_stamp), min(self._next_tiers, slot.next_tiers)
+        if _list(number, self._isolated, is_in=units != 0 and position.is_isolated):
+            self._has_isolated = bool(self._isolated)
         self.units[number], self.gross[number], self.entry_price[number] = units, abs(units), position.entry_price
         self.leverage[number], self.is_long[number] = position.leverage, units > 0
         self.is_isolated[number] = position.is_isolated
@@ -226,7 +227,8 @@ class Basket:
         _, size, entry_price, balance, is_isolated, leverage, since, fee = slot.terms_held(self.account.wallets[position.wallet])
         spread = self.spread
         spread.terms[number].append((len(spread.rows), (size, entry_price, balance, float(is_isolated), leverage, since, fee)))
-        return bool(is_other)
+        if self._shown is not None and self._backed is not None:
+            self._backed[:, number + 1] = self._backing(self._shown[number], number)
 
     # -- sums over all -----------------------------------------------------------------------------------------------
 
@@ -235,16 +237,32 @@ class Basket:
         import numpy as np
 
         self._follow()
-        held = [number for number in self._held if not self.is_isolated[number]] if self._has_isolated else self._held
-        symbols = [self.slots[number].symbol for number in held] if self._has_isolated else self._symbols
-        prices = np.fromiter(map(marks.__getitem__, symbols), np.float64, len(symbols))
-        at: Any = slice(None) if self._is_full and not self._has_isolated else held
-        sums = np.empty((2, len(prices) + 1))
-        sums[0, 0], sums[1, 0] = self.account.wallets[CROSS], 0.0
-        sums[0, 1:] = self.units[at] * (prices - self.entry_price[at])
-        sums[1, 1:] = self.gross[at] * prices / self.leverage[at]
-        equity, initial = np.add.accumulate(sums, axis=1)[:, -1].tolist()
+        if self._shown is None or marks is not self.broker._marks:
+            prices = np.zeros(len(self.slots))
+            prices[self._held] = [marks[self._symbols[number]] for number in self._held]
+            backed = self._all_backed(prices)
+        else:
+            if self._backed is None:
+                self._backed = self._all_backed(self._shown)
+            backed = self._backed
+        backed[:, 0] = self.account.wallets[CROSS], 0.0
+        equity, initial = np.add.accumulate(backed, axis=1)[:, -1].tolist()
         return float(equity - initial)
+
+    def _all_backed(self, prices: Any) -> Any:
+        import numpy as np
+
+        backed = np.empty((2, len(prices) + 1))
+        backed[:, 1:] = self._backing(prices, slice(None))
+        return backed
+
+    def _backing(self, prices: Any, at: "int | slice") -> Any:
+        """Return profit and initial margin of contracts at these marks, 0 of those that do not share the cross wallet."""
+        import numpy as np
+
+        is_apart = self.is_isolated[at]
+        profits, margins = self.units[at] * (prices - self.entry_price[at]), self.gross[at] * prices / self.leverage[at]
+        return np.where(is_apart, 0.0, profits), np.where(is_apart, 0.0, margins)
 
     def _prices(self, row: int) -> Any:
         """Return marks at open, high, low and close of one bar of all contracts."""
@@ -264,6 +282,7 @@ class Basket:
     def passes(self) -> bool:
         """Take all contracts from their bar's opening to its close and write its row, or return False where that needs a look at each."""
         broker, clock = self.broker, self.broker.clock
+        self._shown = None
         if not self.is_possible or len(clock.held) < FEWEST or broker._userhist or broker._is_refilling:
             return False
         self._follow()
@@ -276,28 +295,33 @@ class Basket:
         opens, highs, lows, closes = prices = self._prices(row)
         if not self._is_clearly_safe(highs, lows):
             return False
-        marks, fills = broker._marks, len(broker._record.fills)
+        fills = len(broker._record.fills)
         clock.lowest_equity, clock.least_headroom, clock.walked, clock.fills_before = inf, None, False, fills
         clock.lows.clear()
-        numbers = self._held if self._is_full else sorted({*self._held, *(slot.number for slot in ordered.values())})
-        symbols = self._symbols if self._is_full else [self.slots[number].symbol for number in numbers]
-        at: Any = slice(None) if self._is_full else numbers
+        numbers = [*self._held] if self._is_full else sorted({*self._held, *(slot.number for slot in ordered.values())})
         self.is_behind = self.has_passed = True
         if broker.pending:
             broker.begin_bar()
-            marks.update(zip(symbols, opens[at].tolist(), strict=True))
+            self._show(opens, numbers)
             worst = self._worst_equity(highs, lows)
             broker.match_like_host()
             if any(fill.price != broker._slots[fill.symbol].open for fill in broker._record.fills[fills:]):
                 clock.lowest_equity = worst
-        marks.update(zip(symbols, closes[at].tolist(), strict=True))
+        self._show(closes, numbers)
         self._follow()
         if len(broker._record.fills) > fills:
             self._test(closes, [self.slots[number] for number in numbers])
         if broker.pending:
-            self.account.cover(marks)
+            self.account.cover(broker._marks)
         self._write(prices, row)
         return True
+
+    def _show(self, prices: "np.ndarray", numbers: list[int]) -> None:
+        """Make these the broker's marks of what is held or ordered."""
+        is_full = len(numbers) == len(self.slots)
+        symbols = self._symbols if is_full else [self._symbols[number] for number in numbers]
+        self.broker._marks.update(zip(symbols, (prices if is_full else prices[numbers]).tolist(), strict=True))
+        self._shown, self._backed = prices, None
 
     def _is_event_due(self, ordered: "Iterable[Slot]") -> bool:
         """Whether a funding stamp, other tiers or fees fall into this bar, of what is held or ordered."""
@@ -434,11 +458,18 @@ class Basket:
 
     def is_quiet(self, has_fills: bool) -> bool:
         """Whether it is time to look for a lull: at once behind a bar of the plain road, else once some bars had no fill."""
-        if not self.has_passed:
-            return True
         self._quiet_bars = 0 if has_fills else self._quiet_bars + 1
-        if self._quiet_bars < len(self._held) // PLANNED:
+        if self.has_passed and self._quiet_bars < len(self._held) // PLANNED:
             return False
-        self._quiet_bars = 0
+        self._quiet_bars, self._shown = 0, None  # a lull has marks of its own
         self.catch_up()
         return True
+
+
+def _list(number: int, numbers: list[int], *, is_in: bool) -> bool:
+    """Enter a number into a sorted list or take it out, and return whether that changed the list."""
+    place = bisect_left(numbers, number)
+    if is_in == (numbers[place : place + 1] == [number]):
+        return False
+    numbers[place : place + (not is_in)] = [number] * is_in
+    return True

@@ -39,8 +39,13 @@ def test_a_further_position_costs_a_ninth_of_what_ten_cost_more_than_one() -> No
     assert figures.call_costs(group, "ours")["each further one"] == [2.0, 1.0]
 
 
-def test_flatness_is_the_dearest_run_over_the_cheapest_of_each_round() -> None:
-    assert figures.flatness([[1.0, 2.0], [1.2, 2.0], [1.1, 5.0]]) == [1.2, 2.5]
+def test_flatness_is_the_dearest_length_over_the_cheapest_by_the_medians_of_their_rounds() -> None:
+    assert figures.flatness([[1.0, 2.0, 1.25], [9.0, 1.5, 1.2], [1.1, 1.6, 1.3]]) == pytest.approx(1.5 / 1.25)
+
+
+def test_growth_is_what_the_last_takes_over_the_cheapest_of_the_others() -> None:
+    assert figures.growth([[2.0], [1.0, 1.6, 1.1], [1.0, 1.21, 3.0]]) == pytest.approx(1.21 / 1.1)
+    assert figures.growth([[2.0], [4.0], [1.0]]) == 0.5  # cheaper is no growth
 
 
 def test_the_median_of_the_rounds_decides_not_one_of_them() -> None:
@@ -106,7 +111,7 @@ def test_all_targets_are_met_where_each_figure_is_at_its_limit() -> None:
         (("sweeps", "megabytes", "workers"), [251.0, 251.0], "peak memory, a sweep's two workers"),
         (
             ("scale", "ours", "1 x 1000000"),
-            [{"seconds": 1.2}, {"seconds": 1.3}],
+            [{"seconds": 1.15}, {"seconds": 1.17}],
             "cost of a bar of 10,000, 100,000, 1,000,000, dearest to cheapest",
         ),
     ],
@@ -172,13 +177,16 @@ def test_long_runs_stand_beside_stocks_where_it_ran() -> None:
     )
     assert "| 1 x 10,000 | 40.0 | 10.0 | 0.25 | 100 | 200 |" in text
     assert "| 200 x 20,000 | - | 10.0 | - | - | 200 |" in text
-    assert "the dearest bar to\nthe cheapest: one length only" in text
+    assert "of one of" not in text  # contracts of one number have nothing to grow from
 
 
 def test_long_runs_tell_how_flat_they_are_one_contract_and_several_apart() -> None:
     costs = {"1 x 10000": 10.0, "1 x 5000000": 10.5, "10 x 20000": 8.0, "200 x 20000": 10.0}
-    text = tables.scale_section({"ours": {case: [{"seconds": us * 1e-6, "peak": 1.0}] for case, us in costs.items()}, "stock": {}})
-    assert "the dearest bar to\nthe cheapest: 1.05 for one contract and 1.25 for several; target: at most 1.10" in text
+    runs = {case: [{"seconds": us * 1e-6, "peak": 1.0, "gc": us * share * 1e-6} for share in (0.9, 0.1, 0.2)] for case, us in costs.items()}
+    text = tables.scale_section({"ours": runs, "stock": {}})
+    assert "one contract, medians, the dearest bar to the cheapest: 1.05 (at most 1.10)." in text
+    assert "A bar of one of 200 contracts to the cheapest with fewer: 1.25 (at most 1.10)." in text
+    assert "2.10 us of a bar of 1 x 5000000, 1.60 of 10 x 20000." in text
 
 
 def test_a_sweep_is_told_by_run_and_whole_with_what_stock_would_take_for_as_many() -> None:
