@@ -50,7 +50,7 @@ QUICK_HOURS = (500, 1)  # of groups whose bars are hours
 HOURLY = ("walks", "results")
 GATED = ("whole", "swap", "calls", "reversals", "series", "sweeps")
 YEAR, QUICK_YEAR = 525_600, 5_000
-IMPORT_ROUNDS, SCALE_ROUNDS, MEMORY_ROUNDS = 7, 3, 2
+IMPORT_ROUNDS, SCALE_ROUNDS, MEMORY_ROUNDS = 7, 5, 2
 LONG_RUNS = {  # contracts x bars: with stock beside or not
     (1, 10_000): True, (1, 100_000): True, (1, 1_000_000): True, (1, 5_000_000): False,
     (10, 20_000): True, (50, 20_000): True, (200, 20_000): False,

@@ -214,10 +214,10 @@ class Basket:
         slot = self.slots[number]
         position = slot.position
         units = position.size * position.contract.multiplier
-        if _list(number, self._held, is_in=units != 0):
+        if _list(number, self._held, is_in=bool(units)):
             self._is_full = len(self._held) == len(self.slots)
             self._next_stamp, self._next_tiers = min(self._next_stamp, slot.next_stamp), min(self._next_tiers, slot.next_tiers)
-        if _list(number, self._isolated, is_in=units != 0 and position.is_isolated):
+        if _list(number, self._isolated, is_in=bool(units) and position.is_isolated):
             self._has_isolated = bool(self._isolated)
         self.units[number], self.gross[number], self.entry_price[number] = units, abs(units), position.entry_price
         self.leverage[number], self.is_long[number] = position.leverage, units > 0
@@ -239,7 +239,8 @@ class Basket:
         self._follow()
         if self._shown is None or marks is not self.broker._marks:
             prices = np.zeros(len(self.slots))
-            prices[self._held] = [marks[self._symbols[number]] for number in self._held]
+            held = [number for number in self._held if not self.is_isolated[number]]
+            prices[held] = [marks[self._symbols[number]] for number in held]
             backed = self._all_backed(prices)
         else:
             if self._backed is None:
@@ -458,11 +459,13 @@ class Basket:
 
     def is_quiet(self, has_fills: bool) -> bool:
         """Whether it is time to look for a lull: at once behind a bar of the plain road, else once some bars had no fill."""
-        self._quiet_bars = 0 if has_fills else self._quiet_bars + 1
-        if self.has_passed and self._quiet_bars < len(self._held) // PLANNED:
-            return False
-        self._quiet_bars, self._shown = 0, None  # a lull has marks of its own
-        self.catch_up()
+        if self.has_passed:
+            self._quiet_bars = 0 if has_fills else self._quiet_bars + 1
+            if self._quiet_bars < len(self._held) // PLANNED:
+                return False
+            self._quiet_bars = 0
+            self.catch_up()
+        self._shown = None  # a lull has marks of its own
         return True
 
 

@@ -4,12 +4,13 @@ import pickle
 import random
 
 import backtrader as bt
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bt_margin.basket
-from bt_margin import MarginBroker, PerpCommInfo, PerpData, TopUp
+from bt_margin import MarginBroker, PerpCommInfo, PerpData, TierSchedule, TierTable, TopUp
 from bt_margin.basket import Basket
 from bt_margin.lull import Lull
 from tests.scenarios.test_lulls import Curious, calm_frame, leavings
@@ -52,13 +53,48 @@ class Rebalancer(Curious):
             self._move()
 
 
-def run(frames, *, modes="cross", seed=0, cerebro=bt.Cerebro, strategy=Rebalancer, strategy_args=None, cash=100_000, **broker_args):
+class Restless(Rebalancer):
+    """Changes leverage and modes on many bars, leaves everything now and then, and orders sizes that are numpy's."""
+
+    def buy(self, data=None, size=None, **order):
+        return super().buy(data, size=size if data in self.odd else np.float64(size), **order)
+
+    def sell(self, data=None, size=None, **order):
+        return super().sell(data, size=size if data in self.odd else np.float64(size), **order)
+
+    def next(self):
+        super().next()
+        if len(self) % 40 == 0:
+            for data in self.datas:
+                self.close(data)
+        if self.hand.random() < 0.3:
+            data = self.hand.choice(self.datas)
+            try:
+                self.broker.set_leverage(data, self.hand.choice((2, 4, 12)))
+                self.broker.set_margin_mode(data, self.hand.choice(("cross", "isolated")))
+            except ValueError as refused:  # something is held of it
+                self.told.append(str(refused))
+        self.told.append((self.broker.getcash(), self.broker.available_margin))
+
+
+def run(
+    frames,
+    *,
+    modes="cross",
+    seed=0,
+    cerebro=bt.Cerebro,
+    strategy=Rebalancer,
+    strategy_args=None,
+    cash=100_000,
+    tiers=TIERS,
+    **broker_args,
+):
     engine = cerebro(stdstats=False)
     engine.broker = MarginBroker(cash=cash, **broker_args)
     for number, candles in enumerate(frames):
         name = f"C{number}"
         mode = "isolated" if modes == "isolated" or (modes == "mixed" and number % 3 == 1) else "cross"
-        terms = {"leverage": (10, 5, 20)[number % 3], "commission": 0.0005, "maker": 0.0002, "tiers": TIERS, "margin_mode": mode}
+        terms = {"leverage": (10, 5, 20)[number % 3], "commission": 0.0005, "maker": 0.0002, "tiers": tiers, "margin_mode": mode}
         engine.broker.addcommissioninfo(PerpCommInfo(**terms), name=name)
         engine.adddata(PerpData(dataname=candles, name=name))
     engine.addstrategy(strategy, seed=seed, **(strategy_args or {}))
@@ -142,6 +178,17 @@ def test_many_contracts_leave_the_same_for_any_trader(seed, modes, count, share,
     with pytest.MonkeyPatch.context() as patch:
         frames = [calm_frame(seed + number, 160, start=50.0) for number in range(count)]
         both_roads(patch, frames, modes=modes, seed=seed, cash=cash, strategy_args={"share": share})
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_many_contracts_leave_the_same_where_terms_tiers_and_modes_change_and_sizes_are_numpys(monkeypatch, seed):
+    frames = calm_frames(CONTRACTS, 300)
+    for number, candles in enumerate(frames):
+        candles["funding_rate"] = np.where(np.arange(300) % (30 + number) == 7, 0.0004, np.nan)
+    others = [(rule[0], rule[1] * 1.5, *rule[2:]) for rule in TIERS]
+    dates = [frames[0].index[bar].timestamp() for bar in (90, 210)]
+    tiers = TierSchedule((0.0, *dates), tuple(TierTable.from_rows(rows) for rows in (TIERS, others, TIERS)))
+    assert both_roads(monkeypatch, frames, modes="mixed", seed=seed, strategy=Restless, tiers=tiers, cash=10_000_000) > 30
 
 
 class Mover(Rebalancer):
