@@ -106,16 +106,16 @@ loop of `bt_margin.Cerebro`, which asks where somebody listens. *Each further on
 def reversals_section(group: Group) -> str:
     costs, rows = group["seconds"]["reversal"], []
     for engine, values in costs.items():
-        target = f"{REVERSAL_TARGET:.2f}" if engine == usual(costs) else NONE
+        target = f"{REVERSAL_TARGET:.0f}" if engine == usual(costs) else NONE
         rows.append(
-            [engine, spread(values, MICRO, 0), spread(nominal(values, group["yardstick"]), 1, 0), over(group, "reversal", engine), target]
+            [engine, spread(values, MICRO, 0), spread(nominal(values, group["yardstick"]), 1, 0), target, over(group, "reversal", engine)]
         )
     return f"""## A reversing order
 
 Microseconds of an order: a position turned round every ten bars, less the same one held, by order ({group["orders"]:,} of them in
 {group["bars"]:,} bars). All with `PerpData` without funding; *own loop* also leaves the host's loop.
 
-{table(["engine", "us", "nominal us", "of stock", "target"], rows)}"""
+{table(["engine", "us", "nominal us", "target", "of stock"], rows)}"""
 
 
 def series_section(group: Group) -> str:
@@ -283,7 +283,9 @@ def _flatness_said(ours: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         {case: [run["seconds"] for run in runs] for case, runs in ours.items() if case.startswith("1 x ") == is_one}
         for is_one in (True, False)
     )
-    said = [f"Ours, fastest rounds, one contract, the dearest bar to the cheapest: {flatness(one.values()):.2f} (at most {FLAT_TARGET:.2f})."]
+    said = [
+        f"Ours, fastest rounds, one contract, the dearest bar to the cheapest: {flatness(one.values()):.2f} (at most {FLAT_TARGET:.2f})."
+    ]
     if len(several) > 1:
         most = list(several)[-1].partition(" x ")[0]
         said.append(
