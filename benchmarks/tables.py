@@ -322,9 +322,10 @@ def checks_section(found: Sequence[Check]) -> str:
         ]
         for check in found
     ]
+    met = f"{sum(check.passed for check in found)} of {len(found)}"
     return f"""## Targets
 
-What `make bench-gate` asks, of the figures below: medians of rounds, of the last row the fastest. {sum(check.passed for check in found)} of {len(found)} are met.
+What `make bench-gate` asks, of the figures below: medians of rounds, of the last row the fastest. {met} are met.
 
 {table(["", "found", "at most", "met"], rows)}"""
 
