@@ -34,7 +34,7 @@ RESULTS, SCALE_RESULTS = HERE / "RESULTS.md", HERE / "RESULTS-SCALE.md"
 CASES = str(HERE / "cases.py")
 SIZES = {  # bars, rounds
     "whole": (100_000, 5),
-    "swap": (20_000, 5),
+    "swap": (20_000, 9),
     "calls": (20_000, 7),
     "reversals": (20_000, 5),
     "series": (20_000, 5),
