@@ -269,7 +269,7 @@ def scale_section(scale: Group) -> str:
         )
     return f"""## Scale
 
-W on many bars and many contracts, each run in a process of its own (runs of less than 100,000 bars repeated in it), ours in turn;
+W on many bars and many contracts, each run in a process of its own (ours repeated to a million bars in it), ours in turn;
 microseconds of CPU a bar of one contract, and peak MB, stock's candles in pandas and ours in arrays. A dash: not run with stock.
 {_flatness_said(scale["ours"])} Five million bars and two
 hundred contracts are in `RESULTS-SCALE.md`, which `make bench-scale` writes.{_collector_said(scale["ours"])}
