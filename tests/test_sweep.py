@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -245,10 +246,13 @@ def test_without_time_no_job_is_begun_and_what_is_done_is_told(tmp_path: Path, t
     assert {job: times_run(sweep.folder)[job] for job in done} == dict.fromkeys(done, 1)
 
 
-def test_when_the_time_is_over_the_job_under_way_is_finished(tmp_path: Path) -> None:
-    jobs = [{"x": x, "seconds": 0.05} for x in range(3)]
-    (tmp_path / "ran").mkdir()
-    rows = Sweep(tmp_path / "a", {"ran": str(tmp_path / "ran")}, jobs, "sweep_jobs:counted").run(backend="serial", seconds=0.01)
+def test_when_the_time_is_over_the_job_under_way_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = tmp_path / "ran"
+    ran.mkdir()
+    # A second goes by with each job, and none between them, however busy the machine is.
+    monkeypatch.setattr("bt_margin.sweep.time", SimpleNamespace(monotonic=lambda: float(len(list(ran.iterdir())))))
+    jobs = [{"x": x} for x in range(3)]
+    rows = Sweep(tmp_path / "a", {"ran": str(ran)}, jobs, "sweep_jobs:counted").run(backend="serial", seconds=0.5)
     assert [row is None for row in rows] == [False, True, True]
     assert rows[0]["y"] == 0
 
