@@ -15,6 +15,7 @@ SWAP_FEEDS = ("PandasData", "PerpData")
 WHOLE_TARGETS = {"host loop": 0.40, "own loop": 7.0 / NOMINAL, "fast averages": 5.3 / NOMINAL}  # of stock
 CALL_TARGETS = {"one position": 1.0, "each further one": 0.7}  # nominal us
 REVERSAL_TARGET = 120.0  # nominal us; stock was said to take 170 to 220
+REVERSAL_SHARE = 0.6  # of what stock takes in the same round
 SERIES_TARGET = 0.3  # nominal us
 FLAT_TARGET = 1.10  # dearest bar to cheapest
 SCALES = (10_000, 100_000, 1_000_000)
@@ -135,7 +136,10 @@ def usual(engines: Iterable[str]) -> str:
 def _reversal_checks(group: Mapping[str, Any] | None) -> list[Check]:
     costs = group["seconds"]["reversal"] if group else {}
     found = nominal(costs[usual(costs)], group["yardstick"]) if group else []
-    return [Check("a reversing order", found, REVERSAL_TARGET, "nominal us")]
+    return [
+        Check("a reversing order", found, REVERSAL_TARGET, "nominal us"),
+        Check("a reversing order, beside stock's", of(group, "reversal", usual(costs)), REVERSAL_SHARE),
+    ]
 
 
 def _memory_checks(figures: Mapping[str, Any]) -> list[Check]:
